@@ -1,0 +1,78 @@
+# Rust, make and (on Debian) apt are enough for everything here. `make` alone lists the targets.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+SERVICES_DIR := .services
+SHELL_SCRIPTS := $(filter-out %/lib,$(wildcard scripts/*)) $(wildcard scripts/lib/*.sh) .ci/run
+
+# What validate-ci runs: the quickest to fail first, the tests last.
+CI_STEPS := check-scripts deny lint check-generated test
+
+.PHONY: help setup demo dev test lint fmt openapi docs check-generated deny check-scripts services-up services-down validate-ci
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: ## Install what building and testing need, and say which versions there are
+	@source scripts/lib/common.sh && ensure_cc
+	@cargo --version
+	@cc --version | head -n 1
+	@scripts/services install
+	@scripts/verifiers >/dev/null
+	@echo "node $$(node --version)"
+
+# The dev profile: a first build in the release profile takes several times as long.
+demo: ## Play the main job from publish to delivery, with no services, and print the proof
+	@cargo run -q -p relaypost -- demo
+
+dev: ## Serve everything in one process on port 3000, with no services
+	@cargo run -p relaypost -- serve
+
+test: ## Run all tests on both backends (ARGS="--test it fault" goes to cargo test)
+	@scripts/test $(ARGS)
+
+lint: ## Check the format and run clippy; a warning is an error
+	@cargo fmt --all --check
+	@cargo clippy --workspace --all-targets -- -D warnings
+
+fmt: ## Format the Rust code
+	@cargo fmt --all
+
+openapi: ## Make api/openapi.json from the code
+	@scripts/generated write openapi
+
+docs: ## Make docs/configuration.md from the code
+	@scripts/generated write docs
+
+check-generated: ## Check that the generated files fit the code
+	@scripts/generated check
+
+deny: ## Check licences, sources and bans of the dependencies (needs cargo-deny)
+	@if cargo deny --version >/dev/null 2>&1; then \
+	  cargo deny check licenses bans sources; \
+	else \
+	  echo "deny: skipped, cargo-deny is missing (cargo install --locked cargo-deny)"; \
+	fi
+
+check-scripts: ## Check the shell scripts (shellcheck is used when it is there)
+	@for script in $(SHELL_SCRIPTS); do bash -n "$$script"; done
+	@if command -v shellcheck >/dev/null; then \
+	  shellcheck -x $(SHELL_SCRIPTS); \
+	else \
+	  echo "check-scripts: syntax only, shellcheck is missing (apt-get install shellcheck)"; \
+	fi
+
+services-up: ## Start a private PostgreSQL and Redis in .services and print how to reach them
+	@scripts/services start $(SERVICES_DIR)
+
+services-down: ## Stop them and remove their data
+	@scripts/services stop $(SERVICES_DIR)
+
+validate-ci: ## Run everything that CI runs
+	@for step in $(CI_STEPS); do \
+	  echo "==> $$step"; \
+	  start=$$SECONDS; \
+	  $(MAKE) --no-print-directory "$$step" || { echo "==> $$step: failed after $$((SECONDS - start)) s"; exit 1; }; \
+	  echo "==> $$step: ok, $$((SECONDS - start)) s"; \
+	done

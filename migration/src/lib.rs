@@ -1,0 +1,60 @@
+//! The schema, as migrations that run alike on PostgreSQL and SQLite.
+
+mod m0001_foundation;
+
+use sea_orm_migration::{prelude::*, sea_orm::DatabaseConnection};
+
+/// Every migration, in order. A new one goes at the end and is never changed once released.
+#[derive(Debug)]
+pub struct Migrator;
+
+impl MigratorTrait for Migrator {
+    fn migrations() -> Vec<Box<dyn MigrationTrait>> {
+        vec![Box::new(m0001_foundation::Migration)]
+    }
+}
+
+/// Brings the schema up to date.
+///
+/// # Errors
+/// When the database fails; what was already applied stays.
+pub async fn up(db: &DatabaseConnection) -> Result<(), DbErr> {
+    Migrator::up(db, None).await
+}
+
+/// Takes back the newest migration.
+///
+/// # Errors
+/// When the database fails.
+pub async fn down(db: &DatabaseConnection) -> Result<(), DbErr> {
+    Migrator::down(db, Some(1)).await
+}
+
+/// Every migration by name, with whether it is applied.
+///
+/// # Errors
+/// When the database fails.
+pub async fn status(db: &DatabaseConnection) -> Result<Vec<(String, bool)>, DbErr> {
+    let pending = pending(db).await?;
+    let all = Migrator::migrations()
+        .into_iter()
+        .map(|migration| migration.name().to_owned());
+    Ok(all
+        .map(|name| {
+            let applied = !pending.contains(&name);
+            (name, applied)
+        })
+        .collect())
+}
+
+/// The names of migrations that are not applied.
+///
+/// # Errors
+/// When the database fails.
+pub async fn pending(db: &DatabaseConnection) -> Result<Vec<String>, DbErr> {
+    let pending = Migrator::get_pending_migrations(db).await?;
+    Ok(pending
+        .iter()
+        .map(|migration| migration.name().to_owned())
+        .collect())
+}

@@ -1,0 +1,48 @@
+//! `relaypost-migrate`: brings the schema up to date, takes the newest step back, or says where it stands.
+
+use clap::{Parser, Subcommand};
+use relaypost_migration as migration;
+use relaypost_shared::{db, settings::Settings, telemetry};
+
+#[derive(Parser)]
+#[command(
+    name = "relaypost-migrate",
+    version,
+    about = "Relaypost's database schema"
+)]
+struct Cli {
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Apply every pending migration (the default).
+    Up,
+    /// Take back the newest migration.
+    Down,
+    /// List the migrations and whether each is applied; exit 1 if one is pending.
+    Status,
+}
+
+#[tokio::main]
+async fn main() -> anyhow::Result<()> {
+    let cli = Cli::parse();
+    let settings = Settings::from_env_or_exit();
+    telemetry::start(&settings);
+    let db = db::connect(&settings.database_url, 1).await?;
+    match cli.command.unwrap_or(Command::Up) {
+        Command::Up => migration::up(&db).await?,
+        Command::Down => migration::down(&db).await?,
+        Command::Status => {
+            let status = migration::status(&db).await?;
+            for (name, applied) in &status {
+                println!("{} {name}", if *applied { "applied" } else { "pending" });
+            }
+            if status.iter().any(|(_, applied)| !applied) {
+                std::process::exit(1);
+            }
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,33 @@
+# shellcheck shell=bash
+# What the scripts share. Sourced, never run.
+
+say() { printf '%s: %s\n' "${0##*/}" "$*" >&2; }
+
+die() {
+  say "$*"
+  exit 1
+}
+
+as_root() {
+  if ((EUID == 0)); then
+    "$@"
+  elif command -v sudo >/dev/null; then
+    sudo -- "$@"
+  else
+    die "needs root for '$*', and there is no sudo"
+  fi
+}
+
+# apt_install PACKAGE... : Debian's packages. Everything apt prints goes to
+# standard error, because standard output is often read by `eval`.
+apt_install() {
+  command -v apt-get >/dev/null || die "please install by hand: $* (there is no apt-get here)"
+  say "installing $*"
+  as_root apt-get -q update >&2
+  as_root env DEBIAN_FRONTEND=noninteractive apt-get -q install -y --no-install-recommends "$@" >&2
+}
+
+# A few crates compile C (the bundled SQLite, the cryptography), and Rust links with cc.
+ensure_cc() {
+  command -v cc >/dev/null || apt_install gcc libc6-dev
+}

@@ -1,0 +1,76 @@
+//! The database: connecting, write transactions, and statements over many rows at once.
+
+mod rows;
+
+use std::{path::Path, time::Duration};
+
+use sea_orm::{
+    ConnectOptions, Database, DatabaseConnection, DatabaseTransaction, DbBackend, DbErr,
+    SqliteTransactionMode, TransactionOptions, TransactionTrait,
+};
+
+pub use rows::{Rows, placeholders};
+
+use crate::settings::DatabaseUrl;
+
+/// How long a statement waits for a free connection before it fails as "database busy".
+const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Opens a pool on a `postgres://…` or `sqlite://…` address.
+///
+/// SQLite gets exactly one connection: it has one writer anyway, and a second connection would only turn waiting into
+/// `SQLITE_BUSY`. Its journal is a write-ahead log, and every commit reaches the disk.
+///
+/// # Errors
+/// When the database does not answer, or the folder of an SQLite file cannot be made.
+pub async fn connect(url: &DatabaseUrl, max_connections: u32) -> Result<DatabaseConnection, DbErr> {
+    let sqlite = url.is_sqlite();
+    if let Some(folder) = url.sqlite_path().and_then(|path| Path::new(path).parent()) {
+        std::fs::create_dir_all(folder).map_err(|error| {
+            DbErr::Custom(format!(
+                "cannot make the folder {}: {error}",
+                folder.display()
+            ))
+        })?;
+    }
+    let mut options = ConnectOptions::new(url.as_str());
+    options
+        .max_connections(if sqlite { 1 } else { max_connections })
+        .acquire_timeout(ACQUIRE_TIMEOUT)
+        .connect_timeout(ACQUIRE_TIMEOUT)
+        .sqlx_logging(false)
+        .test_before_acquire(false);
+    if sqlite {
+        options.map_sqlx_sqlite_opts(|options| {
+            options
+                .create_if_missing(true)
+                .foreign_keys(true)
+                .pragma("journal_mode", "WAL")
+                .pragma("synchronous", "FULL")
+                .busy_timeout(ACQUIRE_TIMEOUT)
+        });
+    }
+    Database::connect(options).await
+}
+
+/// Begins a transaction that is going to write. On SQLite it takes the write lock at once: a transaction that reads
+/// first and then wants to write could otherwise fail in the middle because another process wrote in between.
+///
+/// # Errors
+/// When the database cannot be reached.
+pub async fn begin_write(db: &DatabaseConnection) -> Result<DatabaseTransaction, DbErr> {
+    db.begin_with_options(TransactionOptions {
+        sqlite_transaction_mode: Some(SqliteTransactionMode::Immediate),
+        ..TransactionOptions::default()
+    })
+    .await
+}
+
+/// The clause that lets several workers claim different rows of one table at the same time. SQLite knows no row locks
+/// and needs none, because it has one writer.
+pub const fn skip_locked(backend: DbBackend) -> &'static str {
+    match backend {
+        DbBackend::Postgres => " FOR UPDATE SKIP LOCKED",
+        _ => "",
+    }
+}

@@ -1,0 +1,129 @@
+//! The life of a delivery: its states, what ends it, and why an attempt failed. The worker decides, the database
+//! keeps, the API shows; this is the vocabulary that they share. `docs/delivery-flow.md` draws it.
+
+mod state;
+
+pub use state::{Outcome, TRANSITIONS, Transition};
+
+use sea_orm::{DeriveActiveEnum, EnumIter};
+
+/// Declares an enum that is stored, logged and shown by the same text.
+macro_rules! words {
+    ($($(#[$doc:meta])* $name:ident { $($(#[$variant_doc:meta])* $variant:ident = $word:literal,)* })*) => {$(
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EnumIter, DeriveActiveEnum)]
+        #[sea_orm(rs_type = "String", db_type = "Text")]
+        pub enum $name {
+            $($(#[$variant_doc])* #[sea_orm(string_value = $word)] $variant,)*
+        }
+
+        impl $name {
+            /// Every value, in the order declared.
+            pub const ALL: &'static [Self] = &[$(Self::$variant,)*];
+
+            /// The word that stands for it in the database, the API, the logs and the metrics.
+            pub const fn as_str(self) -> &'static str {
+                match self {
+                    $(Self::$variant => $word,)*
+                }
+            }
+        }
+
+        impl std::str::FromStr for $name {
+            type Err = String;
+
+            fn from_str(text: &str) -> Result<Self, String> {
+                match text {
+                    $($word => Ok(Self::$variant),)*
+                    _ => Err(format!("expected one of {}", [$($word,)*].join(", "))),
+                }
+            }
+        }
+
+        impl std::fmt::Display for $name {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str(self.as_str())
+            }
+        }
+    )*};
+}
+
+words! {
+    /// What is delivered.
+    DeliveryKind {
+        /// A message to an endpoint.
+        Webhook = "webhook",
+        /// An email to one recipient.
+        Email = "email",
+    }
+
+    /// Where a delivery stands.
+    Status {
+        /// Not done yet: waiting in a queue, being sent, or waiting for its next attempt.
+        Pending = "pending",
+        /// The receiver confirmed it.
+        Delivered = "delivered",
+        /// In the dead-letter queue, with a [`Reason`].
+        Dead = "dead",
+    }
+
+    /// Why a delivery is dead.
+    Reason {
+        /// Every attempt of its schedule failed.
+        RetriesExhausted = "retries_exhausted",
+        /// Its endpoint is disabled.
+        EndpointDisabled = "endpoint_disabled",
+        /// Its endpoint was deleted.
+        EndpointDeleted = "endpoint_deleted",
+        /// Its address leads into a network that webhooks may not reach.
+        SsrfBlocked = "ssrf_blocked",
+        /// The mail server refused the mail for good.
+        Rejected = "rejected",
+        /// The mail server says that there is no such recipient.
+        InvalidRecipient = "invalid_recipient",
+        /// The connection broke after the mail's content was sent: it may have been accepted, so it is not sent again.
+        Uncertain = "uncertain",
+    }
+
+    /// Why an attempt failed.
+    ErrorClass {
+        /// The host name has no address.
+        Dns = "dns",
+        /// No connection was made.
+        Connect = "connect",
+        /// The TLS handshake failed.
+        Tls = "tls",
+        /// No complete answer within the time allowed.
+        Timeout = "timeout",
+        /// The receiver answered 4xx.
+        Http4xx = "http_4xx",
+        /// The receiver answered 5xx.
+        Http5xx = "http_5xx",
+        /// The receiver answered with a redirect, which is never followed.
+        Redirect = "redirect",
+        /// Every address of the host is in a network that webhooks may not reach.
+        Ssrf = "ssrf",
+        /// The answer was not HTTP, or not SMTP, as the standard has it.
+        Protocol = "protocol",
+        /// The mail server answered 4yz: try later.
+        Smtp4xx = "smtp_4xx",
+        /// The mail server answered 5yz: do not try again.
+        Smtp5xx = "smtp_5xx",
+    }
+
+    /// How an attempt ended.
+    AttemptOutcome {
+        /// The receiver confirmed it.
+        Delivered = "delivered",
+        /// It failed, with an [`ErrorClass`].
+        Failed = "failed",
+    }
+
+    /// Whether an endpoint takes deliveries.
+    EndpointStatus {
+        /// It takes deliveries.
+        Active = "active",
+        /// It takes none until somebody enables it again; `disabled_reason` says why.
+        Disabled = "disabled",
+    }
+}

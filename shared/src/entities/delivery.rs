@@ -1,0 +1,60 @@
+//! `deliveries`: the work: one row for each message to each endpoint and each email to each recipient.
+
+use sea_orm::entity::prelude::*;
+
+use crate::{
+    clock::Timestamp,
+    delivery::{DeliveryKind, ErrorClass, Reason, Status},
+    ids::{DeliveryId, EmailId, EndpointId, MessageId, TenantId},
+};
+
+/// One delivery.
+#[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
+#[sea_orm(table_name = "deliveries")]
+pub struct Model {
+    /// Its id.
+    #[sea_orm(primary_key, auto_increment = false)]
+    pub id: DeliveryId,
+    /// Whose it is.
+    pub tenant_id: TenantId,
+    /// What is delivered.
+    pub kind: DeliveryKind,
+    /// The message, if it is a webhook.
+    pub message_id: Option<MessageId>,
+    /// Where it goes, if it is a webhook.
+    pub endpoint_id: Option<EndpointId>,
+    /// The email, if it is one.
+    pub email_id: Option<EmailId>,
+    /// Where it goes, if it is an email.
+    pub recipient: Option<String>,
+    /// Where it stands.
+    pub status: Status,
+    /// How many attempts have ended.
+    pub attempt_count: i32,
+    /// When the next attempt is due; none when it is due now or never.
+    pub next_attempt_at: Option<Timestamp>,
+    /// When the dispatcher looks at it. None while its first job is on the queue, and when it is done: the index on
+    /// this column then holds only what waits, and a delivery that succeeds at once never enters it.
+    pub dispatch_at: Option<Timestamp>,
+    /// Why it is dead.
+    pub reason: Option<Reason>,
+    /// Why the last attempt failed.
+    pub error_class: Option<ErrorClass>,
+    /// When it was accepted.
+    pub created_at: Timestamp,
+    /// When it was delivered or died.
+    pub finished_at: Option<Timestamp>,
+}
+
+impl Entity {
+    /// A tenant's deliveries.
+    pub fn of_tenant(tenant: TenantId) -> Select<Self> {
+        Self::find().filter(Column::TenantId.eq(tenant))
+    }
+}
+
+/// What sea-orm could join with; Relaypost writes its joins by hand.
+#[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
+pub enum Relation {}
+
+impl ActiveModelBehavior for ActiveModel {}

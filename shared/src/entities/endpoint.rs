@@ -1,0 +1,71 @@
+//! `endpoints`: where a tenant's webhooks go.
+
+use sea_orm::entity::prelude::*;
+
+use super::{Pairs, Seconds, Texts};
+use crate::{
+    clock::Timestamp,
+    delivery::EndpointStatus,
+    ids::{EndpointId, TenantId},
+};
+
+/// One endpoint.
+#[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
+#[sea_orm(table_name = "endpoints")]
+pub struct Model {
+    /// Its id.
+    #[sea_orm(primary_key, auto_increment = false)]
+    pub id: EndpointId,
+    /// Whose it is.
+    pub tenant_id: TenantId,
+    /// Where requests go.
+    #[sea_orm(column_type = "Text")]
+    pub url: String,
+    /// What people call it.
+    pub description: Option<String>,
+    /// The event types it wants; empty: all.
+    pub event_types: Texts,
+    /// The channels it wants; empty: all.
+    pub channels: Texts,
+    /// Headers of its own, sent with every request.
+    pub headers: Pairs,
+    /// How long an attempt may take, in milliseconds; none: the setting.
+    pub timeout_ms: Option<i32>,
+    /// Seconds before each retry; none: the setting.
+    pub retry_schedule: Option<Seconds>,
+    /// Whether it takes deliveries.
+    pub status: EndpointStatus,
+    /// Why it is disabled.
+    pub disabled_reason: Option<String>,
+    /// When it was created.
+    pub created_at: Timestamp,
+    /// When it was last changed.
+    pub updated_at: Timestamp,
+    /// When it was deleted. The row stays, because deliveries refer to it.
+    pub deleted_at: Option<Timestamp>,
+}
+
+impl Entity {
+    /// A tenant's endpoints, without the deleted ones.
+    pub fn of_tenant(tenant: TenantId) -> Select<Self> {
+        Self::find()
+            .filter(Column::TenantId.eq(tenant))
+            .filter(Column::DeletedAt.is_null())
+    }
+}
+
+impl Model {
+    /// Whether a message of this type on these channels goes to this endpoint.
+    pub fn wants(&self, event_type: &str, channels: &[String]) -> bool {
+        let types = &self.event_types.0;
+        let mine = &self.channels.0;
+        (types.is_empty() || types.iter().any(|wanted| wanted == event_type))
+            && (mine.is_empty() || mine.iter().any(|wanted| channels.contains(wanted)))
+    }
+}
+
+/// What sea-orm could join with; Relaypost writes its joins by hand.
+#[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
+pub enum Relation {}
+
+impl ActiveModelBehavior for ActiveModel {}

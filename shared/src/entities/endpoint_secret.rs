@@ -1,0 +1,33 @@
+//! `endpoint_secrets`: the signing secrets of endpoints. After a rotation two are valid for a while.
+
+use sea_orm::entity::prelude::*;
+
+use crate::{
+    clock::Timestamp,
+    ids::{EndpointId, SecretId, TenantId},
+};
+
+/// One signing secret.
+#[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
+#[sea_orm(table_name = "endpoint_secrets")]
+pub struct Model {
+    /// Its id.
+    #[sea_orm(primary_key, auto_increment = false)]
+    pub id: SecretId,
+    /// Whose it is.
+    pub tenant_id: TenantId,
+    /// The endpoint it signs for.
+    pub endpoint_id: EndpointId,
+    /// `whsec_…`.
+    pub secret: String,
+    /// When it was created.
+    pub created_at: Timestamp,
+    /// From when on it signs no more; none for the newest.
+    pub expires_at: Option<Timestamp>,
+}
+
+/// What sea-orm could join with; Relaypost writes its joins by hand.
+#[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
+pub enum Relation {}
+
+impl ActiveModelBehavior for ActiveModel {}

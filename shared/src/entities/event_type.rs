@@ -1,0 +1,35 @@
+//! `event_types`: the kinds of event that a tenant publishes.
+
+use sea_orm::entity::prelude::*;
+
+use crate::{
+    clock::Timestamp,
+    ids::{EventTypeId, TenantId},
+};
+
+/// One event type.
+#[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
+#[sea_orm(table_name = "event_types")]
+pub struct Model {
+    /// Its id.
+    #[sea_orm(primary_key, auto_increment = false)]
+    pub id: EventTypeId,
+    /// Whose it is.
+    pub tenant_id: TenantId,
+    /// Its name, one per tenant: `invoice.paid`.
+    pub name: String,
+    /// What it means.
+    pub description: Option<String>,
+    /// JSON Schema of its payload.
+    pub schema: Option<Json>,
+    /// When it was created.
+    pub created_at: Timestamp,
+    /// From when on nothing of this type can be published.
+    pub archived_at: Option<Timestamp>,
+}
+
+/// What sea-orm could join with; Relaypost writes its joins by hand.
+#[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
+pub enum Relation {}
+
+impl ActiveModelBehavior for ActiveModel {}

@@ -1,0 +1,48 @@
+//! `messages`: what was published, byte for byte.
+
+use sea_orm::entity::prelude::*;
+
+use super::Texts;
+use crate::{
+    clock::Timestamp,
+    ids::{MessageId, TenantId},
+};
+
+/// One message.
+#[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
+#[sea_orm(table_name = "messages")]
+pub struct Model {
+    /// Its id, which is the `webhook-id` of every request.
+    #[sea_orm(primary_key, auto_increment = false)]
+    pub id: MessageId,
+    /// Whose it is.
+    pub tenant_id: TenantId,
+    /// What kind of event it is.
+    pub event_type: String,
+    /// The channels that narrow down which endpoints get it.
+    pub channels: Texts,
+    /// The exact bytes that were published and that go out.
+    #[sea_orm(column_type = "VarBinary(StringLen::None)")]
+    pub payload: Vec<u8>,
+    /// Notes of the sender, which are shown and never sent.
+    pub metadata: Option<Json>,
+    /// The id of the request that published it.
+    pub request_id: String,
+    /// When it was accepted.
+    pub created_at: Timestamp,
+    /// The earliest time of its first attempts, if the sender named one.
+    pub deliver_at: Option<Timestamp>,
+}
+
+impl Entity {
+    /// A tenant's messages.
+    pub fn of_tenant(tenant: TenantId) -> Select<Self> {
+        Self::find().filter(Column::TenantId.eq(tenant))
+    }
+}
+
+/// What sea-orm could join with; Relaypost writes its joins by hand.
+#[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
+pub enum Relation {}
+
+impl ActiveModelBehavior for ActiveModel {}

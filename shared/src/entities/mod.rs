@@ -1,0 +1,29 @@
+//! The tables. Each file is one table, with the finders that more than one crate needs; a finder of something that
+//! belongs to a tenant takes the tenant.
+
+pub mod api_key;
+pub mod attempt;
+pub mod delivery;
+pub mod email;
+pub mod endpoint;
+pub mod endpoint_secret;
+pub mod event_type;
+pub mod idempotency_key;
+pub mod message;
+pub mod sweep_cursor;
+pub mod tenant;
+
+use sea_orm::FromJsonQueryResult;
+use serde::{Deserialize, Serialize};
+
+/// A list of texts in a JSON column.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, FromJsonQueryResult)]
+pub struct Texts(pub Vec<String>);
+
+/// Names with values in a JSON column, in the order given.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, FromJsonQueryResult)]
+pub struct Pairs(pub Vec<(String, String)>);
+
+/// Seconds in a JSON column: a retry schedule.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, FromJsonQueryResult)]
+pub struct Seconds(pub Vec<u32>);

@@ -1,0 +1,24 @@
+//! `tenants`: who owns endpoints, messages and emails.
+
+use sea_orm::entity::prelude::*;
+
+use crate::{clock::Timestamp, ids::TenantId};
+
+/// One tenant.
+#[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
+#[sea_orm(table_name = "tenants")]
+pub struct Model {
+    /// Its id.
+    #[sea_orm(primary_key, auto_increment = false)]
+    pub id: TenantId,
+    /// What people call it.
+    pub name: String,
+    /// When it was created.
+    pub created_at: Timestamp,
+}
+
+/// What sea-orm could join with; Relaypost writes its joins by hand.
+#[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
+pub enum Relation {}
+
+impl ActiveModelBehavior for ActiveModel {}

@@ -1,0 +1,17 @@
+//! What the API and the worker processes must agree on: ids, clock, settings, tables, the life of a delivery,
+//! the queue and the telemetry. Anything that only one of the two needs lives in that one.
+
+pub mod batch;
+pub mod clock;
+pub mod db;
+pub mod delivery;
+pub mod entities;
+pub mod ids;
+pub mod queue;
+pub mod settings;
+pub mod shutdown;
+pub mod ssrf;
+pub mod telemetry;
+
+/// The version that every process reports, in `User-Agent` and in the OpenAPI document.
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");

@@ -1,0 +1,133 @@
+//! The doorbell: queues that hold the ids of deliveries that are due now. The database is the truth; whatever a queue
+//! loses is found there again by the sweep.
+//!
+//! Two forms share one interface: Redis, through apalis and on apalis-redis's layout of keys, and one inside the
+//! process for the embedded mode.
+
+mod backend;
+mod consumer;
+mod memory;
+mod redis;
+
+use crate::{
+    delivery::DeliveryKind,
+    ids::{DeliveryId, TenantId},
+};
+
+pub use backend::JobBackend;
+pub use consumer::Consumer;
+pub use memory::MemoryQueue;
+pub use redis::RedisQueue;
+
+/// Separate queues, so that one kind of work never waits behind another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Lane {
+    /// Live webhooks.
+    Webhooks,
+    /// Live emails.
+    Emails,
+}
+
+impl Lane {
+    /// Every lane.
+    pub const ALL: [Self; 2] = [Self::Webhooks, Self::Emails];
+
+    /// Its name in keys, logs and metrics.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Webhooks => "webhooks",
+            Self::Emails => "emails",
+        }
+    }
+
+    /// The lane that deliveries of this kind travel in.
+    pub const fn of(kind: DeliveryKind) -> Self {
+        match kind {
+            DeliveryKind::Webhook => Self::Webhooks,
+            DeliveryKind::Email => Self::Emails,
+        }
+    }
+}
+
+/// A hint that a delivery is due.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Job {
+    /// The delivery.
+    pub delivery: DeliveryId,
+    /// Whose it is.
+    pub tenant: TenantId,
+}
+
+/// The queue could not be reached. Nothing is lost: what was to be queued stays in the database.
+#[derive(Debug, thiserror::Error)]
+#[error("the queue cannot be reached: {0}")]
+pub struct QueueError(#[from] ::redis::RedisError);
+
+/// The queues of all lanes. Clones share them.
+#[derive(Clone, Debug)]
+pub enum Queue {
+    /// In Redis, shared by any number of processes.
+    Redis(RedisQueue),
+    /// In this process.
+    Memory(MemoryQueue),
+}
+
+impl Queue {
+    /// The queue at `redis_url`, or one in this process. Redis need not be up yet.
+    ///
+    /// # Errors
+    /// When the address is not one of a Redis server.
+    pub fn open(redis_url: Option<&str>) -> Result<Self, QueueError> {
+        match redis_url {
+            Some(url) => Ok(Self::Redis(RedisQueue::open(url)?)),
+            None => Ok(Self::Memory(MemoryQueue::default())),
+        }
+    }
+
+    /// Queues jobs. A delivery that already has a job in this lane, waiting or being worked on, gets no second one.
+    ///
+    /// # Errors
+    /// When Redis cannot be reached; some of the jobs may have been queued.
+    pub async fn push(&self, lane: Lane, jobs: &[Job]) -> Result<(), QueueError> {
+        match self {
+            Self::Redis(queue) => queue.push(lane, jobs).await,
+            Self::Memory(queue) => {
+                queue.push(lane, jobs);
+                Ok(())
+            }
+        }
+    }
+
+    /// Which of these jobs are neither waiting nor being worked on.
+    ///
+    /// # Errors
+    /// When Redis cannot be reached.
+    pub async fn missing(&self, lane: Lane, jobs: &[Job]) -> Result<Vec<Job>, QueueError> {
+        match self {
+            Self::Redis(queue) => queue.missing(lane, jobs).await,
+            Self::Memory(queue) => Ok(queue.missing(lane, jobs)),
+        }
+    }
+
+    /// How many jobs wait in this lane.
+    ///
+    /// # Errors
+    /// When Redis cannot be reached.
+    pub async fn depth(&self, lane: Lane) -> Result<u64, QueueError> {
+        match self {
+            Self::Redis(queue) => queue.depth(lane).await,
+            Self::Memory(queue) => Ok(queue.depth(lane)),
+        }
+    }
+
+    /// Whether the queue answers.
+    ///
+    /// # Errors
+    /// When it does not.
+    pub async fn ping(&self) -> Result<(), QueueError> {
+        match self {
+            Self::Redis(queue) => queue.ping().await,
+            Self::Memory(_) => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,241 @@
+//! The kinds of value that settings have, each with its own parser and its own "expected …".
+
+use std::{fmt, net::SocketAddr, str::FromStr, time::Duration};
+
+use ipnet::IpNet;
+
+/// What the process runs for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum AppEnv {
+    /// A developer's machine.
+    #[default]
+    Development,
+    /// Anything that matters.
+    Production,
+}
+
+impl FromStr for AppEnv {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "development" => Ok(Self::Development),
+            "production" => Ok(Self::Production),
+            _ => Err("expected development or production"),
+        }
+    }
+}
+
+/// The address of the database.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct DatabaseUrl(String);
+
+impl DatabaseUrl {
+    /// The address, password included.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// Whether the database is a file of this machine.
+    pub fn is_sqlite(&self) -> bool {
+        self.0.starts_with("sqlite:")
+    }
+
+    /// The file of an SQLite database.
+    pub fn sqlite_path(&self) -> Option<&str> {
+        let path = self
+            .0
+            .strip_prefix("sqlite://")
+            .or_else(|| self.0.strip_prefix("sqlite:"))?;
+        path.split('?').next()
+    }
+}
+
+impl fmt::Debug for DatabaseUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.is_sqlite() {
+            "sqlite://…"
+        } else {
+            "postgres://…"
+        })
+    }
+}
+
+impl FromStr for DatabaseUrl {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let known = ["postgres://", "postgresql://", "sqlite:"];
+        if known.iter().any(|scheme| text.starts_with(scheme)) {
+            Ok(Self(text.to_owned()))
+        } else {
+            Err("expected postgres://user:password@host/name or sqlite://file")
+        }
+    }
+}
+
+/// Seconds before each retry.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RetrySchedule(pub Vec<u32>);
+
+impl FromStr for RetrySchedule {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let seconds: Result<Vec<u32>, _> =
+            text.split(',').map(|part| part.trim().parse()).collect();
+        match seconds {
+            Ok(seconds) if seconds.len() <= 50 => Ok(Self(seconds)),
+            _ => Err("expected up to 50 whole seconds with commas between them: 5,30,120"),
+        }
+    }
+}
+
+/// A text that must not be logged.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct Secret(String);
+
+impl Secret {
+    /// The text itself.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("[secret]")
+    }
+}
+
+impl FromStr for Secret {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        if text.len() >= 24 && text.bytes().all(|byte| byte.is_ascii_graphic()) {
+            Ok(Self(text.to_owned()))
+        } else {
+            Err(
+                "expected at least 24 visible ASCII characters, for example the output of `openssl rand -hex 24`",
+            )
+        }
+    }
+}
+
+/// Networks in CIDR notation.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Networks(pub Vec<IpNet>);
+
+impl Networks {
+    /// Adds this machine itself, of both address families.
+    pub(super) fn allow_loopback(&mut self) {
+        self.0.extend(
+            ["127.0.0.0/8", "::1/128"]
+                .iter()
+                .filter_map(|net| net.parse::<IpNet>().ok()),
+        );
+    }
+}
+
+impl FromStr for Networks {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let parts = text
+            .split(',')
+            .map(str::trim)
+            .filter(|part| !part.is_empty());
+        let networks: Result<Vec<IpNet>, _> = parts.map(str::parse).collect();
+        networks
+            .map(Self)
+            .map_err(|_| "expected networks with commas between them: 10.1.0.0/16,fd00::/8")
+    }
+}
+
+/// An address with a port.
+pub(super) struct Address(pub(super) SocketAddr);
+
+impl Default for Address {
+    fn default() -> Self {
+        Self(SocketAddr::from(([127, 0, 0, 1], 0)))
+    }
+}
+
+impl FromStr for Address {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        text.parse()
+            .map(Self)
+            .map_err(|_| "expected an address with a port: 127.0.0.1:3000")
+    }
+}
+
+/// Any text.
+#[derive(Default)]
+pub(super) struct Text(pub(super) String);
+
+impl FromStr for Text {
+    type Err = std::convert::Infallible;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Ok(Self(text.to_owned()))
+    }
+}
+
+/// A whole number from `MIN` to `MAX`.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Whole<const MIN: u32, const MAX: u32>(u32);
+
+impl<const MIN: u32, const MAX: u32> Whole<MIN, MAX> {
+    pub(super) fn seconds(self) -> Duration {
+        Duration::from_secs(self.0.into())
+    }
+
+    pub(super) fn millis(self) -> Duration {
+        Duration::from_millis(self.0.into())
+    }
+}
+
+impl<const MIN: u32, const MAX: u32> FromStr for Whole<MIN, MAX> {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.parse() {
+            Ok(number) if (MIN..=MAX).contains(&number) => Ok(Self(number)),
+            _ => Err(format!("expected a whole number from {MIN} to {MAX}")),
+        }
+    }
+}
+
+impl<const MIN: u32, const MAX: u32> From<Whole<MIN, MAX>> for u32 {
+    fn from(whole: Whole<MIN, MAX>) -> Self {
+        whole.0
+    }
+}
+
+impl<const MIN: u32, const MAX: u32> From<Whole<MIN, MAX>> for usize {
+    fn from(whole: Whole<MIN, MAX>) -> Self {
+        whole.0 as Self
+    }
+}
+
+/// Values with commas between them, at least one.
+pub(super) struct List<T>(pub(super) Vec<T>);
+
+impl<T> Default for List<T> {
+    fn default() -> Self {
+        Self(Vec::new())
+    }
+}
+
+impl<T: FromStr> FromStr for List<T> {
+    type Err = T::Err;
+
+    fn from_str(text: &str) -> Result<Self, T::Err> {
+        text.split(',')
+            .map(|part| part.trim().parse())
+            .collect::<Result<_, _>>()
+            .map(Self)
+    }
+}

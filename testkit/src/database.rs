@@ -1,0 +1,72 @@
+//! A database for one test.
+
+use std::hash::{BuildHasher, RandomState};
+
+use reqwest::Url;
+use sea_orm::{ConnectionTrait, Database};
+use tempfile::TempDir;
+
+/// A fresh, empty database. A test that fails leaves its PostgreSQL database behind to be looked into; `drop_now`
+/// removes it.
+pub struct TestDatabase {
+    url: String,
+    kind: Kind,
+}
+
+enum Kind {
+    Postgres { server: String, name: String },
+    Sqlite { _dir: TempDir },
+}
+
+impl TestDatabase {
+    /// A database of a random name on the server of `TEST_DATABASE_URL` (a `postgres://…/postgres`).
+    pub async fn postgres() -> TestDatabase {
+        let server = std::env::var("TEST_DATABASE_URL").unwrap_or_else(|_| {
+            panic!("TEST_DATABASE_URL is not set: run `make test`, which starts a PostgreSQL for the tests")
+        });
+        // Two hashers with random keys are 128 random bits without another dependency.
+        let random = [(); 2].map(|()| RandomState::new().hash_one(std::process::id()));
+        let name = format!("relaypost_test_{:016x}{:016x}", random[0], random[1]);
+        on_server(&server, &format!(r#"CREATE DATABASE "{name}""#)).await;
+        let mut url = Url::parse(&server).expect("TEST_DATABASE_URL is a URL");
+        url.set_path(&name);
+        TestDatabase {
+            url: url.into(),
+            kind: Kind::Postgres { server, name },
+        }
+    }
+
+    /// A file in a folder of its own, which goes away with this value.
+    pub fn sqlite() -> TestDatabase {
+        let dir = TempDir::new().unwrap();
+        let url = format!("sqlite://{}?mode=rwc", dir.path().join("test.db").display());
+        TestDatabase {
+            url,
+            kind: Kind::Sqlite { _dir: dir },
+        }
+    }
+
+    /// Its address for `DATABASE_URL`.
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// Drops the database, whoever is still connected to it.
+    pub async fn drop_now(self) {
+        if let Kind::Postgres { server, name } = &self.kind {
+            on_server(
+                server,
+                &format!(r#"DROP DATABASE IF EXISTS "{name}" WITH (FORCE)"#),
+            )
+            .await;
+        }
+    }
+}
+
+async fn on_server(url: &str, statement: &str) {
+    let server = Database::connect(url)
+        .await
+        .expect("the server of TEST_DATABASE_URL answers");
+    server.execute_unprepared(statement).await.unwrap();
+    server.close().await.unwrap();
+}

@@ -1,0 +1,32 @@
+//! What the integration tests of every crate share: real servers that stand in for the outside world (a webhook
+//! [`Receiver`], an [`SmtpServer`]), the services the product needs ([`RedisServer`], [`TestDatabase`]), and a
+//! [`World`] that starts the product's own binaries against them and speaks to its HTTP API.
+//!
+//! Nothing here sleeps: every wait names what it waits for and a deadline, and panics with what it saw instead.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "test support: a broken harness should stop the test where it breaks"
+)]
+
+pub mod api;
+pub mod database;
+mod options;
+pub mod process;
+pub mod receiver;
+pub mod redis;
+pub mod smtp;
+pub mod stack;
+pub mod tenant;
+pub mod wait;
+
+pub use api::{Answer, Api};
+pub use database::TestDatabase;
+pub use process::Proc;
+pub use receiver::{Hit, Receiver, Reply};
+pub use redis::RedisServer;
+pub use smtp::{Mail, SmtpServer};
+pub use stack::{Backend, World, WorldOptions};
+pub use tenant::Tenant;
+pub use wait::eventually;

@@ -1,0 +1,240 @@
+//! Child processes: started with a clean environment, drained, killed and reaped when dropped.
+
+use std::collections::VecDeque;
+use std::io::{BufRead, BufReader, Read};
+use std::os::unix::process::ExitStatusExt;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::sync::{Arc, Mutex};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::time::timeout;
+
+use crate::wait::watched;
+
+const START_DEADLINE: Duration = Duration::from_secs(30);
+const KEPT_LINES: usize = 4_000;
+/// The last one is the mark by which `scripts/test` finds processes that a crashed test left behind.
+const KEPT_ENV: [&str; 5] = [
+    "PATH",
+    "HOME",
+    "TMPDIR",
+    "RUST_BACKTRACE",
+    "RELAYPOST_TEST_RUN",
+];
+
+/// The last lines a process wrote.
+#[derive(Clone, Default)]
+struct Tail(Arc<Mutex<VecDeque<String>>>);
+
+impl Tail {
+    fn push(&self, line: String) {
+        let mut lines = self.0.lock().unwrap();
+        if lines.len() == KEPT_LINES {
+            lines.pop_front();
+        }
+        lines.push_back(line);
+    }
+
+    fn text(&self, last: usize) -> String {
+        let lines = self.0.lock().unwrap();
+        let skipped = lines.len().saturating_sub(last);
+        lines
+            .iter()
+            .skip(skipped)
+            .map(|line| format!("{line}\n"))
+            .collect()
+    }
+}
+
+/// A child process. Dropping it kills it and waits for its end.
+///
+/// Plain threads wait for it and drain it, so that this works in a `Drop` and after the test's runtime is gone.
+pub struct Proc {
+    name: String,
+    pid: u32,
+    base_url: watch::Sender<Option<String>>,
+    exit: watch::Sender<Option<i32>>,
+    stdout: Tail,
+    stderr: Tail,
+    waiter: Option<JoinHandle<()>>,
+}
+
+impl Proc {
+    /// Starts one of the product's servers in a folder of its own choosing and waits until it prints
+    /// `listening on http://127.0.0.1:PORT`.
+    pub async fn start(dir: &Path, bin: &Path, args: &[&str], envs: &[(String, String)]) -> Proc {
+        let process = Proc::spawn(dir, bin, args, envs);
+        let listening = watched(&process.base_url, START_DEADLINE, Option::is_some, || {
+            format!("{} printed no `listening on` line", process.describe())
+        });
+        let exited = process.exit.subscribe();
+        tokio::select! {
+            biased;
+            () = listening => {}
+            code = exit_code(exited) => panic!("{} exited with {code}", process.describe()),
+        }
+        process
+    }
+
+    /// Starts a process and waits for nothing.
+    pub fn spawn(dir: &Path, bin: &Path, args: &[&str], envs: &[(String, String)]) -> Proc {
+        let kept = KEPT_ENV
+            .iter()
+            .filter_map(|name| Some((*name, std::env::var_os(name)?)));
+        let mut child = Command::new(bin)
+            .args(args)
+            .current_dir(dir)
+            .env_clear()
+            .envs(kept)
+            .envs(envs.iter().map(|(name, value)| (name, value)))
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap_or_else(|error| {
+                panic!(
+                    "cannot start {}: {error}; `make test` builds and installs it",
+                    bin.display()
+                )
+            });
+        let (stdout, stderr) = (Tail::default(), Tail::default());
+        let (base_url, exit) = (watch::Sender::new(None), watch::Sender::new(None));
+        let drains = [
+            drain(
+                child.stdout.take().unwrap(),
+                stdout.clone(),
+                Some(base_url.clone()),
+            ),
+            drain(child.stderr.take().unwrap(), stderr.clone(), None),
+        ];
+        let pid = child.id();
+        let announce = exit.clone();
+        let waiter = thread::spawn(move || {
+            let status = child.wait().unwrap();
+            drains.into_iter().for_each(|drain| drain.join().unwrap());
+            let code = status
+                .code()
+                .unwrap_or_else(|| 128 + status.signal().unwrap_or_default());
+            announce.send_replace(Some(code));
+        });
+        let name = format!(
+            "{} {}",
+            bin.file_name().unwrap_or_default().display(),
+            args.join(" ")
+        );
+        Proc {
+            name,
+            pid,
+            base_url,
+            exit,
+            stdout,
+            stderr,
+            waiter: Some(waiter),
+        }
+    }
+
+    /// Where it listens, without a slash at the end.
+    pub fn base_url(&self) -> String {
+        self.base_url
+            .borrow()
+            .clone()
+            .expect("a process that listens")
+    }
+
+    /// Its process id.
+    pub fn pid(&self) -> u32 {
+        self.pid
+    }
+
+    /// The last lines of its stdout.
+    pub fn stdout(&self) -> String {
+        self.stdout.text(KEPT_LINES)
+    }
+
+    /// The last lines of its stderr.
+    pub fn stderr(&self) -> String {
+        self.stderr.text(KEPT_LINES)
+    }
+
+    /// Kills it at once (SIGKILL).
+    pub fn kill9(&self) {
+        self.signal("KILL");
+    }
+
+    /// Asks it to stop (SIGTERM).
+    pub fn sigterm(&self) {
+        self.signal("TERM");
+    }
+
+    /// Whether it has not ended yet.
+    pub fn is_running(&self) -> bool {
+        self.exit.borrow().is_none()
+    }
+
+    /// Waits for its end. A process killed by signal N counts as exit code 128 + N, as in a shell.
+    pub async fn wait_exit(&self, deadline: Duration) -> i32 {
+        let waited = timeout(deadline, exit_code(self.exit.subscribe())).await;
+        waited.unwrap_or_else(|_| panic!("still running after {deadline:?}: {}", self.describe()))
+    }
+
+    /// Name, id and the end of stderr, for messages of failing tests.
+    pub fn describe(&self) -> String {
+        format!(
+            "`{}` (pid {}), stderr:\n{}",
+            self.name,
+            self.pid,
+            self.stderr.text(40)
+        )
+    }
+
+    fn signal(&self, signal: &str) {
+        if self.is_running() {
+            // The shell's own `kill`, because sending a signal by a system call is unsafe code.
+            let script = format!("kill -{signal} {} 2>/dev/null", self.pid);
+            Command::new("sh").args(["-c", &script]).status().unwrap();
+        }
+    }
+}
+
+impl Drop for Proc {
+    fn drop(&mut self) {
+        self.kill9();
+        if let Some(waiter) = self.waiter.take() {
+            // A failure of the thread has shown in its own panic message.
+            let _ = waiter.join();
+        }
+    }
+}
+
+async fn exit_code(mut exit: watch::Receiver<Option<i32>>) -> i32 {
+    let code = exit
+        .wait_for(Option::is_some)
+        .await
+        .expect("the waiter announces the end");
+    code.unwrap_or_default()
+}
+
+fn drain(
+    pipe: impl Read + Send + 'static,
+    tail: Tail,
+    base_url: Option<watch::Sender<Option<String>>>,
+) -> JoinHandle<()> {
+    thread::spawn(move || {
+        let mut pipe = BufReader::new(pipe);
+        let mut line = Vec::new();
+        while pipe.read_until(b'\n', &mut line).is_ok_and(|read| read > 0) {
+            let text = String::from_utf8_lossy(&line).trim_end().to_owned();
+            line.clear();
+            let url = text
+                .strip_prefix("listening on ")
+                .filter(|url| url.starts_with("http://127.0.0.1:"));
+            if let (Some(base_url), Some(url)) = (&base_url, url) {
+                base_url.send_replace(Some(url.to_owned()));
+            }
+            tail.push(text);
+        }
+    })
+}

@@ -1,0 +1,78 @@
+//! Step 4: what an attempt means for its delivery. Pure: the same input always gives the same outcome.
+
+use relaypost_shared::{
+    clock::Timestamp,
+    delivery::{ErrorClass, Outcome, Reason},
+};
+
+use crate::{
+    load::{Loaded, Target},
+    retry,
+    send::{Attempted, Failure},
+};
+
+/// What is known besides the attempt itself.
+#[derive(Clone, Copy, Debug)]
+pub struct Context<'a> {
+    /// The retry schedule of endpoints that have none of their own, in seconds.
+    pub schedule: &'a [u32],
+    /// The time of the decision.
+    pub now: Timestamp,
+    /// Drawn evenly from `0..1`; varies the wait.
+    pub chance: f64,
+}
+
+/// What the attempt means for its delivery.
+pub fn decide(loaded: &Loaded, attempted: &Attempted, context: Context<'_>) -> Outcome {
+    match &attempted.result {
+        Ok(_) => Outcome::Delivered,
+        Err(failure) => after_failure(loaded, failure, context),
+    }
+}
+
+fn after_failure(loaded: &Loaded, failure: &Failure, context: Context<'_>) -> Outcome {
+    if let Some(reason) = final_reason(failure) {
+        return Outcome::DeadLettered(reason);
+    }
+    let schedule = match &loaded.target {
+        Target::Webhook { endpoint, .. } => endpoint
+            .retry_schedule
+            .as_ref()
+            .map(|seconds| seconds.0.as_slice()),
+        Target::Email { .. } | Target::Missing => None,
+    };
+    let failed = u32::try_from(loaded.delivery.attempt_count).unwrap_or(0) + 1;
+    retry::next_attempt(
+        schedule.unwrap_or(context.schedule),
+        failed,
+        context.now,
+        context.chance,
+    )
+    .map_or(
+        Outcome::DeadLettered(Reason::RetriesExhausted),
+        Outcome::RetryAt,
+    )
+}
+
+/// The reason why another attempt would be wrong, if it would.
+fn final_reason(failure: &Failure) -> Option<Reason> {
+    match failure {
+        Failure {
+            uncertain: true, ..
+        } => Some(Reason::Uncertain),
+        Failure {
+            class: ErrorClass::Ssrf,
+            ..
+        } => Some(Reason::SsrfBlocked),
+        Failure {
+            class: ErrorClass::Smtp5xx,
+            recipient_refused: true,
+            ..
+        } => Some(Reason::InvalidRecipient),
+        Failure {
+            class: ErrorClass::Smtp5xx,
+            ..
+        } => Some(Reason::Rejected),
+        _ => None,
+    }
+}

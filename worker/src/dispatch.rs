@@ -1,0 +1,110 @@
+//! The dispatcher: moves deliveries whose time has come from the database onto the queue.
+//!
+//! Any number of workers may run it. A claim puts `dispatch_at` a minute ahead, so that no other dispatcher takes the
+//! same delivery, and so that it is found again should its job be lost.
+
+use chrono::TimeDelta;
+use relaypost_shared::{
+    clock::Timestamp,
+    db,
+    delivery::DeliveryKind,
+    entities::delivery,
+    ids::{DeliveryId, TenantId},
+    queue::{Job, Lane, Queue, QueueError},
+};
+use sea_orm::{
+    ActiveEnum as _, ColumnTrait, ConnectionTrait, DatabaseConnection, DbErr, EntityTrait,
+    QueryFilter, Statement, TryGetable, sea_query::Expr,
+};
+
+/// How many deliveries one step moves at most.
+pub const BATCH: u64 = 500;
+/// How long a claim holds.
+const CLAIM: TimeDelta = TimeDelta::seconds(60);
+/// A lane that already holds this many jobs gets no more: what waits in the database costs nothing.
+const FULL: u64 = 10_000;
+
+/// A step of the dispatcher, or of the sweep, did not get through. Everything stays where it was.
+#[derive(Debug, thiserror::Error)]
+pub enum StepError {
+    /// The database failed.
+    #[error(transparent)]
+    Database(#[from] DbErr),
+    /// The queue failed.
+    #[error(transparent)]
+    Queue(#[from] QueueError),
+}
+
+/// Moves one batch of due deliveries onto the queue and returns how many there were.
+///
+/// # Errors
+/// When the database or the queue cannot be reached; nothing is lost then.
+pub async fn step(
+    db: &DatabaseConnection,
+    queue: &Queue,
+    now: Timestamp,
+) -> Result<u64, StepError> {
+    let mut moved = 0;
+    for lane in Lane::ALL {
+        if queue.depth(lane).await? >= FULL {
+            continue;
+        }
+        let jobs = claim(db, lane, now).await?;
+        if jobs.is_empty() {
+            continue;
+        }
+        if let Err(error) = queue.push(lane, &jobs).await {
+            release(db, &jobs, now).await?;
+            return Err(error.into());
+        }
+        moved += jobs.len() as u64;
+    }
+    Ok(moved)
+}
+
+async fn claim(db: &DatabaseConnection, lane: Lane, now: Timestamp) -> Result<Vec<Job>, DbErr> {
+    let backend = db.get_database_backend();
+    // MATERIALIZED: PostgreSQL could otherwise run the inner select, and its limit, more than once.
+    let sql = format!(
+        "WITH due AS MATERIALIZED (SELECT id AS due_id FROM deliveries WHERE dispatch_at <= $2 AND kind = $3 \
+         ORDER BY dispatch_at LIMIT $4{}) \
+         UPDATE deliveries SET dispatch_at = $1 FROM due WHERE id = due_id RETURNING id, tenant_id",
+        db::skip_locked(backend)
+    );
+    let kind = kind(lane).to_value();
+    let params = [
+        (now + CLAIM).into(),
+        now.into(),
+        kind.into(),
+        BATCH.cast_signed().into(),
+    ];
+    let rows = db
+        .query_all_raw(Statement::from_sql_and_values(backend, sql, params))
+        .await?;
+    rows.iter()
+        .map(|row| {
+            Ok(Job {
+                delivery: DeliveryId::try_get(row, "", "id")?,
+                tenant: TenantId::try_get(row, "", "tenant_id")?,
+            })
+        })
+        .collect()
+}
+
+/// Takes a claim back, so that the next step finds the deliveries at once.
+async fn release(db: &DatabaseConnection, jobs: &[Job], now: Timestamp) -> Result<(), DbErr> {
+    delivery::Entity::update_many()
+        .col_expr(delivery::Column::DispatchAt, Expr::value(now))
+        .filter(delivery::Column::Id.is_in(jobs.iter().map(|job| job.delivery)))
+        .filter(delivery::Column::DispatchAt.eq(now + CLAIM))
+        .exec(db)
+        .await
+        .map(|_| ())
+}
+
+pub(crate) const fn kind(lane: Lane) -> DeliveryKind {
+    match lane {
+        Lane::Webhooks => DeliveryKind::Webhook,
+        Lane::Emails => DeliveryKind::Email,
+    }
+}

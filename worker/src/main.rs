@@ -1,0 +1,94 @@
+//! `relaypost-worker`: delivers. Any number of them run side by side.
+
+use std::sync::Arc;
+
+use anyhow::{Context as _, bail};
+use clap::{Parser, Subcommand};
+use poem::{
+    Server,
+    listener::{Acceptor as _, Listener as _, TcpListener},
+};
+use relaypost_migration as migration;
+use relaypost_shared::{clock::Clock, db, queue::Queue, settings::Settings, shutdown, telemetry};
+use relaypost_worker::{Services, probes, run};
+
+#[derive(Parser)]
+#[command(
+    name = "relaypost-worker",
+    version,
+    about = "Relaypost's delivery worker"
+)]
+struct Cli {
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Deliver until told to stop (the default).
+    Serve,
+    /// Read the settings, print them without secrets, and exit.
+    CheckConfig,
+}
+
+#[tokio::main]
+async fn main() -> anyhow::Result<()> {
+    let cli = Cli::parse();
+    let settings = Settings::from_env_or_exit();
+    if matches!(cli.command, Some(Command::CheckConfig)) {
+        println!("{settings:#?}");
+        return Ok(());
+    }
+    if settings.redis_url.is_none() {
+        eprintln!(
+            "REDIS_URL: missing. A worker takes its jobs from Redis: redis://127.0.0.1:6379/\n(`relaypost` runs everything in one process and needs none.)"
+        );
+        std::process::exit(2);
+    }
+    telemetry::start(&settings);
+    serve(Arc::new(settings)).await
+}
+
+async fn serve(settings: Arc<Settings>) -> anyhow::Result<()> {
+    let db = db::connect(&settings.database_url, settings.database_connections)
+        .await
+        .context("the database cannot be reached")?;
+    let pending = migration::pending(&db)
+        .await
+        .context("the database's schema cannot be read")?;
+    if !pending.is_empty() {
+        bail!(
+            "the database lacks migrations ({}): run `relaypost-migrate up`",
+            pending.join(", ")
+        );
+    }
+    let queue = Queue::open(settings.redis_url.as_deref()).context("REDIS_URL")?;
+    let services = Services {
+        db,
+        queue,
+        clock: Clock::system(),
+        settings: settings.clone(),
+    };
+    let listener = TcpListener::bind(settings.worker_bind_addr)
+        .into_acceptor()
+        .await;
+    let acceptor = listener.with_context(|| {
+        format!(
+            "WORKER_BIND_ADDR: cannot listen on {}",
+            settings.worker_bind_addr
+        )
+    })?;
+    if let Some(address) = acceptor
+        .local_addr()
+        .first()
+        .and_then(|address| address.as_socket_addr())
+    {
+        println!("listening on http://{address}");
+    }
+    // The probes answer until the work is done, so that a stopping worker still shows as alive.
+    let probes =
+        tokio::spawn(Server::new_with_acceptor(acceptor).run(probes::app(services.clone())));
+    run(services, shutdown::signal()).await?;
+    probes.abort();
+    Ok(())
+}

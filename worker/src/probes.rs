@@ -1,0 +1,52 @@
+//! What a worker answers on its own port: whether it lives, and whether it can work.
+
+use std::sync::Arc;
+
+use poem::{
+    Endpoint, EndpointExt as _, IntoResponse, Response, Route, get, handler,
+    http::StatusCode,
+    web::{Data, Json},
+};
+use relaypost_migration as migration;
+use serde_json::json;
+
+use crate::run::Services;
+
+/// The probes, under the names that the API gives them too.
+pub fn app(services: Services) -> impl Endpoint {
+    let mut routes = Route::new();
+    for path in ["/health", "/healthz", "/health/live"] {
+        routes = routes.at(path, get(live));
+    }
+    for path in ["/health/ready", "/readyz", "/ready"] {
+        routes = routes.at(path, get(ready));
+    }
+    routes.data(Arc::new(services))
+}
+
+#[handler]
+fn live(services: Data<&Arc<Services>>) -> impl IntoResponse {
+    Json(json!({ "status": "ok", "timestamp": services.clock.now() }))
+}
+
+#[handler]
+async fn ready(services: Data<&Arc<Services>>) -> Response {
+    let word = |works: bool| if works { "ok" } else { "failed" };
+    let database = services.db.ping().await.is_ok();
+    let migrations = migration::pending(&services.db)
+        .await
+        .is_ok_and(|pending| pending.is_empty());
+    // A worker can do nothing without its queue.
+    let redis = services.queue.ping().await.is_ok();
+    let works = database && migrations && redis;
+    let body = json!({
+        "status": if works { "ready" } else { "not_ready" },
+        "checks": { "database": word(database), "migrations": word(migrations), "redis": word(redis) },
+    });
+    let status = if works {
+        StatusCode::OK
+    } else {
+        StatusCode::SERVICE_UNAVAILABLE
+    };
+    Json(body).with_status(status).into_response()
+}

@@ -1,0 +1,111 @@
+//! Hands a mail to the providers in their order.
+
+use std::{path::Path, sync::Arc};
+
+use lettre::{Address, message::Mailbox};
+use relaypost_shared::{
+    delivery::ErrorClass,
+    entities::{delivery, email},
+    settings::MailProvider,
+};
+
+use super::{Failure, SetupError, Success, email::build, smtp::SmtpPool};
+
+/// Sends mails. Clones share connections.
+#[derive(Clone, Debug)]
+pub struct Mailer {
+    providers: Arc<[Provider]>,
+}
+
+#[derive(Debug)]
+enum Provider {
+    Smtp(SmtpPool),
+    Folder(std::path::PathBuf),
+}
+
+impl Mailer {
+    /// A mailer for these providers.
+    ///
+    /// # Errors
+    /// When TLS cannot be set up.
+    pub fn new(providers: &[MailProvider]) -> Result<Self, SetupError> {
+        let providers: Result<Vec<Provider>, SetupError> = providers
+            .iter()
+            .map(|provider| {
+                Ok(match provider {
+                    MailProvider::Smtp {
+                        host,
+                        port,
+                        credentials,
+                        tls,
+                    } => Provider::Smtp(SmtpPool::new(host, *port, credentials.as_ref(), *tls)?),
+                    MailProvider::Folder(folder) => Provider::Folder(folder.clone()),
+                })
+            })
+            .collect();
+        Ok(Self {
+            providers: providers?.into(),
+        })
+    }
+
+    /// Sends one recipient's copy. The next provider is asked only when the one before could not be reached: an answer,
+    /// whatever it says, is an answer.
+    pub(super) async fn send(
+        &self,
+        delivery: &delivery::Model,
+        email: &email::Model,
+        recipient: &str,
+    ) -> Result<Success, Failure> {
+        let unfit = |why: String| Failure::new(ErrorClass::Protocol, why);
+        let mail = build(email).map_err(|error| unfit(error.to_string()))?;
+        let from: Mailbox = email
+            .sender
+            .parse()
+            .map_err(|_| unfit("the sender is no address".to_owned()))?;
+        let to: Address = recipient
+            .parse()
+            .map_err(|_| unfit("the recipient is no address".to_owned()))?;
+        let mut last = Failure::new(ErrorClass::Connect, "there is no mail provider");
+        for provider in self.providers.iter() {
+            let sent = match provider {
+                Provider::Smtp(pool) => pool.send(from.email.clone(), to.clone(), &mail).await,
+                Provider::Folder(folder) => keep(folder, delivery, &mail).await,
+            };
+            match sent {
+                Err(failure) if unreachable(&failure) => last = failure,
+                answered => return answered,
+            }
+        }
+        Err(last)
+    }
+}
+
+fn unreachable(failure: &Failure) -> bool {
+    !failure.uncertain
+        && failure.status.is_none()
+        && matches!(
+            failure.class,
+            ErrorClass::Dns | ErrorClass::Connect | ErrorClass::Tls | ErrorClass::Timeout
+        )
+}
+
+/// Keeps the mail as a file named after the delivery. The file appears whole or not at all.
+async fn keep(folder: &Path, delivery: &delivery::Model, mail: &[u8]) -> Result<Success, Failure> {
+    let file = folder.join(format!("{}.eml", delivery.id));
+    let unfinished = folder.join(format!(".{}.part", delivery.id));
+    let written = async {
+        tokio::fs::create_dir_all(folder).await?;
+        tokio::fs::write(&unfinished, mail).await?;
+        tokio::fs::rename(&unfinished, &file).await
+    };
+    match written.await {
+        Ok(()) => Ok(Success {
+            status: None,
+            snippet: Some(format!("kept as {}", file.display())),
+        }),
+        Err(error) => Err(Failure::new(
+            ErrorClass::Connect,
+            format!("the mail cannot be kept: {error}"),
+        )),
+    }
+}

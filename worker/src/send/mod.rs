@@ -1,0 +1,144 @@
+//! Step 3: send, and say what happened. Nothing here decides what it means.
+
+mod email;
+mod mailer;
+mod resolver;
+mod smtp;
+mod webhook;
+
+use std::time::Duration;
+
+use relaypost_shared::{
+    clock::{Clock, Timestamp},
+    delivery::ErrorClass,
+    settings::Settings,
+};
+use tokio::time::Instant;
+
+use crate::load::{Loaded, Target};
+
+pub use mailer::Mailer;
+pub use webhook::WebhookClient;
+
+/// How much of an answer is kept, in bytes.
+const SNIPPET: usize = 1024;
+
+/// One try, and what came of it.
+#[derive(Clone, Debug)]
+pub struct Attempted {
+    /// When it began.
+    pub started_at: Timestamp,
+    /// How long it took.
+    pub duration: Duration,
+    /// How it ended.
+    pub result: Result<Success, Failure>,
+}
+
+/// The receiver confirmed it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Success {
+    /// Its status code.
+    pub status: Option<u16>,
+    /// The beginning of its answer.
+    pub snippet: Option<String>,
+}
+
+/// The receiver did not confirm it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    /// Why.
+    pub class: ErrorClass,
+    /// The receiver's status code, where there was one.
+    pub status: Option<u16>,
+    /// The beginning of its answer, or what went wrong in words.
+    pub snippet: Option<String>,
+    /// It may have been accepted all the same: the answer to a mail's content never came.
+    pub uncertain: bool,
+    /// It was this recipient that the mail server refused.
+    pub recipient_refused: bool,
+}
+
+impl Failure {
+    fn new(class: ErrorClass, words: impl Into<String>) -> Self {
+        Self {
+            class,
+            status: None,
+            snippet: Some(snippet(words.into().as_bytes())),
+            uncertain: false,
+            recipient_refused: false,
+        }
+    }
+}
+
+/// Everything that sends. Clones share connections.
+#[derive(Clone, Debug)]
+pub struct Sender {
+    webhooks: WebhookClient,
+    mailer: Mailer,
+    clock: Clock,
+}
+
+/// A sender cannot be made from these settings.
+#[derive(Debug, thiserror::Error)]
+pub enum SetupError {
+    /// The HTTP client cannot be built.
+    #[error("the HTTP client cannot be built: {0}")]
+    Http(#[from] reqwest::Error),
+    /// A mail provider cannot be used.
+    #[error("a mail provider cannot be used: {0}")]
+    Smtp(#[from] lettre::transport::smtp::Error),
+}
+
+impl Sender {
+    /// A sender with these settings.
+    ///
+    /// # Errors
+    /// When TLS cannot be set up.
+    pub fn new(settings: &Settings, clock: Clock) -> Result<Self, SetupError> {
+        Ok(Self {
+            webhooks: WebhookClient::new(&settings.webhooks)?,
+            mailer: Mailer::new(&settings.emails.providers)?,
+            clock,
+        })
+    }
+
+    /// Sends one delivery.
+    pub async fn send(&self, loaded: &Loaded) -> Attempted {
+        let started_at = self.clock.now();
+        let began = Instant::now();
+        let result = match &loaded.target {
+            Target::Webhook {
+                message,
+                endpoint,
+                secrets,
+            } => {
+                self.webhooks
+                    .send(message, endpoint, secrets, started_at)
+                    .await
+            }
+            Target::Email { email, recipient } => {
+                self.mailer.send(&loaded.delivery, email, recipient).await
+            }
+            Target::Missing => Err(Failure::new(
+                ErrorClass::Protocol,
+                "there is nothing to send",
+            )),
+        };
+        Attempted {
+            started_at,
+            duration: began.elapsed(),
+            result,
+        }
+    }
+}
+
+/// The beginning of an answer as text that every database takes: no NUL, cut between characters.
+fn snippet(bytes: &[u8]) -> String {
+    let mut text =
+        String::from_utf8_lossy(&bytes[..bytes.len().min(SNIPPET)]).replace('\0', "\u{fffd}");
+    // A character that the cut went through shows as one replacement character at the very end.
+    if bytes.len() > SNIPPET && text.ends_with('\u{fffd}') {
+        text.pop();
+    }
+    text
+}

@@ -1,0 +1,223 @@
+//! One webhook request: `POST`, the exact bytes, signed.
+
+use std::{error::Error, net::IpAddr, sync::Arc, time::Duration};
+
+use relaypost_shared::{
+    VERSION,
+    clock::Timestamp,
+    delivery::ErrorClass,
+    entities::{endpoint, message},
+    settings::{Networks, Webhooks},
+    ssrf,
+};
+use reqwest::{Client, RequestBuilder, Response, StatusCode, redirect::Policy};
+use tokio::time::{Instant, timeout_at};
+use url::{Host, Url};
+
+use super::{
+    Failure, Success,
+    resolver::{NoAddress, VettingResolver},
+    snippet,
+};
+use crate::sign;
+
+/// How much of an answer is read before the connection is given up, in bytes. Reading a short answer to its end keeps
+/// the connection usable.
+const READ_AT_MOST: usize = 64 * 1024;
+
+/// Sends webhooks. Clones share connections.
+#[derive(Clone, Debug)]
+pub struct WebhookClient {
+    http: Client,
+    allowed: Arc<Networks>,
+    timeout: Duration,
+}
+
+impl WebhookClient {
+    /// A client that follows no redirect, uses no proxy of the environment, and reaches only what it may.
+    ///
+    /// # Errors
+    /// When TLS cannot be set up.
+    pub fn new(settings: &Webhooks) -> Result<Self, reqwest::Error> {
+        // Another part of this process may have chosen the same provider already.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let allowed = Arc::new(settings.allow_cidrs.clone());
+        let http = Client::builder()
+            .redirect(Policy::none())
+            .no_proxy()
+            .user_agent(format!("Relaypost/{VERSION}"))
+            .connect_timeout(settings.connect_timeout)
+            .pool_idle_timeout(Duration::from_secs(30))
+            .tcp_nodelay(true)
+            .dns_resolver(Arc::new(VettingResolver::new(allowed.clone())))
+            .build()?;
+        Ok(Self {
+            http,
+            allowed,
+            timeout: settings.timeout,
+        })
+    }
+
+    pub(super) async fn send(
+        &self,
+        message: &message::Model,
+        endpoint: &endpoint::Model,
+        secrets: &[String],
+        at: Timestamp,
+    ) -> Result<Success, Failure> {
+        let url = self.vetted(&endpoint.url)?;
+        let request = self.request(url, message, endpoint, secrets, at)?;
+        let allowed = endpoint
+            .timeout_ms
+            .and_then(|millis| u64::try_from(millis).ok());
+        let deadline = Instant::now() + allowed.map_or(self.timeout, Duration::from_millis);
+        let response = match timeout_at(deadline, request.send()).await {
+            Ok(Ok(response)) => response,
+            Ok(Err(error)) => return Err(classify(&error)),
+            Err(_) => {
+                return Err(Failure::new(
+                    ErrorClass::Timeout,
+                    "no answer within the time allowed",
+                ));
+            }
+        };
+        let status = response.status();
+        let body = read(response, deadline).await;
+        judge(status, &body)
+    }
+
+    /// A host that is an address is vetted here; a name is vetted when it is resolved.
+    fn vetted(&self, text: &str) -> Result<Url, Failure> {
+        let url = Url::parse(text)
+            .map_err(|_| Failure::new(ErrorClass::Protocol, "the endpoint's URL is no URL"))?;
+        let address = match url.host() {
+            Some(Host::Ipv4(address)) => Some(IpAddr::V4(address)),
+            Some(Host::Ipv6(address)) => Some(IpAddr::V6(address)),
+            Some(Host::Domain(_)) | None => None,
+        };
+        match address.map(|address| ssrf::vet(address, &self.allowed.0)) {
+            Some(Err(forbidden)) => Err(Failure::new(ErrorClass::Ssrf, forbidden.to_string())),
+            Some(Ok(())) | None => Ok(url),
+        }
+    }
+
+    fn request(
+        &self,
+        url: Url,
+        message: &message::Model,
+        endpoint: &endpoint::Model,
+        secrets: &[String],
+        at: Timestamp,
+    ) -> Result<RequestBuilder, Failure> {
+        let signature = sign::signatures(
+            secrets.iter().map(String::as_str),
+            message.id,
+            at,
+            &message.payload,
+        )
+        .map_err(|invalid| Failure::new(ErrorClass::Protocol, invalid.to_string()))?;
+        let mut request = self.http.post(url);
+        for (name, value) in &endpoint.headers.0 {
+            request = request.header(name, value);
+        }
+        Ok(request
+            .header("content-type", "application/json")
+            .header("webhook-id", message.id.to_string())
+            .header("webhook-timestamp", at.timestamp())
+            .header("webhook-signature", signature)
+            .header("traceparent", traceparent(message, at))
+            .body(message.payload.clone()))
+    }
+}
+
+/// A W3C trace context (<https://www.w3.org/TR/trace-context/>) whose trace is the message and whose span is the
+/// attempt.
+fn traceparent(message: &message::Model, at: Timestamp) -> String {
+    let trace = message.id.uuid().simple();
+    let span = at.timestamp_millis().cast_unsigned() ^ rand::random::<u64>();
+    format!("00-{trace}-{:016x}-01", span.max(1))
+}
+
+/// Reads the beginning of the answer. Whatever goes wrong here changes nothing: the status has been received.
+async fn read(mut response: Response, deadline: Instant) -> Vec<u8> {
+    let mut body = Vec::new();
+    while body.len() < READ_AT_MOST {
+        match timeout_at(deadline, response.chunk()).await {
+            Ok(Ok(Some(chunk))) => {
+                body.extend_from_slice(&chunk[..chunk.len().min(READ_AT_MOST - body.len())])
+            }
+            Ok(Ok(None) | Err(_)) | Err(_) => break,
+        }
+    }
+    body
+}
+
+fn judge(status: StatusCode, body: &[u8]) -> Result<Success, Failure> {
+    let code = Some(status.as_u16());
+    let snippet = (!body.is_empty()).then(|| snippet(body));
+    let class = match status.as_u16() {
+        200..=299 => {
+            return Ok(Success {
+                status: code,
+                snippet,
+            });
+        }
+        300..=399 => ErrorClass::Redirect,
+        400..=499 => ErrorClass::Http4xx,
+        500..=599 => ErrorClass::Http5xx,
+        _ => ErrorClass::Protocol,
+    };
+    Err(Failure {
+        class,
+        status: code,
+        snippet,
+        uncertain: false,
+        recipient_refused: false,
+    })
+}
+
+/// The class of an error, from the innermost cause that says something.
+fn classify(error: &reqwest::Error) -> Failure {
+    let mut class = if error.is_timeout() {
+        ErrorClass::Timeout
+    } else if error.is_connect() {
+        ErrorClass::Connect
+    } else {
+        ErrorClass::Protocol
+    };
+    let mut words = String::new();
+    let mut cause: Option<&(dyn Error + 'static)> = Some(error);
+    while let Some(inner) = cause {
+        if inner.is::<ssrf::Forbidden>() {
+            class = ErrorClass::Ssrf;
+        } else if inner.is::<NoAddress>() {
+            class = ErrorClass::Dns;
+        } else if is_tls(inner) {
+            class = ErrorClass::Tls;
+        } else if !error.is_connect() && is_broken_pipe(inner) {
+            class = ErrorClass::Connect;
+        }
+        // The outermost texts repeat the URL, whose query may hold a secret; the innermost says what went wrong.
+        words = inner.to_string();
+        cause = inner.source();
+    }
+    Failure::new(class, words)
+}
+
+/// rustls wraps its errors in `io::Error`, which shows the inner one only through `get_ref`.
+fn is_tls(error: &(dyn Error + 'static)) -> bool {
+    let inner = error
+        .downcast_ref::<std::io::Error>()
+        .and_then(std::io::Error::get_ref);
+    error.is::<rustls::Error>() || inner.is_some_and(|inner| inner.is::<rustls::Error>())
+}
+
+fn is_broken_pipe(error: &(dyn Error + 'static)) -> bool {
+    use std::io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset};
+    error.downcast_ref::<std::io::Error>().is_some_and(|error| {
+        matches!(
+            error.kind(),
+            BrokenPipe | ConnectionAborted | ConnectionReset
+        )
+    })
+}
