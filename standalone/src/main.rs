@@ -1,1 +1,37 @@
-fn main() {}
+//! `relaypost`: everything in one process, on SQLite, with nothing to install.
+
+mod demo;
+mod embedded;
+
+use clap::{Parser, Subcommand};
+use relaypost_shared::{settings::Settings, shutdown, telemetry};
+
+#[derive(Parser)]
+#[command(name = "relaypost", version, about = "Relaypost in one process: API, workers and database")]
+struct Cli {
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Serve until told to stop (the default).
+    Serve,
+    /// Play the main job, from the first key to the attempts, and print the proof.
+    Demo,
+}
+
+#[tokio::main]
+async fn main() -> anyhow::Result<()> {
+    match Cli::parse().command.unwrap_or(Command::Serve) {
+        Command::Demo => demo::play().await,
+        Command::Serve => {
+            let settings = Settings::from_env_or_exit();
+            telemetry::start(&settings);
+            let relaypost = embedded::Embedded::start(settings).await?;
+            relaypost.greet();
+            shutdown::signal().await;
+            relaypost.stop().await
+        }
+    }
+}

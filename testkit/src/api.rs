@@ -57,6 +57,15 @@ impl std::fmt::Display for Answer {
     }
 }
 
+/// Chooses the provider that reqwest asks for when it builds a client, also for plain http.
+pub fn tls_provider() {
+    static PROVIDER: Once = Once::new();
+    PROVIDER.call_once(|| {
+        // Fails only when the test has installed one before, which serves as well.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+    });
+}
+
 /// A client with a key. Cheap to clone; the `with_…` methods return a changed copy.
 #[derive(Clone)]
 pub struct Api {
@@ -67,13 +76,14 @@ pub struct Api {
 }
 
 impl Api {
+    /// The key it uses; empty when it uses none.
+    pub fn key(&self) -> &str {
+        self.key.as_deref().unwrap_or_default()
+    }
+
     /// A client of the API at `base` (no slash at the end).
     pub fn new(base: &str, key: &str) -> Api {
-        static PROVIDER: Once = Once::new();
-        PROVIDER.call_once(|| {
-            // Fails only when the test has installed one before, which serves as well.
-            let _ = rustls::crypto::ring::default_provider().install_default();
-        });
+        tls_provider();
         let http = Client::builder()
             .no_proxy()
             .redirect(redirect::Policy::none())

@@ -21,7 +21,7 @@ pub mod stack;
 pub mod tenant;
 pub mod wait;
 
-pub use api::{Answer, Api};
+pub use api::{Answer, Api, tls_provider};
 pub use database::TestDatabase;
 pub use process::Proc;
 pub use receiver::{Hit, Receiver, Reply};

@@ -1,0 +1,8 @@
+//! What the processes share, against real services.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a broken fixture should stop the test where it breaks"
+)]
+
+mod queue;

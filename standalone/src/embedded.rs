@@ -1,0 +1,103 @@
+//! The API, a worker and the migrations in one process.
+
+use std::{collections::HashMap, net::SocketAddr, path::Path, sync::Arc};
+
+use anyhow::{Context as _, Result};
+use poem::listener::{Acceptor as _, Listener as _, TcpListener};
+use relaypost_api as api;
+use relaypost_migration as migration;
+use relaypost_shared::{clock::Clock, db, queue::Queue, settings::Settings, telemetry};
+use relaypost_worker as worker;
+use tokio::{sync::watch, task::JoinHandle};
+
+/// A running instance.
+pub(crate) struct Embedded {
+    address: SocketAddr,
+    first_key: Option<String>,
+    stop: watch::Sender<bool>,
+    api: JoinHandle<Result<()>>,
+    worker: JoinHandle<Result<()>>,
+}
+
+impl Embedded {
+    /// Brings the schema up to date and starts everything.
+    ///
+    /// # Errors
+    /// When the database cannot be opened or the address is taken.
+    pub(crate) async fn start(settings: Settings) -> Result<Self> {
+        let settings = Arc::new(settings);
+        let db = db::connect(&settings.database_url, settings.database_connections)
+            .await
+            .context("DATABASE_URL: the database cannot be opened")?;
+        migration::up(&db).await.context("the migrations failed")?;
+        let queue = Queue::open(settings.redis_url.as_deref()).context("REDIS_URL")?;
+        let clock = Clock::system();
+        let acceptor = TcpListener::bind(settings.bind_addr).into_acceptor().await;
+        let acceptor = acceptor.with_context(|| format!("BIND_ADDR: cannot listen on {}", settings.bind_addr))?;
+        let address = acceptor.local_addr().first().and_then(|address| address.as_socket_addr().copied());
+        let address = address.context("the listener has no address")?;
+
+        let (stop, stopped) = watch::channel(false);
+        let services = worker::Services {
+            db: db.clone(),
+            queue: queue.clone(),
+            clock: clock.clone(),
+            settings: settings.clone(),
+        };
+        let working = worker::run(services, told(stopped.clone()));
+        let worker = tokio::spawn(async move { working.await.context("the worker cannot start") });
+        let services = api::Services::new(db, queue, clock, settings);
+        let first_key = services.first_key().await.context("the first key cannot be made")?;
+        let serving = api::serve(services, acceptor, told(stopped));
+        let api = tokio::spawn(async move { serving.await.context("the API cannot serve") });
+        Ok(Self { address, first_key, stop, api, worker })
+    }
+
+    /// Where it serves.
+    pub(crate) fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// Says on standard output where everything is.
+    pub(crate) fn greet(&self) {
+        println!("Swagger UI: {}/docs", self.url());
+        match &self.first_key {
+            Some(key) => println!("Platform key, shown this one time: {key}"),
+            None => println!("Platform key: ROOT_API_KEY, or the one that was shown at the first start"),
+        }
+    }
+
+    /// Stops taking requests, finishes what is in flight, and ends.
+    ///
+    /// # Errors
+    /// When a part ended by itself with an error.
+    pub(crate) async fn stop(self) -> Result<()> {
+        // Both parts may have ended by themselves.
+        let _ = self.stop.send(true);
+        self.api.await??;
+        self.worker.await?
+    }
+}
+
+/// Completes when the sender says so, or is gone.
+async fn told(mut stopped: watch::Receiver<bool>) {
+    let _ = stopped.wait_for(|stopping| *stopping).await;
+}
+
+/// The settings of the demo: a free port, everything in `folder`, and quiet logs.
+///
+/// # Errors
+/// When the folder's name does not make settings.
+pub(crate) fn demo_settings(folder: &Path, root_key: &str) -> Result<Settings> {
+    let folder = folder.to_str().context("the temporary folder's name is not UTF-8")?;
+    let pairs = [
+        ("BIND_ADDR", "127.0.0.1:0".to_owned()),
+        ("DATABASE_URL", format!("sqlite://{folder}/relaypost.db")),
+        ("EMAIL_PROVIDERS", format!("file://{folder}/mail")),
+        ("ROOT_API_KEY", root_key.to_owned()),
+        ("LOG", "warn".to_owned()),
+    ];
+    let settings = Settings::from_map(HashMap::from(pairs.map(|(name, value)| (name.to_owned(), value))))?;
+    telemetry::start(&settings);
+    Ok(settings)
+}

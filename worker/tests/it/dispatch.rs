@@ -1,0 +1,95 @@
+//! The dispatcher.
+
+use std::collections::HashSet;
+
+use chrono::TimeDelta;
+use futures::future::join_all;
+use relaypost_shared::{
+    delivery::DeliveryKind,
+    entities::delivery,
+    queue::{Lane, Queue},
+};
+use relaypost_worker::dispatch;
+use sea_orm::EntityTrait;
+
+use crate::fixture::Bench;
+
+/// Deliveries whose time has come.
+async fn due(bench: &Bench, count: usize) {
+    let rows: Vec<delivery::ActiveModel> = (0..count)
+        .map(|_| {
+            let row = bench.pending(DeliveryKind::Webhook);
+            delivery::Model {
+                dispatch_at: Some(bench.now()),
+                next_attempt_at: Some(bench.now()),
+                ..row
+            }
+            .into()
+        })
+        .collect();
+    for chunk in rows.chunks(500) {
+        delivery::Entity::insert_many(chunk.to_vec())
+            .exec_without_returning(&bench.db)
+            .await
+            .unwrap();
+    }
+}
+
+#[tokio::test]
+async fn any_number_of_dispatchers_move_each_delivery_once() {
+    let bench = Bench::new(&[]).await;
+    due(&bench, 2_000).await;
+    // Each dispatcher has a queue of its own here, so that a second claim of the same delivery would show.
+    let queues: Vec<Queue> = (0..8).map(|_| Queue::open(None).unwrap()).collect();
+    let steps = queues
+        .iter()
+        .map(|queue| dispatch::step(&bench.db, queue, bench.now()));
+    let moved: u64 = join_all(steps).await.into_iter().map(Result::unwrap).sum();
+    let mut depth = 0;
+    for queue in &queues {
+        depth += queue.depth(Lane::Webhooks).await.unwrap();
+    }
+    assert_eq!((moved, depth), (2_000, 2_000));
+    assert_eq!(bench.dispatch().await, 0);
+    bench.close().await;
+}
+
+#[tokio::test]
+async fn a_step_is_bounded_and_a_full_lane_gets_no_more() {
+    let bench = Bench::new(&[]).await;
+    due(&bench, 12_000).await;
+    let mut steps = HashSet::new();
+    let mut total = 0;
+    loop {
+        let moved = bench.dispatch().await;
+        if moved == 0 {
+            break;
+        }
+        steps.insert(moved);
+        total += moved;
+    }
+    assert_eq!((total, steps), (10_000, HashSet::from([dispatch::BATCH])));
+    bench.close().await;
+}
+
+#[tokio::test]
+async fn a_claim_whose_job_was_lost_is_moved_again_after_a_minute() {
+    let bench = Bench::new(&[]).await;
+    due(&bench, 1).await;
+    assert_eq!(bench.dispatch().await, 1);
+    let fresh = Queue::open(None).unwrap();
+    assert_eq!(
+        dispatch::step(&bench.db, &fresh, bench.now())
+            .await
+            .unwrap(),
+        0
+    );
+    bench.clock.advance(TimeDelta::seconds(61));
+    assert_eq!(
+        dispatch::step(&bench.db, &fresh, bench.now())
+            .await
+            .unwrap(),
+        1
+    );
+    bench.close().await;
+}

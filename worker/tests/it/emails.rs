@@ -1,0 +1,131 @@
+//! What happens to an email, attempt by attempt.
+
+use relaypost_shared::{
+    delivery::{ErrorClass, Reason, Status},
+    queue::Lane,
+};
+use relaypost_testkit::SmtpServer;
+
+use crate::fixture::{Bench, smtp_url};
+
+#[tokio::test]
+async fn a_mail_arrives_as_mime_over_connections_that_are_used_again() {
+    let server = SmtpServer::start().await;
+    let bench = Bench::new(&[("EMAIL_PROVIDERS", &smtp_url(&server))]).await;
+    let lane = bench.lane(Lane::Emails);
+    for number in 0..3 {
+        let id = bench.email(&format!("user{number}@example.test")).await;
+        lane.work(&[id]).await;
+        assert_eq!(bench.delivery(id).await.status, Status::Delivered);
+    }
+    let mails = server.mails();
+    assert_eq!(mails.len(), 3);
+    assert_eq!(
+        (mails[0].from.as_str(), mails[0].to.as_slice()),
+        (
+            "sender@example.test",
+            &["user0@example.test".to_owned()][..]
+        )
+    );
+    let text = mails[0].text();
+    assert!(
+        text.contains("From: Sender <sender@example.test>")
+            || text.contains("From: \"Sender\" <sender@example.test>"),
+        "{text}"
+    );
+    assert!(
+        text.contains("multipart/alternative") && text.contains("Message-ID: <eml_"),
+        "{text}"
+    );
+    assert_eq!(server.connections(), 1);
+    bench.close().await;
+}
+
+#[tokio::test]
+async fn a_temporary_refusal_is_tried_again_and_a_final_one_is_not() {
+    let server = SmtpServer::start().await;
+    let bench = Bench::new(&[("EMAIL_PROVIDERS", &smtp_url(&server))]).await;
+    let lane = bench.lane(Lane::Emails);
+    let cases = [
+        ((451, "later"), Status::Pending, None, ErrorClass::Smtp4xx),
+        (
+            (554, "never"),
+            Status::Dead,
+            Some(Reason::Rejected),
+            ErrorClass::Smtp5xx,
+        ),
+    ];
+    for (answer, status, reason, class) in cases {
+        server.fail_data(Some(answer));
+        let id = bench.email("user@example.test").await;
+        lane.work(&[id]).await;
+        let delivery = bench.delivery(id).await;
+        assert_eq!(
+            (delivery.status, delivery.reason, delivery.error_class),
+            (status, reason, Some(class))
+        );
+    }
+    server.fail_data(None);
+    server.respond_rcpt(|_| Some((550, "no such user".to_owned())));
+    let id = bench.email("nobody@example.test").await;
+    lane.work(&[id]).await;
+    assert_eq!(
+        bench.delivery(id).await.reason,
+        Some(Reason::InvalidRecipient)
+    );
+    let attempts = bench.attempts().await;
+    assert_eq!(
+        attempts
+            .iter()
+            .map(|one| one.http_status)
+            .collect::<Vec<_>>()
+            .len(),
+        3
+    );
+    assert!(attempts.iter().any(|one| one.http_status == Some(550)));
+    assert!(server.mails().is_empty());
+    bench.close().await;
+}
+
+#[tokio::test]
+async fn a_mail_that_may_have_been_accepted_is_not_sent_twice() {
+    let server = SmtpServer::start().await;
+    server.vanish_after_data(true);
+    let bench = Bench::new(&[("EMAIL_PROVIDERS", &smtp_url(&server))]).await;
+    let id = bench.email("user@example.test").await;
+    bench.lane(Lane::Emails).work(&[id]).await;
+    let delivery = bench.delivery(id).await;
+    assert_eq!(
+        (delivery.status, delivery.reason),
+        (Status::Dead, Some(Reason::Uncertain))
+    );
+    bench.close().await;
+}
+
+#[tokio::test]
+async fn the_next_provider_is_asked_when_the_first_cannot_be_reached() {
+    let server = SmtpServer::start().await;
+    let both = format!("smtp://127.0.0.1:1?tls=none,{}", smtp_url(&server));
+    let bench = Bench::new(&[("EMAIL_PROVIDERS", &both)]).await;
+    let id = bench.email("user@example.test").await;
+    bench.lane(Lane::Emails).work(&[id]).await;
+    assert_eq!(
+        (bench.delivery(id).await.status, server.mails().len()),
+        (Status::Delivered, 1)
+    );
+    bench.close().await;
+}
+
+#[tokio::test]
+async fn without_a_mail_server_each_mail_is_kept_as_a_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let provider = format!("file://{}", folder.path().display());
+    let bench = Bench::new(&[("EMAIL_PROVIDERS", &provider)]).await;
+    let id = bench.email("user@example.test").await;
+    bench.lane(Lane::Emails).work(&[id]).await;
+    assert_eq!(bench.delivery(id).await.status, Status::Delivered);
+    let mail = std::fs::read_to_string(folder.path().join(format!("{id}.eml"))).unwrap();
+    assert!(mail.contains("To: user@example.test"), "{mail}");
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+    bench.close().await;
+}

@@ -1,0 +1,234 @@
+//! A worker's parts on a fresh database, with rows as the API would have written them.
+
+use std::{collections::HashMap, sync::Arc};
+
+use chrono::DateTime;
+use relaypost_migration as migration;
+use relaypost_shared::{
+    clock::{Clock, Timestamp},
+    db,
+    delivery::{DeliveryKind, EndpointStatus, Status},
+    entities::{
+        Pairs, Seconds, Texts, attempt, delivery, email, endpoint, endpoint_secret, message, tenant,
+    },
+    ids::{DeliveryId, EmailId, EndpointId, MessageId, SecretId, TenantId},
+    queue::{Consumer, Lane, Queue},
+    settings::Settings,
+};
+use relaypost_testkit::{Backend, TestDatabase};
+use relaypost_worker::{dispatch, pipeline::Pipeline, send::Sender};
+use sea_orm::{ActiveModelTrait, DatabaseConnection, EntityTrait, IntoActiveModel};
+
+pub(crate) const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
+
+pub(crate) struct Bench {
+    pub(crate) db: DatabaseConnection,
+    pub(crate) clock: Clock,
+    pub(crate) queue: Queue,
+    pub(crate) tenant: TenantId,
+    settings: Settings,
+    database: TestDatabase,
+}
+
+impl Bench {
+    pub(crate) async fn new(env: &[(&str, &str)]) -> Self {
+        let database = match Backend::from_env() {
+            Backend::Embedded => TestDatabase::sqlite(),
+            Backend::Stack => TestDatabase::postgres().await,
+        };
+        let mut all: HashMap<String, String> = env
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+            .collect();
+        all.insert("DATABASE_URL".into(), database.url().into());
+        let settings = Settings::from_map(all).unwrap();
+        let db = db::connect(&settings.database_url, 10).await.unwrap();
+        migration::up(&db).await.unwrap();
+        let clock = Clock::manual(DateTime::from_timestamp_millis(1_800_000_000_000).unwrap());
+        let tenant = TenantId::generate(clock.now());
+        let row = tenant::Model {
+            id: tenant,
+            name: "test".into(),
+            created_at: clock.now(),
+        };
+        row.into_active_model().insert(&db).await.unwrap();
+        Self {
+            db,
+            clock,
+            queue: Queue::open(None).unwrap(),
+            tenant,
+            settings,
+            database,
+        }
+    }
+
+    pub(crate) async fn close(self) {
+        self.db.close().await.unwrap();
+        self.database.drop_now().await;
+    }
+
+    pub(crate) fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
+    /// A worker's lane: what `relaypost-worker` runs, without its loops.
+    pub(crate) fn lane(&self, lane: Lane) -> LaneBench {
+        let consumer = Consumer::new(&self.queue, lane, "test", 1_000).unwrap();
+        let sender = Sender::new(&self.settings, self.clock.clone()).unwrap();
+        let schedule = &self.settings.webhooks.retry_schedule.0;
+        LaneBench(Pipeline::new(
+            self.db.clone(),
+            self.clock.clone(),
+            sender,
+            schedule,
+            consumer,
+        ))
+    }
+
+    pub(crate) async fn endpoint(&self, url: &str, schedule: Option<Vec<u32>>) -> EndpointId {
+        let id = EndpointId::generate(self.now());
+        let row = endpoint::Model {
+            id,
+            tenant_id: self.tenant,
+            url: url.into(),
+            description: None,
+            event_types: Texts::default(),
+            channels: Texts::default(),
+            headers: Pairs(vec![("x-own".into(), "yes".into())]),
+            timeout_ms: None,
+            retry_schedule: schedule.map(Seconds),
+            status: EndpointStatus::Active,
+            disabled_reason: None,
+            created_at: self.now(),
+            updated_at: self.now(),
+            deleted_at: None,
+        };
+        row.into_active_model().insert(&self.db).await.unwrap();
+        let secret = endpoint_secret::Model {
+            id: SecretId::generate(self.now()),
+            tenant_id: self.tenant,
+            endpoint_id: id,
+            secret: SECRET.into(),
+            created_at: self.now(),
+            expires_at: None,
+        };
+        secret.into_active_model().insert(&self.db).await.unwrap();
+        id
+    }
+
+    pub(crate) async fn message(&self, payload: &[u8]) -> MessageId {
+        let id = MessageId::generate(self.now());
+        let row = message::Model {
+            id,
+            tenant_id: self.tenant,
+            event_type: "test.event".into(),
+            channels: Texts::default(),
+            payload: payload.to_vec(),
+            metadata: None,
+            request_id: "req-test".into(),
+            created_at: self.now(),
+            deliver_at: None,
+        };
+        row.into_active_model().insert(&self.db).await.unwrap();
+        id
+    }
+
+    /// A message to an endpoint, accepted and not queued.
+    pub(crate) async fn webhook(&self, endpoint: EndpointId) -> DeliveryId {
+        let message = self.message(b"{}").await;
+        let row = self.pending(DeliveryKind::Webhook);
+        let row = delivery::Model {
+            message_id: Some(message),
+            endpoint_id: Some(endpoint),
+            ..row
+        };
+        self.insert(row).await
+    }
+
+    /// An email to one recipient, accepted and not queued.
+    pub(crate) async fn email(&self, recipient: &str) -> DeliveryId {
+        let id = EmailId::generate(self.now());
+        let row = email::Model {
+            id,
+            tenant_id: self.tenant,
+            sender: "Sender <sender@example.test>".into(),
+            to_recipients: Texts(vec![recipient.into()]),
+            cc_recipients: Texts::default(),
+            bcc_recipients: Texts::default(),
+            reply_to: None,
+            subject: "Grüße".into(),
+            text: Some("Hello".into()),
+            html: Some("<p>Hello</p>".into()),
+            headers: Pairs::default(),
+            tags: Texts::default(),
+            request_id: "req-test".into(),
+            created_at: self.now(),
+            send_at: None,
+        };
+        row.into_active_model().insert(&self.db).await.unwrap();
+        let row = self.pending(DeliveryKind::Email);
+        self.insert(delivery::Model {
+            email_id: Some(id),
+            recipient: Some(recipient.into()),
+            ..row
+        })
+        .await
+    }
+
+    pub(crate) fn pending(&self, kind: DeliveryKind) -> delivery::Model {
+        delivery::Model {
+            id: DeliveryId::generate(self.now()),
+            tenant_id: self.tenant,
+            kind,
+            message_id: None,
+            endpoint_id: None,
+            email_id: None,
+            recipient: None,
+            status: Status::Pending,
+            attempt_count: 0,
+            next_attempt_at: None,
+            dispatch_at: None,
+            reason: None,
+            error_class: None,
+            created_at: self.now(),
+            finished_at: None,
+        }
+    }
+
+    pub(crate) async fn insert(&self, row: delivery::Model) -> DeliveryId {
+        let id = row.id;
+        row.into_active_model().insert(&self.db).await.unwrap();
+        id
+    }
+
+    pub(crate) async fn delivery(&self, id: DeliveryId) -> delivery::Model {
+        delivery::Entity::find_by_id(id)
+            .one(&self.db)
+            .await
+            .unwrap()
+            .unwrap()
+    }
+
+    pub(crate) async fn attempts(&self) -> Vec<attempt::Model> {
+        attempt::Entity::find().all(&self.db).await.unwrap()
+    }
+
+    pub(crate) async fn dispatch(&self) -> u64 {
+        dispatch::step(&self.db, &self.queue, self.now())
+            .await
+            .unwrap()
+    }
+}
+
+pub(crate) struct LaneBench(Pipeline);
+
+impl LaneBench {
+    pub(crate) async fn work(&self, ids: &[DeliveryId]) {
+        self.0.clone().work(ids.to_vec()).await;
+    }
+}
+
+/// The settings of a test's SMTP provider.
+pub(crate) fn smtp_url(server: &relaypost_testkit::SmtpServer) -> Arc<str> {
+    format!("smtp://{}?tls=none", server.addr()).into()
+}

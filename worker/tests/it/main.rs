@@ -1,0 +1,13 @@
+//! The worker's steps against a real database, a listening HTTP server and a listening mail server, on a clock that
+//! stands still until a test moves it. The backend comes from `RELAYPOST_TEST_BACKEND`.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a broken fixture should stop the test where it breaks"
+)]
+
+mod dispatch;
+mod emails;
+mod fixture;
+mod sweep;
+mod webhooks;

@@ -1,0 +1,251 @@
+//! What happens to a webhook, attempt by attempt.
+
+use chrono::TimeDelta;
+use relaypost_shared::{
+    delivery::{AttemptOutcome, ErrorClass, Reason, Status},
+    entities::endpoint,
+    queue::Lane,
+};
+use relaypost_testkit::{Receiver, Reply};
+use sea_orm::{ActiveModelTrait, ActiveValue::Set, EntityTrait, IntoActiveModel};
+
+use crate::fixture::{Bench, SECRET};
+
+#[tokio::test]
+async fn a_failing_delivery_walks_its_whole_schedule_and_then_is_dead() {
+    let bench = Bench::new(&[]).await;
+    let receiver = Receiver::start().await;
+    receiver.respond(Reply::Status(500));
+    let endpoint = bench.endpoint(&receiver.url("/hook"), None).await;
+    let id = bench.webhook(endpoint).await;
+    let lane = bench.lane(Lane::Webhooks);
+    lane.work(&[id]).await;
+    for seconds in [5, 30, 120, 600, 1800, 7200, 18_000, 36_000] {
+        let waiting = bench.delivery(id).await;
+        assert_eq!(waiting.status, Status::Pending);
+        let due = waiting.next_attempt_at.unwrap();
+        let wait = (due - bench.now()).num_milliseconds();
+        assert!(
+            (seconds * 800..=seconds * 1200).contains(&wait),
+            "{seconds} s, waited {wait} ms"
+        );
+
+        bench
+            .clock
+            .advance(due - bench.now() - TimeDelta::milliseconds(1));
+        assert_eq!(
+            bench.dispatch().await,
+            0,
+            "nothing is due a moment before its time"
+        );
+        bench.clock.advance(TimeDelta::milliseconds(1));
+        assert_eq!(bench.dispatch().await, 1);
+        lane.work(&[id]).await;
+    }
+    let dead = bench.delivery(id).await;
+    assert_eq!(
+        (dead.status, dead.reason),
+        (Status::Dead, Some(Reason::RetriesExhausted))
+    );
+    assert_eq!(
+        (dead.attempt_count, dead.next_attempt_at, dead.dispatch_at),
+        (9, None, None)
+    );
+    let attempts = bench.attempts().await;
+    assert_eq!(attempts.len(), 9);
+    assert!(attempts.iter().all(|one| one.error_class == Some(ErrorClass::Http5xx) && one.http_status == Some(500)));
+    let hits = receiver.hits();
+    assert_eq!(hits.len(), 9);
+    assert!(
+        hits.iter()
+            .all(|hit| hit.header("webhook-id") == hits[0].header("webhook-id"))
+    );
+    assert!(
+        hits.windows(2)
+            .all(|pair| pair[0].header("webhook-timestamp") < pair[1].header("webhook-timestamp"))
+    );
+    bench.close().await;
+}
+
+#[tokio::test]
+async fn what_the_receiver_does_decides_the_class_of_the_attempt() {
+    let bench = Bench::new(&[("WEBHOOK_TIMEOUT_MS", "300")]).await;
+    let elsewhere = Receiver::start().await;
+    let cases = [
+        (Reply::Status(404), ErrorClass::Http4xx),
+        (Reply::Status(503), ErrorClass::Http5xx),
+        (Reply::Redirect(elsewhere.url("/")), ErrorClass::Redirect),
+        (Reply::Hang, ErrorClass::Timeout),
+        (Reply::Reset, ErrorClass::Connect),
+    ];
+    let lane = bench.lane(Lane::Webhooks);
+    for (reply, class) in cases {
+        let receiver = Receiver::start().await;
+        receiver.respond(reply);
+        let id = bench
+            .webhook(bench.endpoint(&receiver.url("/"), Some(vec![60])).await)
+            .await;
+        lane.work(&[id]).await;
+        let delivery = bench.delivery(id).await;
+        assert_eq!(
+            (delivery.status, delivery.error_class),
+            (Status::Pending, Some(class)),
+            "{class}"
+        );
+    }
+    assert_eq!(elsewhere.count(), 0, "a redirect is not followed");
+    bench.close().await;
+}
+
+#[tokio::test]
+async fn nobody_listening_and_no_such_host_are_told_apart() {
+    let bench = Bench::new(&[]).await;
+    let lane = bench.lane(Lane::Webhooks);
+    for (url, class) in [
+        ("http://127.0.0.1:1/", ErrorClass::Connect),
+        ("http://nobody.invalid/", ErrorClass::Dns),
+    ] {
+        let id = bench.webhook(bench.endpoint(url, None).await).await;
+        lane.work(&[id]).await;
+        assert_eq!(bench.delivery(id).await.error_class, Some(class), "{url}");
+    }
+    bench.close().await;
+}
+
+#[tokio::test]
+async fn an_endpoint_in_a_private_network_is_never_connected_to() {
+    let bench = Bench::new(&[("APP_ENV", "production")]).await;
+    let receiver = Receiver::start().await;
+    let port = receiver.url("/").split(':').nth(2).unwrap().to_owned();
+    let lane = bench.lane(Lane::Webhooks);
+    for host in ["127.0.0.1", "localhost", "[::ffff:127.0.0.1]"] {
+        let id = bench
+            .webhook(bench.endpoint(&format!("http://{host}:{port}"), None).await)
+            .await;
+        lane.work(&[id]).await;
+        let delivery = bench.delivery(id).await;
+        assert_eq!(
+            (delivery.status, delivery.reason),
+            (Status::Dead, Some(Reason::SsrfBlocked)),
+            "{host}"
+        );
+        assert_eq!(delivery.error_class, Some(ErrorClass::Ssrf));
+    }
+    assert_eq!(receiver.count(), 0);
+    bench.close().await;
+}
+
+#[tokio::test]
+async fn a_second_job_for_a_finished_delivery_sends_nothing() {
+    let bench = Bench::new(&[]).await;
+    let receiver = Receiver::start().await;
+    let id = bench
+        .webhook(bench.endpoint(&receiver.url("/"), None).await)
+        .await;
+    let lane = bench.lane(Lane::Webhooks);
+    lane.work(&[id]).await;
+    lane.work(&[id]).await;
+    assert_eq!(receiver.count(), 1);
+    let delivery = bench.delivery(id).await;
+    assert_eq!(
+        (delivery.status, delivery.attempt_count),
+        (Status::Delivered, 1)
+    );
+    assert_eq!(bench.attempts().await[0].outcome, AttemptOutcome::Delivered);
+    bench.close().await;
+}
+
+#[tokio::test]
+async fn a_job_that_comes_before_its_time_sends_nothing() {
+    let bench = Bench::new(&[]).await;
+    let receiver = Receiver::start().await;
+    receiver.respond(Reply::Status(500));
+    let id = bench
+        .webhook(bench.endpoint(&receiver.url("/"), Some(vec![60])).await)
+        .await;
+    let lane = bench.lane(Lane::Webhooks);
+    lane.work(&[id]).await;
+    lane.work(&[id]).await;
+    assert_eq!(
+        (receiver.count(), bench.delivery(id).await.attempt_count),
+        (1, 1)
+    );
+    bench.close().await;
+}
+
+#[tokio::test]
+async fn deliveries_to_a_deleted_endpoint_are_dead_without_an_attempt() {
+    let bench = Bench::new(&[]).await;
+    let receiver = Receiver::start().await;
+    let endpoint = bench.endpoint(&receiver.url("/"), None).await;
+    let id = bench.webhook(endpoint).await;
+    let row = endpoint::Entity::find_by_id(endpoint)
+        .one(&bench.db)
+        .await
+        .unwrap()
+        .unwrap();
+    let mut row = row.into_active_model();
+    row.deleted_at = Set(Some(bench.now()));
+    row.update(&bench.db).await.unwrap();
+    bench.lane(Lane::Webhooks).work(&[id]).await;
+    let delivery = bench.delivery(id).await;
+    assert_eq!(
+        (delivery.reason, delivery.attempt_count),
+        (Some(Reason::EndpointDeleted), 0)
+    );
+    assert_eq!((receiver.count(), bench.attempts().await.len()), (0, 0));
+    bench.close().await;
+}
+
+#[tokio::test]
+async fn a_slice_is_sent_together_and_each_delivery_gets_its_own_outcome() {
+    let bench = Bench::new(&[]).await;
+    let (good, bad) = (Receiver::start().await, Receiver::start().await);
+    bad.respond(Reply::Status(500));
+    let (to_good, to_bad) = (
+        bench.endpoint(&good.url("/"), None).await,
+        bench.endpoint(&bad.url("/"), None).await,
+    );
+    let mut ids = Vec::new();
+    for endpoint in [to_good, to_bad].repeat(50) {
+        ids.push(bench.webhook(endpoint).await);
+    }
+    bench.lane(Lane::Webhooks).work(&ids).await;
+    assert_eq!((good.count(), bad.count()), (50, 50));
+    for (index, id) in ids.iter().enumerate() {
+        let expected = if index % 2 == 0 {
+            Status::Delivered
+        } else {
+            Status::Pending
+        };
+        assert_eq!(bench.delivery(*id).await.status, expected);
+    }
+    assert_eq!(bench.attempts().await.len(), 100);
+    bench.close().await;
+}
+
+#[tokio::test]
+async fn a_request_carries_the_headers_of_the_contract_and_of_its_endpoint() {
+    let bench = Bench::new(&[]).await;
+    let receiver = Receiver::start().await;
+    let id = bench
+        .webhook(bench.endpoint(&receiver.url("/a?b=c"), None).await)
+        .await;
+    bench.lane(Lane::Webhooks).work(&[id]).await;
+    let hit = receiver.hits().remove(0);
+    assert_eq!((hit.method.as_str(), hit.path.as_str()), ("POST", "/a?b=c"));
+    assert_eq!(hit.header("content-type"), Some("application/json"));
+    assert_eq!(hit.header("x-own"), Some("yes"));
+    assert!(hit.header("user-agent").unwrap().starts_with("Relaypost/"));
+    let message = bench.delivery(id).await.message_id.unwrap().to_string();
+    assert_eq!(hit.header("webhook-id"), Some(message.as_str()));
+    let trace = hit.header("traceparent").unwrap();
+    assert!(trace.starts_with("00-") && trace.len() == 55, "{trace}");
+    let signed = standardwebhooks::Webhook::new(SECRET).unwrap();
+    let at = bench.now().timestamp();
+    assert_eq!(
+        hit.header("webhook-signature"),
+        Some(signed.sign(&message, at, b"{}").unwrap().as_str())
+    );
+    bench.close().await;
+}
