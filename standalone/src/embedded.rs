@@ -3,7 +3,6 @@
 use std::{collections::HashMap, net::SocketAddr, path::Path, sync::Arc};
 
 use anyhow::{Context as _, Result};
-use poem::listener::{Acceptor as _, Listener as _, TcpListener};
 use relaypost_api as api;
 use relaypost_migration as migration;
 use relaypost_shared::{clock::Clock, db, queue::Queue, settings::Settings, telemetry};
@@ -32,10 +31,9 @@ impl Embedded {
         migration::up(&db).await.context("the migrations failed")?;
         let queue = Queue::open(settings.redis_url.as_deref()).context("REDIS_URL")?;
         let clock = Clock::system();
-        let acceptor = TcpListener::bind(settings.bind_addr).into_acceptor().await;
-        let acceptor = acceptor.with_context(|| format!("BIND_ADDR: cannot listen on {}", settings.bind_addr))?;
-        let address = acceptor.local_addr().first().and_then(|address| address.as_socket_addr().copied());
-        let address = address.context("the listener has no address")?;
+        let listener = api::bind(settings.bind_addr)
+            .with_context(|| format!("BIND_ADDR: cannot listen on {}", settings.bind_addr))?;
+        let address = listener.local_addr()?;
 
         let (stop, stopped) = watch::channel(false);
         let services = worker::Services {
@@ -48,7 +46,7 @@ impl Embedded {
         let worker = tokio::spawn(async move { working.await.context("the worker cannot start") });
         let services = api::Services::new(db, queue, clock, settings);
         let first_key = services.first_key().await.context("the first key cannot be made")?;
-        let serving = api::serve(services, acceptor, told(stopped));
+        let serving = api::serve(services, listener, told(stopped));
         let api = tokio::spawn(async move { serving.await.context("the API cannot serve") });
         Ok(Self { address, first_key, stop, api, worker })
     }

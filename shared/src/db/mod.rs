@@ -39,7 +39,8 @@ pub async fn connect(url: &DatabaseUrl, max_connections: u32) -> Result<Database
         .acquire_timeout(ACQUIRE_TIMEOUT)
         .connect_timeout(ACQUIRE_TIMEOUT)
         .sqlx_logging(false)
-        .test_before_acquire(false);
+        // A connection that was idle may have been closed by a restart of the server; a busy one shows that itself.
+        .test_before_acquire_if_idle_for(Duration::from_secs(1));
     if sqlite {
         options.map_sqlx_sqlite_opts(|options| {
             options

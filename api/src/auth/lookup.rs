@@ -1,0 +1,137 @@
+//! Finds the caller behind a key. Requests that arrive together share one query, so that a key that was revoked is
+//! refused at once and yet no request pays for a round trip of its own.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use chrono::TimeDelta;
+use relaypost_shared::{
+    batch::Batcher,
+    clock::{Clock, Timestamp},
+    entities::api_key,
+    ids::KeyId,
+};
+use sea_orm::{
+    ColumnTrait as _, DatabaseConnection, DbErr, EntityTrait as _, ExprTrait as _,
+    QueryFilter as _, sea_query::Expr,
+};
+
+use super::{
+    Caller, Scope,
+    key::{self, PresentedKey},
+};
+use crate::http::ApiError;
+
+/// How many keys one query asks for at most.
+const BATCH: usize = 100;
+
+type Found = Result<Option<Caller>, DbErr>;
+
+/// The lookup, shared by all requests.
+#[derive(Clone, Debug)]
+pub(crate) struct Keys(Batcher<PresentedKey, Found>);
+
+impl Keys {
+    /// Starts the task that asks the database.
+    pub(crate) fn start(db: DatabaseConnection, clock: Clock) -> Self {
+        let last_used = LastUsed {
+            db: db.clone(),
+            written: Arc::default(),
+        };
+        Self(Batcher::start(
+            BATCH,
+            move |presented: Vec<PresentedKey>| {
+                let (db, now, last_used) = (db.clone(), clock.now(), last_used.clone());
+                async move {
+                    match load(&db, &presented).await {
+                        Ok(rows) => presented
+                            .iter()
+                            .map(|key| Ok(caller(key, &rows, now, &last_used)))
+                            .collect(),
+                        Err(error) => presented.iter().map(|_| Err(error.clone())).collect(),
+                    }
+                }
+            },
+        ))
+    }
+
+    /// Whose key this is; nobody's when it is unknown, revoked, expired or its secret is wrong.
+    pub(crate) async fn find(&self, key: PresentedKey) -> Result<Option<Caller>, ApiError> {
+        Ok(self.0.call(key).await??)
+    }
+}
+
+async fn load(
+    db: &DatabaseConnection,
+    presented: &[PresentedKey],
+) -> Result<HashMap<KeyId, api_key::Model>, DbErr> {
+    let mut ids: Vec<KeyId> = presented.iter().map(|key| key.id).collect();
+    ids.sort_unstable();
+    ids.dedup();
+    let rows = api_key::Entity::find()
+        .filter(api_key::Column::Id.is_in(ids))
+        .all(db)
+        .await?;
+    Ok(rows.into_iter().map(|row| (row.id, row)).collect())
+}
+
+fn caller(
+    presented: &PresentedKey,
+    rows: &HashMap<KeyId, api_key::Model>,
+    now: Timestamp,
+    last_used: &LastUsed,
+) -> Option<Caller> {
+    let row = rows.get(&presented.id)?;
+    let secret_fits = key::same(&presented.hash, &row.secret_hash);
+    let valid = row.revoked_at.is_none() && row.expires_at.is_none_or(|at| now < at);
+    if !(secret_fits && valid) {
+        return None;
+    }
+    last_used.note(row, now);
+    let scopes = row.scopes.0.iter();
+    Some(Caller {
+        tenant: row.tenant_id,
+        scopes: scopes.filter_map(|word| Scope::from_word(word)).collect(),
+    })
+}
+
+/// Writes `last_used_at`, at most once a minute for each key, beside the requests and not in their way.
+#[derive(Clone, Debug)]
+struct LastUsed {
+    db: DatabaseConnection,
+    /// When this process last wrote which key.
+    written: Arc<Mutex<HashMap<KeyId, Timestamp>>>,
+}
+
+impl LastUsed {
+    fn note(&self, row: &api_key::Model, now: Timestamp) {
+        let id = row.id;
+        let minute_ago = now - TimeDelta::minutes(1);
+        if row.last_used_at.is_some_and(|at| at > minute_ago) {
+            return;
+        }
+        {
+            let mut written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
+            if written.get(&id).is_some_and(|at| *at > minute_ago) {
+                return;
+            }
+            written.retain(|_, at| *at > minute_ago);
+            written.insert(id, now);
+        }
+        let db = self.db.clone();
+        tokio::spawn(async move {
+            let column = api_key::Column::LastUsedAt;
+            let result = api_key::Entity::update_many()
+                .col_expr(column, Expr::value(now))
+                .filter(api_key::Column::Id.eq(id))
+                .filter(column.is_null().or(column.lt(now)))
+                .exec(&db)
+                .await;
+            if let Err(error) = result {
+                tracing::debug!(%error, key_id = %id, "last_used_at was not written");
+            }
+        });
+    }
+}

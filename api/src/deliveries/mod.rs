@@ -1,0 +1,148 @@
+//! Deliveries: the work, one row for each message to each endpoint and each email to each recipient.
+
+mod body;
+mod filter;
+
+use poem::web::Data;
+use poem_openapi::{
+    OpenApi,
+    param::{Path, Query},
+};
+use relaypost_shared::{
+    delivery::{DeliveryKind, ErrorClass, Status},
+    entities::{attempt, delivery},
+    ids::{self, DeliveryId, TenantId},
+};
+use sea_orm::{
+    ColumnTrait as _, DatabaseConnection, DbErr, QueryFilter as _, QueryOrder as _,
+    sea_query::SimpleExpr,
+};
+
+pub(crate) use self::body::Delivery;
+use self::{body::Attempt, filter::Filter};
+use crate::{
+    Services,
+    auth::{Authorized, may},
+    http::{
+        ApiError, Cursor, EventTypeName, Limit, Moment, Page, Paging, Ref, Reply, Text,
+        document::Tag,
+    },
+};
+
+/// The operations on deliveries.
+#[derive(Debug)]
+pub(crate) struct DeliveriesApi;
+
+#[OpenApi(prefix_path = "/v1/deliveries", tag = "Tag::Deliveries")]
+impl DeliveriesApi {
+    /// List deliveries
+    ///
+    /// Filters narrow the list down together: a delivery has to fit all that are given.
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "each is a parameter of the operation"
+    )]
+    #[oai(path = "/", method = "get", operation_id = "deliveries_list")]
+    async fn list(
+        &self,
+        Data(services): Data<&Services>,
+        caller: Authorized<may::Read>,
+        /// Only this kind.
+        kind: Query<Option<Text<DeliveryKind>>>,
+        /// Only those that stand here.
+        status: Query<Option<Text<Status>>>,
+        /// Only those to this endpoint.
+        endpoint_id: Query<Option<Ref<ids::Endpoint>>>,
+        /// Only webhooks of this event type.
+        event_type: Query<Option<Text<EventTypeName>>>,
+        /// Only those whose last attempt failed for this reason.
+        error_class: Query<Option<Text<ErrorClass>>>,
+        /// Only those accepted at this time or later.
+        since: Query<Option<Moment>>,
+        /// Only those accepted before this time.
+        until: Query<Option<Moment>>,
+        limit: Query<Option<Limit>>,
+        cursor: Query<Option<Text<Cursor>>>,
+    ) -> Result<Reply<Page<Delivery>>, ApiError> {
+        let filter = Filter {
+            kind: kind.0.map(|kind| kind.0),
+            status: status.0.map(|status| status.0),
+            endpoint: endpoint_id.0.map(|id| id.0),
+            event_type: event_type.0.map(|name| name.0.0),
+            error_class: error_class.0.map(|class| class.0),
+            since: since.0.map(|time| time.0),
+            until: until.0.map(|time| time.0),
+        };
+        let deliveries = filter.apply(delivery::Entity::of_tenant(caller.tenant));
+        let page = Paging::new(limit.0, cursor.0)
+            .load(&services.db, deliveries, delivery::Column::Id, |row| row.id)
+            .await?;
+        Reply::of(&page.map(Delivery::from))
+    }
+
+    /// Get a delivery
+    #[oai(
+        path = "/:delivery_id",
+        method = "get",
+        operation_id = "deliveries_get"
+    )]
+    async fn get(
+        &self,
+        Data(services): Data<&Services>,
+        caller: Authorized<may::Read>,
+        /// The delivery.
+        delivery_id: Path<Ref<ids::Delivery>>,
+    ) -> Result<Reply<Delivery>, ApiError> {
+        let row = find(&services.db, caller.tenant, delivery_id.0.0).await?;
+        Reply::of(&row.into())
+    }
+
+    /// List a delivery's attempts
+    #[oai(
+        path = "/:delivery_id/attempts",
+        method = "get",
+        operation_id = "deliveries_list_attempts"
+    )]
+    async fn attempts(
+        &self,
+        Data(services): Data<&Services>,
+        caller: Authorized<may::Read>,
+        /// The delivery.
+        delivery_id: Path<Ref<ids::Delivery>>,
+        limit: Query<Option<Limit>>,
+        cursor: Query<Option<Text<Cursor>>>,
+    ) -> Result<Reply<Page<Attempt>>, ApiError> {
+        let delivery = find(&services.db, caller.tenant, delivery_id.0.0).await?;
+        let attempts = attempt::Entity::of_tenant(caller.tenant)
+            .filter(attempt::Column::DeliveryId.eq(delivery.id));
+        let page = Paging::new(limit.0, cursor.0)
+            .load(&services.db, attempts, attempt::Column::Id, |row| row.id)
+            .await?;
+        Reply::of(&page.map(Attempt::from))
+    }
+}
+
+/// A tenant's deliveries that fit `of` (those of some messages, say), oldest first.
+pub(crate) async fn load_all(
+    db: &DatabaseConnection,
+    tenant: TenantId,
+    of: SimpleExpr,
+) -> Result<Vec<delivery::Model>, DbErr> {
+    delivery::Entity::of_tenant(tenant)
+        .filter(of)
+        .order_by_asc(delivery::Column::Id)
+        .all(db)
+        .await
+}
+
+async fn find(
+    db: &DatabaseConnection,
+    tenant: TenantId,
+    id: DeliveryId,
+) -> Result<delivery::Model, ApiError> {
+    delivery::Entity::of_tenant(tenant)
+        .filter(delivery::Column::Id.eq(id))
+        .one(db)
+        .await?
+        .ok_or_else(|| ApiError::not_found("delivery"))
+}

@@ -1,0 +1,213 @@
+//! An email as it stands in bodies.
+
+use poem_openapi::{Object, types::Example};
+use relaypost_shared::{entities::email, ids};
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    deliveries::Delivery,
+    http::{Checks, HeaderMap, Moment, Ref, Text, example_id, example_time},
+};
+
+/// The longest line that a mail can have (RFC 5322, section 2.1.1).
+const MAX_SUBJECT: usize = 998;
+const MAX_TAGS: usize = 20;
+
+/// What is sent.
+#[derive(Debug, Default, Deserialize, Object)]
+#[serde(deny_unknown_fields)]
+#[oai(example)]
+pub(crate) struct NewEmail {
+    /// The sender: `a@example.com` or `Name <a@example.com>`. Without it: the service's default sender.
+    pub(super) from: Option<String>,
+    /// Whom it is to: at least one, and together with `cc` and `bcc` at most 50.
+    #[oai(validator(min_items = 1, max_items = 50))]
+    pub(super) to: Vec<String>,
+    /// Who gets a copy.
+    #[serde(default)]
+    #[oai(default, validator(max_items = 49))]
+    pub(super) cc: Vec<String>,
+    /// Who gets a copy without being named in it.
+    #[serde(default)]
+    #[oai(default, validator(max_items = 49))]
+    pub(super) bcc: Vec<String>,
+    /// Where answers go.
+    pub(super) reply_to: Option<String>,
+    /// Its subject: one line.
+    #[oai(validator(min_length = 1, max_length = 998))]
+    pub(super) subject: String,
+    /// Its plain text. This, `html` or both have to be there.
+    pub(super) text: Option<String>,
+    /// Its HTML.
+    pub(super) html: Option<String>,
+    /// Headers of your own, up to 20. Those that make up the mail, such as `From` and `Subject`, are not free.
+    #[serde(default)]
+    #[oai(default)]
+    pub(super) headers: HeaderMap,
+    /// The earliest time of the first attempts. Without it, or in the past: now.
+    pub(super) send_at: Option<Moment>,
+    /// Words to find it by, which are never sent. Up to 20.
+    #[serde(default)]
+    #[oai(default, validator(max_items = 20))]
+    pub(super) tags: Vec<String>,
+}
+
+impl Example for NewEmail {
+    fn example() -> Self {
+        Self {
+            from: Some("Acme <orders@example.com>".to_owned()),
+            to: vec!["Ann Lee <ann@example.net>".to_owned()],
+            subject: "Your order 42".to_owned(),
+            text: Some("It is on its way.".to_owned()),
+            tags: vec!["order".to_owned()],
+            ..Self::default()
+        }
+    }
+}
+
+impl NewEmail {
+    /// Checks everything but the addresses.
+    pub(super) fn check(&self, checks: &mut Checks) {
+        checks.line("subject", &self.subject, 1..=MAX_SUBJECT);
+        checks.require(self.text.is_some() || self.html.is_some(), "text", || {
+            "expected text, html or both".to_owned()
+        });
+        for (path, content) in [("text", &self.text), ("html", &self.html)] {
+            checks.text(path, content.as_deref().unwrap_or_default());
+        }
+        self.headers.check(checks, is_reserved);
+        checks.require(self.tags.len() <= MAX_TAGS, "tags", || {
+            format!("expected at most {MAX_TAGS} tags")
+        });
+        for (index, tag) in self.tags.iter().enumerate() {
+            checks.line(&format!("tags[{index}]"), tag, 1..=100);
+        }
+    }
+}
+
+/// Headers that have fields of their own, or that the mail itself and its transport are made of.
+fn is_reserved(name: &str) -> bool {
+    const RESERVED: [&str; 13] = [
+        "from",
+        "sender",
+        "reply-to",
+        "to",
+        "cc",
+        "bcc",
+        "subject",
+        "date",
+        "message-id",
+        "mime-version",
+        "return-path",
+        "received",
+        "dkim-signature",
+    ];
+    RESERVED.contains(&name) || name.starts_with("content-") || name.starts_with("resent-")
+}
+
+/// An email, with its deliveries.
+#[derive(Debug, Serialize, Object)]
+#[oai(example)]
+pub(super) struct Email {
+    /// Its id.
+    id: Ref<ids::Email>,
+    /// The sender.
+    from: String,
+    /// Whom it is to.
+    to: Vec<String>,
+    /// Who gets a copy.
+    cc: Vec<String>,
+    /// Who gets a copy without being named in it.
+    bcc: Vec<String>,
+    /// Where answers go.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reply_to: Option<String>,
+    /// Its subject.
+    subject: String,
+    /// Words to find it by.
+    tags: Vec<String>,
+    /// When it was accepted.
+    created_at: Moment,
+    /// The earliest time of the first attempts, if the sender named one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    send_at: Option<Moment>,
+    /// One for each distinct recipient address.
+    deliveries: Vec<Delivery>,
+}
+
+impl Email {
+    pub(super) fn new(row: &email::Model, deliveries: Vec<Delivery>) -> Self {
+        Self {
+            id: row.id.into(),
+            from: row.sender.clone(),
+            to: row.to_recipients.0.clone(),
+            cc: row.cc_recipients.0.clone(),
+            bcc: row.bcc_recipients.0.clone(),
+            reply_to: row.reply_to.clone(),
+            subject: row.subject.clone(),
+            tags: row.tags.0.clone(),
+            created_at: row.created_at.into(),
+            send_at: row.send_at.map(Text),
+            deliveries,
+        }
+    }
+}
+
+impl Example for Email {
+    fn example() -> Self {
+        let new = NewEmail::example();
+        Self {
+            id: example_id().into(),
+            from: new.from.unwrap_or_default(),
+            to: new.to,
+            cc: new.cc,
+            bcc: new.bcc,
+            reply_to: new.reply_to,
+            subject: new.subject,
+            tags: new.tags,
+            created_at: example_time().into(),
+            send_at: None,
+            deliveries: vec![Delivery::email_example()],
+        }
+    }
+}
+
+/// An email, with its content and its deliveries.
+#[derive(Debug, Serialize, Object)]
+#[oai(example)]
+pub(super) struct EmailDetail {
+    #[serde(flatten)]
+    #[oai(flatten)]
+    email: Email,
+    /// Its plain text.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    text: Option<String>,
+    /// Its HTML.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    html: Option<String>,
+    /// Headers of the sender's own.
+    headers: HeaderMap,
+}
+
+impl EmailDetail {
+    pub(super) fn new(row: email::Model, deliveries: Vec<Delivery>) -> Self {
+        Self {
+            email: Email::new(&row, deliveries),
+            text: row.text,
+            html: row.html,
+            headers: HeaderMap(row.headers),
+        }
+    }
+}
+
+impl Example for EmailDetail {
+    fn example() -> Self {
+        let new = NewEmail::example();
+        Self {
+            email: Email::example(),
+            text: new.text,
+            html: new.html,
+            headers: new.headers,
+        }
+    }
+}

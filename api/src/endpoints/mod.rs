@@ -1,0 +1,224 @@
+//! Endpoints: where a tenant's webhooks go.
+
+mod body;
+mod secret;
+mod url;
+
+use poem::web::Data;
+use poem_openapi::{
+    OpenApi,
+    param::{Path, Query},
+};
+use relaypost_shared::{
+    delivery::EndpointStatus,
+    entities::{endpoint, endpoint_secret},
+    ids::{Endpoint as EndpointKind, EndpointId, TenantId},
+};
+use sea_orm::{
+    ColumnTrait as _, DatabaseConnection, EntityTrait as _, IntoActiveModel as _, QueryFilter as _,
+    sea_query::Expr,
+};
+
+use self::{
+    body::{CreatedEndpoint, Endpoint, EndpointChanges, NewEndpoint},
+    secret::{EndpointSecret, RotateSecret, RotatedSecret},
+};
+use crate::{
+    Services,
+    auth::{Authorized, may},
+    http::{
+        ApiError, Cursor, Limit, NoContent, Page, Paging, Recorded, Ref, Reply, StrictJson, Text,
+        document::Tag, to_bytes,
+    },
+    idempotency::{Begun, IdempotencyKey, Once},
+};
+
+/// The operations on endpoints.
+#[derive(Debug)]
+pub(crate) struct EndpointsApi;
+
+#[OpenApi(prefix_path = "/v1/endpoints", tag = "Tag::Endpoints")]
+impl EndpointsApi {
+    /// Create an endpoint
+    ///
+    /// From now on it gets every message that it wants, signed with its `secret` as Standard Webhooks has it.
+    #[oai(path = "/", method = "post", operation_id = "endpoints_create")]
+    async fn create(
+        &self,
+        Data(services): Data<&Services>,
+        caller: Authorized<may::Manage>,
+        #[oai(name = "Idempotency-Key")] key: IdempotencyKey,
+        body: StrictJson<NewEndpoint>,
+    ) -> Result<Recorded<CreatedEndpoint>, ApiError> {
+        body.value.check(&services.settings)?;
+        let keyed = key.of("POST /v1/endpoints", &body.bytes);
+        let once = match Once::begin(services, caller.tenant, keyed).await? {
+            Begun::Done(accepted) => return Ok(accepted.into()),
+            Begun::Work(once) => once,
+        };
+        let row = body.value.into_row(caller.tenant, once.now());
+        let secret = secret::generate(&row, once.now());
+        endpoint::Entity::insert(row.clone().into_active_model())
+            .exec_without_returning(once.tx())
+            .await?;
+        endpoint_secret::Entity::insert(secret.clone().into_active_model())
+            .exec_without_returning(once.tx())
+            .await?;
+        let created = CreatedEndpoint {
+            secret: secret.secret,
+            endpoint: row.into(),
+        };
+        Ok(once.finish(to_bytes(&created)?).await?.into())
+    }
+
+    /// List endpoints
+    #[oai(path = "/", method = "get", operation_id = "endpoints_list")]
+    async fn list(
+        &self,
+        Data(services): Data<&Services>,
+        caller: Authorized<may::Read>,
+        limit: Query<Option<Limit>>,
+        cursor: Query<Option<Text<Cursor>>>,
+    ) -> Result<Reply<Page<Endpoint>>, ApiError> {
+        let endpoints = endpoint::Entity::of_tenant(caller.tenant);
+        let page = Paging::new(limit.0, cursor.0)
+            .load(&services.db, endpoints, endpoint::Column::Id, |row| row.id)
+            .await?;
+        Reply::of(&page.map(Endpoint::from))
+    }
+
+    /// Get an endpoint
+    #[oai(path = "/:endpoint_id", method = "get", operation_id = "endpoints_get")]
+    async fn get(
+        &self,
+        Data(services): Data<&Services>,
+        caller: Authorized<may::Read>,
+        /// The endpoint.
+        endpoint_id: Path<Ref<EndpointKind>>,
+    ) -> Result<Reply<Endpoint>, ApiError> {
+        let row = find(&services.db, caller.tenant, endpoint_id.0.0).await?;
+        Reply::of(&row.into())
+    }
+
+    /// Change an endpoint
+    ///
+    /// A field that is left out stays as it is; `null` clears one that is optional.
+    #[oai(
+        path = "/:endpoint_id",
+        method = "patch",
+        operation_id = "endpoints_update"
+    )]
+    async fn update(
+        &self,
+        Data(services): Data<&Services>,
+        caller: Authorized<may::Manage>,
+        /// The endpoint.
+        endpoint_id: Path<Ref<EndpointKind>>,
+        body: StrictJson<EndpointChanges>,
+    ) -> Result<Reply<Endpoint>, ApiError> {
+        let found = find(&services.db, caller.tenant, endpoint_id.0.0).await?;
+        body.value.check(&services.settings)?;
+        let changes = body.value.into_changes(services.clock.now());
+        let changed = endpoint::Entity::update_many()
+            .set(changes)
+            .filter(endpoint::Column::Id.eq(found.id))
+            .filter(endpoint::Column::DeletedAt.is_null())
+            .exec(&services.db)
+            .await?;
+        if changed.rows_affected == 0 {
+            return Err(ApiError::not_found("endpoint"));
+        }
+        let row = find(&services.db, caller.tenant, found.id).await?;
+        Reply::of(&row.into())
+    }
+
+    /// Delete an endpoint
+    ///
+    /// What still waits to be delivered to it is given up.
+    #[oai(
+        path = "/:endpoint_id",
+        method = "delete",
+        operation_id = "endpoints_delete"
+    )]
+    async fn delete(
+        &self,
+        Data(services): Data<&Services>,
+        caller: Authorized<may::Manage>,
+        /// The endpoint.
+        endpoint_id: Path<Ref<EndpointKind>>,
+    ) -> Result<NoContent, ApiError> {
+        let deleted = endpoint::Entity::update_many()
+            .col_expr(
+                endpoint::Column::DeletedAt,
+                Expr::value(services.clock.now()),
+            )
+            .filter(endpoint::Column::TenantId.eq(caller.tenant))
+            .filter(endpoint::Column::Id.eq(endpoint_id.0.0))
+            .filter(endpoint::Column::DeletedAt.is_null())
+            .exec(&services.db)
+            .await?;
+        if deleted.rows_affected == 0 {
+            return Err(ApiError::not_found("endpoint"));
+        }
+        Ok(NoContent)
+    }
+
+    /// Get an endpoint's signing secret
+    #[oai(
+        path = "/:endpoint_id/secret",
+        method = "get",
+        operation_id = "endpoints_get_secret"
+    )]
+    async fn secret(
+        &self,
+        Data(services): Data<&Services>,
+        caller: Authorized<may::Manage>,
+        /// The endpoint.
+        endpoint_id: Path<Ref<EndpointKind>>,
+    ) -> Result<Reply<EndpointSecret>, ApiError> {
+        let endpoint = find(&services.db, caller.tenant, endpoint_id.0.0).await?;
+        Reply::of(&secret::current(&services.db, &endpoint).await?)
+    }
+
+    /// Rotate an endpoint's signing secret
+    ///
+    /// Makes a new secret. During the grace period webhooks are signed with both, so that the receiver can change over
+    /// without missing one.
+    #[oai(
+        path = "/:endpoint_id/secret/rotate",
+        method = "post",
+        operation_id = "endpoints_rotate_secret"
+    )]
+    async fn rotate_secret(
+        &self,
+        Data(services): Data<&Services>,
+        caller: Authorized<may::Manage>,
+        /// The endpoint.
+        endpoint_id: Path<Ref<EndpointKind>>,
+        body: StrictJson<RotateSecret>,
+    ) -> Result<Reply<RotatedSecret>, ApiError> {
+        let grace = body.value.grace_period()?;
+        let endpoint = find(&services.db, caller.tenant, endpoint_id.0.0).await?;
+        Reply::of(&secret::rotate(services, &endpoint, grace).await?)
+    }
+}
+
+/// The tenant's endpoints that may get messages at all; [`endpoint::Model::wants`] says which get one.
+pub(crate) fn active_of(tenants: Vec<TenantId>) -> sea_orm::Select<endpoint::Entity> {
+    endpoint::Entity::find()
+        .filter(endpoint::Column::TenantId.is_in(tenants))
+        .filter(endpoint::Column::DeletedAt.is_null())
+        .filter(endpoint::Column::Status.eq(EndpointStatus::Active))
+}
+
+async fn find(
+    db: &DatabaseConnection,
+    tenant: TenantId,
+    id: EndpointId,
+) -> Result<endpoint::Model, ApiError> {
+    endpoint::Entity::of_tenant(tenant)
+        .filter(endpoint::Column::Id.eq(id))
+        .one(db)
+        .await?
+        .ok_or_else(|| ApiError::not_found("endpoint"))
+}

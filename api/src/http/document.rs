@@ -1,0 +1,193 @@
+//! The OpenAPI document: what is the same for many operations is said here once instead of in every slice.
+
+use std::collections::HashMap;
+
+use poem::{endpoint::BoxEndpoint, http::Method};
+use poem_openapi::{
+    OpenApi, Tags,
+    registry::{
+        MetaApi, MetaHeader, MetaMediaType, MetaOperation, MetaOperationParam, MetaParamIn,
+        MetaResponse, Registry,
+    },
+    types::Type as _,
+};
+use relaypost_shared::ids::Tenant;
+
+use super::{
+    problem::{CONTENT_TYPE, Problem},
+    text::Ref,
+};
+use crate::auth::{Access, SECURITY_SCHEME, Scope};
+
+/// The groups of operations.
+#[derive(Tags)]
+pub(crate) enum Tag {
+    /// Publish events, which go out as webhooks to the endpoints that want them.
+    Messages,
+    /// Send emails.
+    Emails,
+    /// Where a tenant's webhooks go.
+    Endpoints,
+    /// One message to one endpoint, or one email to one recipient: where it stands, and every attempt.
+    Deliveries,
+    /// Whom everything else belongs to. For the operator of the platform.
+    Tenants,
+    /// What programs sign in with.
+    ApiKeys,
+}
+
+/// Wraps an API so that its document tells the whole truth: keys, the tenant, every kind of error, the request's id.
+#[derive(Debug)]
+pub(crate) struct Documented<T>(pub(crate) T);
+
+impl<T: OpenApi> OpenApi for Documented<T> {
+    fn meta() -> Vec<MetaApi> {
+        let mut apis = T::meta();
+        for path in apis.iter_mut().flat_map(|api| &mut api.paths) {
+            for operation in &mut path.operations {
+                complete(operation);
+            }
+        }
+        apis
+    }
+
+    fn register(registry: &mut Registry) {
+        T::register(registry);
+        Problem::register(registry);
+    }
+
+    fn add_routes(self, routes: &mut HashMap<String, HashMap<Method, BoxEndpoint<'static>>>) {
+        self.0.add_routes(routes);
+    }
+}
+
+fn complete(operation: &mut MetaOperation) {
+    let access = access_of(operation);
+    if let Some(access) = access {
+        operation.security = vec![HashMap::from([(SECURITY_SCHEME, vec![])])];
+        if let Access::Tenant(_) = access {
+            operation.params.push(tenant_header());
+        }
+    }
+    for param in &mut operation.params {
+        if param.description.is_none() {
+            param.description = describe(&param.name).map(str::to_owned);
+        }
+    }
+    let responses = &mut operation.responses.responses;
+    responses.extend(
+        problems(operation.request.is_some(), &operation.params, access)
+            .into_iter()
+            .map(|(status, description)| problem(Some(status), description)),
+    );
+    responses.sort_by_key(|response| response.status);
+    responses.push(problem(
+        None,
+        "Any other error. Look at `code`, and at `retryable` before trying again.",
+    ));
+    for response in responses {
+        response.headers.push(request_id_header());
+    }
+}
+
+/// What an operation asks of its caller: its extractor has left the marker of its [`Access`].
+fn access_of(operation: &MetaOperation) -> Option<Access> {
+    let marker = operation.security.first()?.keys().next()?;
+    Access::ALL
+        .iter()
+        .copied()
+        .find(|access| access.marker() == *marker)
+}
+
+fn problems(
+    has_body: bool,
+    params: &[MetaOperationParam],
+    access: Option<Access>,
+) -> Vec<(u16, &'static str)> {
+    let has = |place: MetaParamIn| params.iter().any(|param| param.in_type == place);
+    let mut problems = Vec::new();
+    if has_body || has(MetaParamIn::Query) || has(MetaParamIn::Header) {
+        problems.push((400, "A parameter is invalid, or the body is not JSON."));
+    }
+    if let Some(access) = access {
+        problems.push((401, "No valid API key."));
+        problems.push((403, lacks(access.scope())));
+    }
+    if has(MetaParamIn::Path) {
+        problems.push((404, "There is no such thing, or it is another tenant's."));
+    }
+    if params.iter().any(|param| param.name == "Idempotency-Key") {
+        problems.push((409, "The `Idempotency-Key` was used with another body."));
+    }
+    if has_body {
+        problems.push((413, "The body is too large."));
+        problems.push((415, "The body is not `application/json`."));
+        problems.push((422, "The body is not valid; `errors` lists why."));
+    }
+    problems
+}
+
+const fn lacks(scope: Scope) -> &'static str {
+    match scope {
+        Scope::Send => "The key lacks the scope `send`.",
+        Scope::Read => "The key lacks the scope `read`.",
+        Scope::Manage => "The key lacks the scope `manage`.",
+        Scope::Admin => "The key lacks the scope `admin`.",
+        Scope::Platform => "The key lacks the scope `platform`.",
+    }
+}
+
+/// Parameters that many operations have.
+fn describe(name: &str) -> Option<&'static str> {
+    match name {
+        "limit" => Some("How many items a page has at most."),
+        "cursor" => Some("The `next_cursor` of the page before; leave it out for the first page."),
+        "Idempotency-Key" => Some(
+            "A name of your own for this request, such as an order number: sending the same request again with the \
+             same key does nothing and answers 200 with the body of the first answer. Remembered for 24 hours \
+             unless configured otherwise. Up to 255 visible ASCII characters.",
+        ),
+        _ => None,
+    }
+}
+
+fn tenant_header() -> MetaOperationParam {
+    MetaOperationParam {
+        name: "X-Tenant-Id".to_owned(),
+        schema: Ref::<Tenant>::schema_ref(),
+        in_type: MetaParamIn::Header,
+        description: Some(
+            "Whose things this is about. Only a platform key needs it; a tenant's key stands for its own tenant."
+                .to_owned(),
+        ),
+        required: false,
+        deprecated: false,
+        explode: true,
+        style: None,
+    }
+}
+
+fn request_id_header() -> MetaHeader {
+    MetaHeader {
+        name: "X-Request-ID".to_owned(),
+        description: Some(
+            "The id of the request: the one sent in the same header, or a new one.".to_owned(),
+        ),
+        required: true,
+        deprecated: false,
+        schema: String::schema_ref(),
+    }
+}
+
+fn problem(status: Option<u16>, description: &'static str) -> MetaResponse {
+    MetaResponse {
+        description,
+        status,
+        status_range: None,
+        content: vec![MetaMediaType {
+            content_type: CONTENT_TYPE,
+            schema: Problem::schema_ref(),
+        }],
+        headers: vec![],
+    }
+}

@@ -1,0 +1,26 @@
+//! What every slice uses to speak HTTP: reading bodies and parameters, answering, failing, paging, documenting.
+
+pub(crate) mod allow;
+pub(crate) mod checks;
+pub(crate) mod document;
+pub(crate) mod header_map;
+pub(crate) mod names;
+pub(crate) mod outermost;
+pub(crate) mod page;
+pub(crate) mod problem;
+pub(crate) mod raw_json;
+pub(crate) mod reply;
+pub(crate) mod request_id;
+pub(crate) mod strict_json;
+pub(crate) mod text;
+pub(crate) mod translate;
+
+pub(crate) use checks::Checks;
+pub(crate) use header_map::HeaderMap;
+pub(crate) use names::EventTypeName;
+pub(crate) use page::{Cursor, Limit, Page, Paging};
+pub(crate) use problem::{ApiError, Code};
+pub(crate) use raw_json::RawJson;
+pub(crate) use reply::{Created, NoContent, Recorded, Reply, to_bytes};
+pub(crate) use strict_json::StrictJson;
+pub(crate) use text::{Moment, Ref, Text, TextValue, example_id, example_time};

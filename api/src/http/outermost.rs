@@ -1,0 +1,79 @@
+//! The layer around everything: the request's id, its log line, and one shape for whatever goes wrong inside.
+
+use std::{panic::AssertUnwindSafe, sync::Arc, time::Instant};
+
+use futures::FutureExt as _;
+use poem::{
+    Endpoint, Request, Response,
+    http::{HeaderValue, header},
+};
+use relaypost_shared::clock::Clock;
+use tracing::{Instrument as _, field};
+
+use super::{
+    allow::AllowedMethods,
+    problem::{ApiError, Code},
+    request_id::{self, RequestId},
+};
+
+/// What the layer needs to know.
+#[derive(Debug)]
+pub(crate) struct Outermost {
+    pub(crate) clock: Clock,
+    pub(crate) allowed: AllowedMethods,
+}
+
+impl Outermost {
+    /// Answers a request, whatever happens inside: this never fails and never panics.
+    pub(crate) async fn call<E>(&self, inside: Arc<E>, mut request: Request) -> Response
+    where
+        E: Endpoint<Output = Response>,
+    {
+        let request_id = RequestId::of(&request, self.clock.now());
+        let path = request.uri().path().to_owned();
+        let span = tracing::info_span!(
+            "request",
+            %request_id,
+            method = %request.method(),
+            path,
+            tenant_id = field::Empty,
+        );
+        request.set_data(request_id.clone());
+        let answered = async {
+            let started = Instant::now();
+            let result = AssertUnwindSafe(inside.call(request)).catch_unwind().await;
+            let mut response = match result {
+                Ok(Ok(response)) => response,
+                Ok(Err(error)) => self.refuse(&error.into(), &path, &request_id),
+                Err(_) => {
+                    let panicked = ApiError::new(Code::Internal, "the service failed");
+                    tracing::error!("the handler panicked");
+                    panicked.response(request_id.as_str())
+                }
+            };
+            // Only visible ASCII can be in it.
+            if let Ok(value) = HeaderValue::from_str(request_id.as_str()) {
+                response.headers_mut().insert(request_id::HEADER, value);
+            }
+            let status = response.status().as_u16();
+            let duration_ms = started.elapsed().as_millis();
+            tracing::info!(status, duration_ms, "answered");
+            response
+        };
+        answered.instrument(span).await
+    }
+
+    fn refuse(&self, error: &ApiError, path: &str, request_id: &RequestId) -> Response {
+        if let Some(cause) = &error.cause {
+            tracing::error!(code = error.code.as_str(), %cause, "the request failed");
+        }
+        let mut response = error.response(request_id.as_str());
+        if error.code == Code::MethodNotAllowed {
+            let methods = HeaderValue::from_str(&self.allowed.of(path));
+            if let Ok(methods) = methods {
+                response.headers_mut().insert(header::ALLOW, methods);
+            }
+        }
+        response
+    }
+}

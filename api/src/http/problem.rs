@@ -1,0 +1,278 @@
+//! Errors as the outside sees them: RFC 9457 problem objects, one shape for all.
+
+use std::{borrow::Cow, error::Error as StdError, sync::Arc};
+
+use poem::{
+    Response,
+    error::ResponseError,
+    http::{HeaderValue, StatusCode, header},
+};
+use poem_openapi::{
+    ApiResponse, Object,
+    registry::{MetaResponses, Registry},
+    types::{Example, Type as _},
+};
+use serde::Serialize;
+
+/// The content type of every error.
+pub(crate) const CONTENT_TYPE: &str = "application/problem+json";
+
+/// Every error code that this API answers with. Codes are part of the contract: none is renamed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Code {
+    MalformedJson,
+    InvalidParameter,
+    InvalidCursor,
+    TenantRequired,
+    Unauthorized,
+    Forbidden,
+    NotFound,
+    RouteNotFound,
+    MethodNotAllowed,
+    IdempotencyKeyReused,
+    PayloadTooLarge,
+    UnsupportedMediaType,
+    ValidationFailed,
+    Internal,
+    Unavailable,
+}
+
+impl Code {
+    /// The word in `code` and at the end of `type`.
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::MalformedJson => "malformed_json",
+            Self::InvalidParameter => "invalid_parameter",
+            Self::InvalidCursor => "invalid_cursor",
+            Self::TenantRequired => "tenant_required",
+            Self::Unauthorized => "unauthorized",
+            Self::Forbidden => "forbidden",
+            Self::NotFound => "not_found",
+            Self::RouteNotFound => "route_not_found",
+            Self::MethodNotAllowed => "method_not_allowed",
+            Self::IdempotencyKeyReused => "idempotency_key_reused",
+            Self::PayloadTooLarge => "payload_too_large",
+            Self::UnsupportedMediaType => "unsupported_media_type",
+            Self::ValidationFailed => "validation_failed",
+            Self::Internal => "internal",
+            Self::Unavailable => "unavailable",
+        }
+    }
+
+    /// The HTTP status.
+    pub(crate) const fn status(self) -> StatusCode {
+        match self {
+            Self::MalformedJson
+            | Self::InvalidParameter
+            | Self::InvalidCursor
+            | Self::TenantRequired => StatusCode::BAD_REQUEST,
+            Self::Unauthorized => StatusCode::UNAUTHORIZED,
+            Self::Forbidden => StatusCode::FORBIDDEN,
+            Self::NotFound | Self::RouteNotFound => StatusCode::NOT_FOUND,
+            Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
+            Self::IdempotencyKeyReused => StatusCode::CONFLICT,
+            Self::PayloadTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            Self::ValidationFailed => StatusCode::UNPROCESSABLE_ENTITY,
+            Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
+            Self::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
+        }
+    }
+
+    /// What the code means, the same for every occurrence.
+    pub(crate) const fn title(self) -> &'static str {
+        match self {
+            Self::MalformedJson => "The body is not JSON",
+            Self::InvalidParameter => "A parameter is invalid",
+            Self::InvalidCursor => "The cursor is invalid",
+            Self::TenantRequired => "A tenant has to be named",
+            Self::Unauthorized => "No valid API key",
+            Self::Forbidden => "The API key may not do this",
+            Self::NotFound => "Not found",
+            Self::RouteNotFound => "There is nothing at this path",
+            Self::MethodNotAllowed => "This path does not take this method",
+            Self::IdempotencyKeyReused => "The idempotency key belongs to another request",
+            Self::PayloadTooLarge => "The body is too large",
+            Self::UnsupportedMediaType => "The body has to be JSON",
+            Self::ValidationFailed => "The body is not valid",
+            Self::Internal => "Something went wrong here",
+            Self::Unavailable => "Not available right now",
+        }
+    }
+
+    /// Whether the same request may succeed later.
+    pub(crate) const fn retryable(self) -> bool {
+        match self {
+            Self::Internal | Self::Unavailable => true,
+            Self::MalformedJson
+            | Self::InvalidParameter
+            | Self::InvalidCursor
+            | Self::TenantRequired
+            | Self::Unauthorized
+            | Self::Forbidden
+            | Self::NotFound
+            | Self::RouteNotFound
+            | Self::MethodNotAllowed
+            | Self::IdempotencyKeyReused
+            | Self::PayloadTooLarge
+            | Self::UnsupportedMediaType
+            | Self::ValidationFailed => false,
+        }
+    }
+}
+
+/// What is wrong with one field of the body.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Object)]
+pub(crate) struct FieldError {
+    /// Where in the body: `url`, `to[0]`, `headers.X-Own`.
+    pub(crate) path: String,
+    /// What is wrong with it.
+    pub(crate) message: String,
+}
+
+/// An error, as RFC 9457 has it.
+#[derive(Debug, Serialize, Object)]
+#[oai(example)]
+pub(crate) struct Problem {
+    /// A URI that stands for the kind of error: `urn:relaypost:problem:<code>`.
+    #[serde(rename = "type")]
+    #[oai(rename = "type")]
+    pub(crate) kind: String,
+    /// What the kind of error means.
+    pub(crate) title: String,
+    /// The HTTP status.
+    pub(crate) status: u16,
+    /// What went wrong this time.
+    pub(crate) detail: String,
+    /// The kind of error in one word; this is what a program looks at.
+    pub(crate) code: String,
+    /// The id of the request, which is in the log of the service too.
+    pub(crate) request_id: String,
+    /// Whether the same request may succeed later.
+    pub(crate) retryable: bool,
+    /// What is wrong with which field, when the body is not valid.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[oai(default)]
+    pub(crate) errors: Vec<FieldError>,
+}
+
+impl Example for Problem {
+    fn example() -> Self {
+        ApiError::field("url", "expected an absolute https:// URL")
+            .problem("req_01jd3v8k2x7q9w5r4t6y8n0b1c")
+    }
+}
+
+/// An error on its way out. The outermost layer turns it into a [`Problem`] and logs its cause.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("{}: {detail}", .code.as_str())]
+pub(crate) struct ApiError {
+    pub(crate) code: Code,
+    detail: Cow<'static, str>,
+    errors: Vec<FieldError>,
+    /// What the log gets and the client does not.
+    pub(crate) cause: Option<Arc<dyn StdError + Send + Sync>>,
+}
+
+impl ApiError {
+    /// An error with this code and these words for the client.
+    pub(crate) fn new(code: Code, detail: impl Into<Cow<'static, str>>) -> Self {
+        Self {
+            code,
+            detail: detail.into(),
+            errors: Vec::new(),
+            cause: None,
+        }
+    }
+
+    /// There is no such thing, or it belongs to somebody else, which must look the same.
+    pub(crate) fn not_found(what: &str) -> Self {
+        Self::new(Code::NotFound, format!("there is no such {what}"))
+    }
+
+    /// Fields of the body are not valid.
+    pub(crate) fn invalid(errors: Vec<FieldError>) -> Self {
+        let detail = match errors.as_slice() {
+            [FieldError { path, message }] if path.is_empty() => message.clone(),
+            [FieldError { path, message }] => format!("{path}: {message}"),
+            several => format!("{} fields are not valid", several.len()),
+        };
+        Self {
+            errors,
+            ..Self::new(Code::ValidationFailed, detail)
+        }
+    }
+
+    /// One field of the body is not valid.
+    pub(crate) fn field(path: impl Into<String>, message: impl Into<String>) -> Self {
+        Self::invalid(vec![FieldError {
+            path: path.into(),
+            message: message.into(),
+        }])
+    }
+
+    /// A fault of ours, whose cause only the log gets.
+    pub(crate) fn caused(code: Code, cause: impl StdError + Send + Sync + 'static) -> Self {
+        let detail = match code {
+            Code::Unavailable => "the service cannot do this right now; try again",
+            _ => "the service failed; the request id leads to the log entry",
+        };
+        Self {
+            cause: Some(Arc::new(cause)),
+            ..Self::new(code, detail)
+        }
+    }
+
+    pub(crate) fn problem(&self, request_id: &str) -> Problem {
+        Problem {
+            kind: format!("urn:relaypost:problem:{}", self.code.as_str()),
+            title: self.code.title().to_owned(),
+            status: self.code.status().as_u16(),
+            detail: self.detail.clone().into_owned(),
+            code: self.code.as_str().to_owned(),
+            request_id: request_id.to_owned(),
+            retryable: self.code.retryable(),
+            errors: self.errors.clone(),
+        }
+    }
+
+    /// The answer that the client gets.
+    pub(crate) fn response(&self, request_id: &str) -> Response {
+        let body = serde_json::to_vec(&self.problem(request_id)).unwrap_or_default();
+        let mut response = Response::builder()
+            .status(self.code.status())
+            .content_type(CONTENT_TYPE)
+            .body(body);
+        let headers = response.headers_mut();
+        match self.code {
+            Code::Unauthorized => {
+                headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+            }
+            Code::Unavailable => {
+                headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+            }
+            _ => {}
+        }
+        response
+    }
+}
+
+// poem carries it as an error; the outermost layer takes it out again and makes the answer, with the request's id.
+impl ResponseError for ApiError {
+    fn status(&self) -> StatusCode {
+        self.code.status()
+    }
+}
+
+/// The document's error responses are added to every operation in one place, `http::document`.
+impl ApiResponse for ApiError {
+    fn meta() -> MetaResponses {
+        MetaResponses {
+            responses: Vec::new(),
+        }
+    }
+
+    fn register(registry: &mut Registry) {
+        Problem::register(registry);
+    }
+}

@@ -1,0 +1,198 @@
+//! Answers that went well. Bodies are written by serde, so that kept JSON goes out byte for byte.
+
+use std::marker::PhantomData;
+
+use bytes::Bytes;
+use poem::{
+    IntoResponse, Response,
+    http::{HeaderValue, StatusCode},
+};
+use poem_openapi::{
+    ApiResponse,
+    registry::{MetaHeader, MetaMediaType, MetaResponse, MetaResponses, Registry},
+    types::Type,
+};
+use serde::Serialize;
+
+use super::problem::{ApiError, Code};
+use crate::idempotency::Accepted;
+
+const JSON: &str = "application/json";
+/// Says that an answer is a repeated one.
+const REPLAYED: &str = "Idempotency-Replayed";
+
+/// 200 with the body `T`.
+#[derive(Debug)]
+pub(crate) struct Reply<T>(Bytes, PhantomData<fn() -> T>);
+
+/// 201 with the body `T`.
+#[derive(Debug)]
+pub(crate) struct Created<T>(Bytes, PhantomData<fn() -> T>);
+
+/// 204.
+#[derive(Debug)]
+pub(crate) struct NoContent;
+
+/// 201 with the body `T`, or 200 with the bytes of an earlier 201 when the request's `Idempotency-Key` is known.
+#[derive(Debug)]
+pub(crate) struct Recorded<T> {
+    body: Bytes,
+    replayed: bool,
+    shape: PhantomData<fn() -> T>,
+}
+
+impl<T: Serialize> Reply<T> {
+    /// 200 with this body.
+    pub(crate) fn of(body: &T) -> Result<Self, ApiError> {
+        to_bytes(body).map(|bytes| Self(bytes, PhantomData))
+    }
+}
+
+impl<T: Serialize> Created<T> {
+    /// 201 with this body.
+    pub(crate) fn of(body: &T) -> Result<Self, ApiError> {
+        to_bytes(body).map(|bytes| Self(bytes, PhantomData))
+    }
+}
+
+impl<T> From<Accepted> for Recorded<T> {
+    fn from(accepted: Accepted) -> Self {
+        let (body, replayed) = match accepted {
+            Accepted::First(body) => (body, false),
+            Accepted::Again(body) => (body, true),
+        };
+        Self {
+            body,
+            replayed,
+            shape: PhantomData,
+        }
+    }
+}
+
+/// The bytes of a body.
+///
+/// # Errors
+/// 500 when the value cannot be JSON, which no value of this API is.
+pub(crate) fn to_bytes(body: &impl Serialize) -> Result<Bytes, ApiError> {
+    serde_json::to_vec(body)
+        .map(Bytes::from)
+        .map_err(|error| ApiError::caused(Code::Internal, error))
+}
+
+fn json(status: StatusCode, body: Bytes) -> Response {
+    Response::builder()
+        .status(status)
+        .content_type(JSON)
+        .body(body)
+}
+
+impl<T: Send> IntoResponse for Reply<T> {
+    fn into_response(self) -> Response {
+        json(StatusCode::OK, self.0)
+    }
+}
+
+impl<T: Send> IntoResponse for Created<T> {
+    fn into_response(self) -> Response {
+        json(StatusCode::CREATED, self.0)
+    }
+}
+
+impl IntoResponse for NoContent {
+    fn into_response(self) -> Response {
+        Response::builder().status(StatusCode::NO_CONTENT).finish()
+    }
+}
+
+impl<T: Send> IntoResponse for Recorded<T> {
+    fn into_response(self) -> Response {
+        if !self.replayed {
+            return json(StatusCode::CREATED, self.body);
+        }
+        let mut response = json(StatusCode::OK, self.body);
+        let headers = response.headers_mut();
+        headers.insert("idempotency-replayed", HeaderValue::from_static("true"));
+        response
+    }
+}
+
+fn documented<T: Type>(status: u16, description: &'static str) -> MetaResponse {
+    MetaResponse {
+        description,
+        status: Some(status),
+        status_range: None,
+        content: vec![MetaMediaType {
+            content_type: JSON,
+            schema: T::schema_ref(),
+        }],
+        headers: vec![],
+    }
+}
+
+impl<T: Type> ApiResponse for Reply<T> {
+    fn meta() -> MetaResponses {
+        MetaResponses {
+            responses: vec![documented::<T>(200, "Found.")],
+        }
+    }
+
+    fn register(registry: &mut Registry) {
+        T::register(registry);
+    }
+}
+
+impl<T: Type> ApiResponse for Created<T> {
+    fn meta() -> MetaResponses {
+        MetaResponses {
+            responses: vec![documented::<T>(201, "Created.")],
+        }
+    }
+
+    fn register(registry: &mut Registry) {
+        T::register(registry);
+    }
+}
+
+impl ApiResponse for NoContent {
+    fn meta() -> MetaResponses {
+        MetaResponses {
+            responses: vec![MetaResponse {
+                description: "Done.",
+                status: Some(204),
+                status_range: None,
+                content: vec![],
+                headers: vec![],
+            }],
+        }
+    }
+
+    fn register(_: &mut Registry) {}
+}
+
+impl<T: Type> ApiResponse for Recorded<T> {
+    fn meta() -> MetaResponses {
+        let replayed = MetaHeader {
+            name: REPLAYED.to_owned(),
+            description: Some("`true`: this is the answer to the earlier request.".to_owned()),
+            required: true,
+            deprecated: false,
+            schema: bool::schema_ref(),
+        };
+        MetaResponses {
+            responses: vec![
+                MetaResponse {
+                    headers: vec![replayed],
+                    ..documented::<T>(
+                        200,
+                        "The `Idempotency-Key` is known: the body of the first answer again.",
+                    )
+                },
+                documented::<T>(201, "Created."),
+            ],
+        }
+    }
+
+    fn register(registry: &mut Registry) {
+        T::register(registry);
+    }
+}

@@ -1,0 +1,130 @@
+//! Every error that is not ours, made ours: the framework's and the database's.
+
+use poem::error::{MethodNotAllowedError, NotFoundError, ReadBodyError};
+use poem_openapi::error::{ContentTypeError, ParseParamError, ParsePathError};
+use relaypost_shared::batch::BatchLost;
+use sea_orm::{DbErr, RuntimeErr, SqlxError};
+
+use super::problem::{ApiError, Code};
+
+impl From<poem::Error> for ApiError {
+    fn from(error: poem::Error) -> Self {
+        if let Some(ours) = error.downcast_ref::<Self>() {
+            ours.clone()
+        } else if error.is::<NotFoundError>() {
+            Self::new(Code::RouteNotFound, "no operation has this path")
+        } else if error.is::<MethodNotAllowedError>() {
+            Self::new(
+                Code::MethodNotAllowed,
+                "the `Allow` header lists the methods of this path",
+            )
+        } else if error.is::<ParsePathError>() {
+            // No such thing can exist, which is all that the caller needs to know.
+            Self::not_found("thing: the id is not one")
+        } else if let Some(error) = error.downcast_ref::<ParseParamError>() {
+            parameter(error)
+        } else if let Some(error) = error.downcast_ref::<ContentTypeError>() {
+            Self::new(Code::UnsupportedMediaType, error.to_string())
+        } else if let Some(error) = error.downcast_ref::<ReadBodyError>() {
+            body(error)
+        } else {
+            Self::caused(Code::Internal, error)
+        }
+    }
+}
+
+fn parameter(error: &ParseParamError) -> ApiError {
+    match error.name {
+        "cursor" => ApiError::new(
+            Code::InvalidCursor,
+            "the cursor has to be a `next_cursor` of this list, unchanged",
+        ),
+        name => ApiError::new(
+            Code::InvalidParameter,
+            format!("{name}: {}", plain(&error.reason)),
+        ),
+    }
+}
+
+/// The framework wraps the reason in the names of its types: `failed to parse "…": reason (occurred while parsing "…")`.
+fn plain(reason: &str) -> &str {
+    let reason = match reason.strip_prefix("failed to parse \"") {
+        Some(rest) => rest.split_once("\": ").map_or(rest, |(_, reason)| reason),
+        None => reason,
+    };
+    reason
+        .split_once(" (occurred while parsing")
+        .map_or(reason, |(reason, _)| reason)
+}
+
+fn body(error: &ReadBodyError) -> ApiError {
+    match error {
+        ReadBodyError::PayloadTooLarge => {
+            ApiError::new(Code::PayloadTooLarge, "the body is too large")
+        }
+        ReadBodyError::Utf8(_) => ApiError::new(Code::MalformedJson, "the body is not UTF-8"),
+        ReadBodyError::Io(_) => {
+            ApiError::new(Code::MalformedJson, "the body ended before it was complete")
+        }
+        ReadBodyError::BodyHasBeenTaken => ApiError::new(Code::Internal, "the body was read twice"),
+    }
+}
+
+impl From<BatchLost> for ApiError {
+    fn from(lost: BatchLost) -> Self {
+        Self::caused(Code::Internal, lost)
+    }
+}
+
+impl From<DbErr> for ApiError {
+    fn from(error: DbErr) -> Self {
+        let code = if is_unavailable(&error) {
+            Code::Unavailable
+        } else {
+            Code::Internal
+        };
+        Self::caused(code, error)
+    }
+}
+
+/// Whether the database cannot be reached or is too busy: nothing about the statement itself.
+pub(crate) fn is_unavailable(error: &DbErr) -> bool {
+    match error {
+        DbErr::ConnectionAcquire(_) | DbErr::Conn(_) => true,
+        DbErr::Exec(RuntimeErr::SqlxError(error)) | DbErr::Query(RuntimeErr::SqlxError(error)) => {
+            match &**error {
+                SqlxError::Io(_)
+                | SqlxError::Tls(_)
+                | SqlxError::Protocol(_)
+                | SqlxError::PoolTimedOut
+                | SqlxError::PoolClosed
+                | SqlxError::WorkerCrashed => true,
+                SqlxError::Database(error) => error.code().is_some_and(|code| is_passing(&code)),
+                _ => false,
+            }
+        }
+        _ => false,
+    }
+}
+
+/// Error codes of the database that pass. PostgreSQL: connection faults, serialization and deadlock, out of resources,
+/// shutting down, read-only during a failover. SQLite: busy and locked.
+fn is_passing(code: &str) -> bool {
+    let postgres = code.len() == 5
+        && (["08", "53", "57"].contains(&&code[..2])
+            || ["40001", "40P01", "25006"].contains(&code));
+    postgres || ["5", "6", "261", "517", "773"].contains(&code)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_reason_of_a_bad_parameter_names_no_type_of_the_program() {
+        let reason =
+            "failed to parse \"optional_x\": expected a number (occurred while parsing \"y\")";
+        assert_eq!(plain(reason), "expected a number");
+        assert_eq!(plain("a reason"), "a reason");
+    }
+}

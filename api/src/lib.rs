@@ -1,0 +1,22 @@
+//! The HTTP API of Relaypost.
+//!
+//! Each folder is a feature with its operations, its types and its queries; `http`, `auth`, `idempotency` and `accept`
+//! are what they share. A new operation is a method with `#[oai]` in its slice; a new slice is listed in [`routes`].
+
+mod accept;
+mod auth;
+mod deliveries;
+mod emails;
+mod endpoints;
+mod health;
+mod http;
+mod idempotency;
+mod messages;
+mod routes;
+mod server;
+mod services;
+mod tenants;
+
+pub use routes::{app, openapi};
+pub use server::{bind, serve};
+pub use services::Services;

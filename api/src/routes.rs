@@ -1,0 +1,108 @@
+//! Every route, the document that describes them, and the layers around them.
+
+use std::sync::Arc;
+
+use poem::{
+    Endpoint, EndpointExt as _, Response, Route,
+    endpoint::make_sync,
+    get,
+    http::{HeaderValue, header},
+};
+use poem_openapi::{LicenseObject, OpenApiService};
+use relaypost_shared::VERSION;
+
+use crate::{
+    Services,
+    deliveries::DeliveriesApi,
+    emails::EmailsApi,
+    endpoints::EndpointsApi,
+    health,
+    http::{allow::AllowedMethods, document::Documented, outermost::Outermost},
+    messages::MessagesApi,
+    tenants::{ApiKeysApi, TenantsApi},
+};
+
+/// The slices, in the order of the document.
+type Slices = (
+    MessagesApi,
+    EmailsApi,
+    EndpointsApi,
+    DeliveriesApi,
+    TenantsApi,
+    ApiKeysApi,
+);
+
+/// Swagger UI carries its scripts and styles in the page. This holds it to that: the browser asks no other host.
+const DOCS_POLICY: &str = "default-src 'self' 'unsafe-inline' 'unsafe-eval' data: blob:";
+
+const ABOUT: &str = "\
+Relaypost delivers webhooks and email: it stores what you hand in, answers, and delivers it in the background with \
+retries.\n\n\
+**Sign in** with an API key: `Authorization: Bearer rp_…`.\n\n\
+**Errors** all have one shape, `application/problem+json` (RFC 9457). Look at `code`; `retryable` says whether trying \
+again can help. Unknown fields in a body are refused (422), so that a misspelt one is not overlooked.\n\n\
+**Requests that create** take an `Idempotency-Key`, which makes it safe to send them again.\n\n\
+**Lists** are newest first and come in pages: pass `next_cursor` as `cursor` until it is null.\n\n\
+**Every request** may carry an `X-Request-ID` of up to 128 letters, digits and `._-`; it is in the answer, in the logs \
+and on every attempt to deliver.";
+
+fn service() -> OpenApiService<Documented<Slices>, ()> {
+    let slices = (
+        MessagesApi,
+        EmailsApi,
+        EndpointsApi,
+        DeliveriesApi,
+        TenantsApi,
+        ApiKeysApi,
+    );
+    OpenApiService::new(Documented(slices), "Relaypost", VERSION)
+        .description(ABOUT)
+        .license(LicenseObject::new("MIT OR Apache-2.0"))
+        // Relative: "try it out" works wherever the page comes from.
+        .server("/")
+}
+
+/// The OpenAPI document as indented JSON, the same for every build of the same code.
+pub fn openapi() -> String {
+    let mut document = service().spec();
+    document.push('\n');
+    document
+}
+
+/// The whole API: every answer it gives, errors included, has one of the document's shapes and an `X-Request-ID`.
+pub fn app(services: Services) -> impl Endpoint<Output = Response> {
+    let service = service();
+    let docs = service.swagger_ui_html();
+    let outermost = Arc::new(Outermost {
+        clock: services.clock.clone(),
+        allowed: AllowedMethods::of_api::<Documented<Slices>>(),
+    });
+    let document = openapi();
+    health::routes(Route::new())
+        .at(
+            "/openapi.json",
+            get(make_sync(move |_| {
+                Response::builder()
+                    .content_type("application/json")
+                    .body(document.clone())
+            })),
+        )
+        .at(
+            "/docs",
+            get(make_sync(move |_| {
+                Response::builder()
+                    .content_type("text/html; charset=utf-8")
+                    .header(
+                        header::CONTENT_SECURITY_POLICY,
+                        HeaderValue::from_static(DOCS_POLICY),
+                    )
+                    .body(docs.clone())
+            })),
+        )
+        .nest("/", service)
+        .data(services)
+        .around(move |inside, request| {
+            let outermost = outermost.clone();
+            async move { Ok(outermost.call(inside, request).await) }
+        })
+}

@@ -1,0 +1,62 @@
+//! What the operations work with.
+
+use std::sync::Arc;
+
+use poem::Request;
+use relaypost_shared::{clock::Clock, queue::Queue, settings::Settings};
+use sea_orm::DatabaseConnection;
+
+use crate::{
+    accept::{Acceptor, Pusher, Store},
+    auth::Keys,
+    emails::SendEmail,
+    http::{ApiError, Code},
+    messages::Publish,
+};
+
+/// Everything that the API needs to answer requests. Clones share it.
+#[derive(Clone, Debug)]
+pub struct Services {
+    pub(crate) db: DatabaseConnection,
+    pub(crate) queue: Queue,
+    pub(crate) clock: Clock,
+    pub(crate) settings: Arc<Settings>,
+    pub(crate) keys: Keys,
+    pub(crate) messages: Acceptor<Publish>,
+    pub(crate) emails: Acceptor<SendEmail>,
+}
+
+impl Services {
+    /// Starts the background tasks of the API on the current Tokio runtime. The schema of `db` has to be up to date.
+    pub fn new(
+        db: DatabaseConnection,
+        queue: Queue,
+        clock: Clock,
+        settings: Arc<Settings>,
+    ) -> Self {
+        let pusher = Pusher::start(queue.clone());
+        let store = Store {
+            db: db.clone(),
+            clock: clock.clone(),
+            settings: settings.clone(),
+        };
+        Self {
+            keys: Keys::start(db.clone(), clock.clone()),
+            messages: Acceptor::start(store.clone(), pusher.clone()),
+            emails: Acceptor::start(store, pusher),
+            db,
+            queue,
+            clock,
+            settings,
+        }
+    }
+
+    /// The services that a request is answered with.
+    ///
+    /// # Errors
+    /// 500 for a request that did not come through [`crate::app`].
+    pub(crate) fn of(request: &Request) -> Result<&Self, ApiError> {
+        let services = request.data::<Self>();
+        services.ok_or_else(|| ApiError::new(Code::Internal, "the request has no services"))
+    }
+}

@@ -1,0 +1,135 @@
+//! Tenants and their API keys.
+
+mod api_keys;
+
+pub(crate) use api_keys::ApiKeysApi;
+
+use poem::web::Data;
+use poem_openapi::{
+    Object, OpenApi,
+    param::{Path, Query},
+    types::Example,
+};
+use relaypost_shared::{
+    entities::tenant,
+    ids::{self, TenantId},
+};
+use sea_orm::{EntityTrait as _, IntoActiveModel as _};
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    Services,
+    auth::{Authorized, may},
+    http::{
+        ApiError, Checks, Created, Cursor, Limit, Moment, Page, Paging, Ref, Reply, StrictJson,
+        Text, document::Tag,
+    },
+};
+
+/// What a tenant is created from.
+#[derive(Debug, Deserialize, Object)]
+#[serde(deny_unknown_fields)]
+#[oai(example)]
+struct NewTenant {
+    /// What people call it.
+    #[oai(validator(min_length = 1, max_length = 200))]
+    name: String,
+}
+
+impl Example for NewTenant {
+    fn example() -> Self {
+        Self {
+            name: "Acme".to_owned(),
+        }
+    }
+}
+
+/// Whom endpoints, messages and emails belong to.
+#[derive(Debug, Serialize, Object)]
+struct Tenant {
+    /// Its id.
+    id: Ref<ids::Tenant>,
+    /// What people call it.
+    name: String,
+    /// When it was created.
+    created_at: Moment,
+}
+
+impl From<tenant::Model> for Tenant {
+    fn from(row: tenant::Model) -> Self {
+        Self {
+            id: row.id.into(),
+            name: row.name,
+            created_at: row.created_at.into(),
+        }
+    }
+}
+
+/// The operations on tenants.
+#[derive(Debug)]
+pub(crate) struct TenantsApi;
+
+#[OpenApi(prefix_path = "/v1/tenants", tag = "Tag::Tenants")]
+impl TenantsApi {
+    /// Create a tenant
+    ///
+    /// It begins with no keys: create its first one with `api_keys_create`.
+    #[oai(path = "/", method = "post", operation_id = "tenants_create")]
+    async fn create(
+        &self,
+        Data(services): Data<&Services>,
+        _caller: Authorized<may::OperatePlatform>,
+        body: StrictJson<NewTenant>,
+    ) -> Result<Created<Tenant>, ApiError> {
+        let new = body.value;
+        let mut checks = Checks::default();
+        checks.line("name", &new.name, 1..=200);
+        checks.finish()?;
+        let now = services.clock.now();
+        let row = tenant::Model {
+            id: TenantId::generate(now),
+            name: new.name,
+            created_at: now,
+        };
+        tenant::Entity::insert(row.clone().into_active_model())
+            .exec_without_returning(&services.db)
+            .await?;
+        Created::of(&row.into())
+    }
+
+    /// List tenants
+    #[oai(path = "/", method = "get", operation_id = "tenants_list")]
+    async fn list(
+        &self,
+        Data(services): Data<&Services>,
+        _caller: Authorized<may::OperatePlatform>,
+        limit: Query<Option<Limit>>,
+        cursor: Query<Option<Text<Cursor>>>,
+    ) -> Result<Reply<Page<Tenant>>, ApiError> {
+        let page = Paging::new(limit.0, cursor.0)
+            .load(
+                &services.db,
+                tenant::Entity::find(),
+                tenant::Column::Id,
+                |row| row.id,
+            )
+            .await?;
+        Reply::of(&page.map(Tenant::from))
+    }
+
+    /// Get a tenant
+    #[oai(path = "/:tenant_id", method = "get", operation_id = "tenants_get")]
+    async fn get(
+        &self,
+        Data(services): Data<&Services>,
+        _caller: Authorized<may::OperatePlatform>,
+        /// The tenant.
+        tenant_id: Path<Ref<ids::Tenant>>,
+    ) -> Result<Reply<Tenant>, ApiError> {
+        let row = tenant::Entity::find_by_id(tenant_id.0.0)
+            .one(&services.db)
+            .await?
+            .ok_or_else(|| ApiError::not_found("tenant"))?;
+        Reply::of(&row.into())
+    }
+}
