@@ -73,6 +73,9 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
         tracing::info!("told to stop: finishing what is in flight");
     };
     let services = Services::new(db, queue, Clock::system(), Arc::new(settings));
+    if let Some(key) = services.first_key().await? {
+        eprintln!("Platform key, shown this one time: {key}");
+    }
     relaypost_api::serve(services, listener, shutdown).await?;
     Ok(())
 }

@@ -45,10 +45,19 @@ impl Embedded {
         let working = worker::run(services, told(stopped.clone()));
         let worker = tokio::spawn(async move { working.await.context("the worker cannot start") });
         let services = api::Services::new(db, queue, clock, settings);
-        let first_key = services.first_key().await.context("the first key cannot be made")?;
+        let first_key = services
+            .first_key()
+            .await
+            .context("the first key cannot be made")?;
         let serving = api::serve(services, listener, told(stopped));
         let api = tokio::spawn(async move { serving.await.context("the API cannot serve") });
-        Ok(Self { address, first_key, stop, api, worker })
+        Ok(Self {
+            address,
+            first_key,
+            stop,
+            api,
+            worker,
+        })
     }
 
     /// Where it serves.
@@ -61,7 +70,9 @@ impl Embedded {
         println!("Swagger UI: {}/docs", self.url());
         match &self.first_key {
             Some(key) => println!("Platform key, shown this one time: {key}"),
-            None => println!("Platform key: ROOT_API_KEY, or the one that was shown at the first start"),
+            None => {
+                println!("Platform key: ROOT_API_KEY, or the one that was shown at the first start")
+            }
         }
     }
 
@@ -87,7 +98,9 @@ async fn told(mut stopped: watch::Receiver<bool>) {
 /// # Errors
 /// When the folder's name does not make settings.
 pub(crate) fn demo_settings(folder: &Path, root_key: &str) -> Result<Settings> {
-    let folder = folder.to_str().context("the temporary folder's name is not UTF-8")?;
+    let folder = folder
+        .to_str()
+        .context("the temporary folder's name is not UTF-8")?;
     let pairs = [
         ("BIND_ADDR", "127.0.0.1:0".to_owned()),
         ("DATABASE_URL", format!("sqlite://{folder}/relaypost.db")),
@@ -95,7 +108,9 @@ pub(crate) fn demo_settings(folder: &Path, root_key: &str) -> Result<Settings> {
         ("ROOT_API_KEY", root_key.to_owned()),
         ("LOG", "warn".to_owned()),
     ];
-    let settings = Settings::from_map(HashMap::from(pairs.map(|(name, value)| (name.to_owned(), value))))?;
+    let settings = Settings::from_map(HashMap::from(
+        pairs.map(|(name, value)| (name.to_owned(), value)),
+    ))?;
     telemetry::start(&settings);
     Ok(settings)
 }

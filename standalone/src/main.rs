@@ -7,7 +7,11 @@ use clap::{Parser, Subcommand};
 use relaypost_shared::{settings::Settings, shutdown, telemetry};
 
 #[derive(Parser)]
-#[command(name = "relaypost", version, about = "Relaypost in one process: API, workers and database")]
+#[command(
+    name = "relaypost",
+    version,
+    about = "Relaypost in one process: API, workers and database"
+)]
 struct Cli {
     #[command(subcommand)]
     command: Option<Command>,

@@ -28,9 +28,6 @@ pub fn guard(slice: &[Loaded], now: Timestamp) -> Vec<Verdict> {
 }
 
 fn verdict(Loaded { delivery, target }: &Loaded, now: Timestamp) -> Verdict {
-    if delivery.next_attempt_at.is_some_and(|at| at - EARLY > now) {
-        return Verdict::NotDue;
-    }
     let end = |reason| Verdict::End(Outcome::DeadLettered(reason));
     match target {
         Target::Webhook { endpoint, .. } if endpoint.deleted_at.is_some() => {
@@ -41,6 +38,7 @@ fn verdict(Loaded { delivery, target }: &Loaded, now: Timestamp) -> Verdict {
         }
         // Its endpoint's rows are gone for good, as after a restore from a backup that lacks them.
         Target::Missing => end(Reason::EndpointDeleted),
+        _ if delivery.next_attempt_at.is_some_and(|at| at - EARLY > now) => Verdict::NotDue,
         Target::Webhook { .. } | Target::Email { .. } => Verdict::Send,
     }
 }

@@ -1,38 +1,27 @@
-//! The key that a newcomer begins with.
+//! The key that a fresh development instance begins with, so that somebody who tries it out need not make one up.
 
 use relaypost_shared::{
     entities::{Texts, api_key},
     settings::AppEnv,
 };
 use sea_orm::{
-    ActiveModelTrait as _, ColumnTrait as _, DbErr, EntityTrait as _, IntoActiveModel as _,
+    ColumnTrait as _, DbErr, EntityTrait as _, IntoActiveModel as _, PaginatorTrait as _,
     QueryFilter as _,
 };
 
-use super::{
-    Scope,
-    key::{NewKey, prefix_of},
-};
+use super::{NewKey, Scope, prefix_of};
 use crate::Services;
 
 impl Services {
-    /// Makes a key of platform scope in a fresh development instance that was given no `ROOT_API_KEY`, and returns its
-    /// text, which is shown this one time. In production, with a `ROOT_API_KEY`, and from the second start on there
-    /// is none to make.
+    /// Makes a key of platform scope and returns its text, which is stored nowhere: in development, when there is no
+    /// `ROOT_API_KEY` and no platform key yet. Otherwise nothing.
     ///
     /// # Errors
     /// When the database fails.
     pub async fn first_key(&self) -> Result<Option<String>, DbErr> {
-        if self.settings.env == AppEnv::Production || self.settings.root_api_key.is_some() {
-            return Ok(None);
-        }
-        let platform = api_key::Column::TenantId.is_null();
-        if api_key::Entity::find()
-            .filter(platform)
-            .one(&self.db)
-            .await?
-            .is_some()
-        {
+        let wanted =
+            self.settings.env == AppEnv::Development && self.settings.root_api_key.is_none();
+        if !wanted || self.has_platform_key().await? {
             return Ok(None);
         }
         let now = self.clock.now();
@@ -40,7 +29,7 @@ impl Services {
         let row = api_key::Model {
             id: key.id,
             tenant_id: None,
-            name: "first key".to_owned(),
+            name: "first platform key".to_owned(),
             prefix: prefix_of(key.id),
             secret_hash: key.hash.to_vec(),
             scopes: Texts(vec![Scope::Platform.as_str().to_owned()]),
@@ -49,7 +38,17 @@ impl Services {
             revoked_at: None,
             last_used_at: None,
         };
-        row.into_active_model().insert(&self.db).await?;
+        api_key::Entity::insert(row.into_active_model())
+            .exec_without_returning(&self.db)
+            .await?;
         Ok(Some(key.text))
+    }
+
+    async fn has_platform_key(&self) -> Result<bool, DbErr> {
+        let keys = api_key::Entity::find()
+            .filter(api_key::Column::TenantId.is_null())
+            .count(&self.db)
+            .await?;
+        Ok(keys > 0)
     }
 }

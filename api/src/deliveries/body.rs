@@ -12,7 +12,7 @@ use crate::http::{Moment, Ref, Text, example_id, example_time};
 
 /// One message to one endpoint, or one email to one recipient.
 #[derive(Debug, Serialize, Object)]
-#[oai(example)]
+#[oai(example, skip_serializing_if_is_none)]
 pub(crate) struct Delivery {
     /// Its id.
     id: Ref<ids::Delivery>,
@@ -107,7 +107,7 @@ impl Example for Delivery {
 
 /// One try to deliver.
 #[derive(Debug, Serialize, Object)]
-#[oai(example)]
+#[oai(example, skip_serializing_if_is_none)]
 pub(super) struct Attempt {
     /// Its id.
     id: Ref<ids::Attempt>,

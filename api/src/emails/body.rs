@@ -16,7 +16,7 @@ const MAX_TAGS: usize = 20;
 /// What is sent.
 #[derive(Debug, Default, Deserialize, Object)]
 #[serde(deny_unknown_fields)]
-#[oai(example)]
+#[oai(example, skip_serializing_if_is_none)]
 pub(crate) struct NewEmail {
     /// The sender: `a@example.com` or `Name <a@example.com>`. Without it: the service's default sender.
     pub(super) from: Option<String>,
@@ -107,7 +107,7 @@ fn is_reserved(name: &str) -> bool {
 
 /// An email, with its deliveries.
 #[derive(Debug, Serialize, Object)]
-#[oai(example)]
+#[oai(example, skip_serializing_if_is_none)]
 pub(super) struct Email {
     /// Its id.
     id: Ref<ids::Email>,
@@ -174,7 +174,7 @@ impl Example for Email {
 
 /// An email, with its content and its deliveries.
 #[derive(Debug, Serialize, Object)]
-#[oai(example)]
+#[oai(example, skip_serializing_if_is_none)]
 pub(super) struct EmailDetail {
     #[serde(flatten)]
     #[oai(flatten)]

@@ -25,7 +25,7 @@ const TIMEOUT_MS: std::ops::RangeInclusive<i32> = 100..=300_000;
 /// What an endpoint is created from.
 #[derive(Debug, Default, Deserialize, Object)]
 #[serde(deny_unknown_fields)]
-#[oai(example)]
+#[oai(example, skip_serializing_if_is_none)]
 pub(super) struct NewEndpoint {
     /// Where webhooks go: an absolute https URL (http only where the service allows it), without user and password.
     #[oai(validator(max_length = 2048))]
@@ -100,7 +100,7 @@ impl NewEndpoint {
 /// What changes about an endpoint. A field that is left out stays as it is.
 #[derive(Debug, Deserialize, Object)]
 #[serde(deny_unknown_fields, default)]
-#[oai(example)]
+#[oai(example, skip_serializing_if_is_none)]
 pub(super) struct EndpointChanges {
     /// Where webhooks go.
     #[oai(validator(max_length = 2048))]
@@ -258,7 +258,7 @@ fn is_reserved(name: &str) -> bool {
 
 /// Where a tenant's webhooks go.
 #[derive(Debug, Serialize, Object)]
-#[oai(example)]
+#[oai(example, skip_serializing_if_is_none)]
 pub(super) struct Endpoint {
     /// Its id.
     id: Ref<EndpointKind>,
@@ -322,7 +322,7 @@ impl Example for Endpoint {
 
 /// An endpoint with its signing secret.
 #[derive(Debug, Serialize, Object)]
-#[oai(example)]
+#[oai(example, skip_serializing_if_is_none)]
 pub(super) struct CreatedEndpoint {
     /// What its webhooks are signed with: `whsec_…`. It can be read again.
     pub(super) secret: String,

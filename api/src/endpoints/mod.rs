@@ -10,8 +10,9 @@ use poem_openapi::{
     param::{Path, Query},
 };
 use relaypost_shared::{
+    db::begin_write,
     delivery::EndpointStatus,
-    entities::{endpoint, endpoint_secret},
+    entities::{delivery, endpoint, endpoint_secret},
     ids::{Endpoint as EndpointKind, EndpointId, TenantId},
 };
 use sea_orm::{
@@ -147,19 +148,26 @@ impl EndpointsApi {
         /// The endpoint.
         endpoint_id: Path<Ref<EndpointKind>>,
     ) -> Result<NoContent, ApiError> {
+        let now = services.clock.now();
+        let tx = begin_write(&services.db).await?;
         let deleted = endpoint::Entity::update_many()
-            .col_expr(
-                endpoint::Column::DeletedAt,
-                Expr::value(services.clock.now()),
-            )
+            .col_expr(endpoint::Column::DeletedAt, Expr::value(now))
             .filter(endpoint::Column::TenantId.eq(caller.tenant))
             .filter(endpoint::Column::Id.eq(endpoint_id.0.0))
             .filter(endpoint::Column::DeletedAt.is_null())
-            .exec(&services.db)
+            .exec(&tx)
             .await?;
         if deleted.rows_affected == 0 {
             return Err(ApiError::not_found("endpoint"));
         }
+        // What waits for its next attempt is looked at now: the workers end it, as they end what is on the queue.
+        delivery::Entity::update_many()
+            .col_expr(delivery::Column::DispatchAt, Expr::value(now))
+            .filter(delivery::Column::EndpointId.eq(endpoint_id.0.0))
+            .filter(delivery::Column::DispatchAt.gt(now))
+            .exec(&tx)
+            .await?;
+        tx.commit().await?;
         Ok(NoContent)
     }
 

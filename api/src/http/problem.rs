@@ -12,7 +12,10 @@ use poem_openapi::{
     registry::{MetaResponses, Registry},
     types::{Example, Type as _},
 };
+use relaypost_shared::ids;
 use serde::Serialize;
+
+use super::text::example_id;
 
 /// The content type of every error.
 pub(crate) const CONTENT_TYPE: &str = "application/problem+json";
@@ -123,11 +126,21 @@ impl Code {
 
 /// What is wrong with one field of the body.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Object)]
+#[oai(example)]
 pub(crate) struct FieldError {
     /// Where in the body: `url`, `to[0]`, `headers.X-Own`.
     pub(crate) path: String,
     /// What is wrong with it.
     pub(crate) message: String,
+}
+
+impl Example for FieldError {
+    fn example() -> Self {
+        Self {
+            path: "url".to_owned(),
+            message: "expected an http or https URL".to_owned(),
+        }
+    }
 }
 
 /// An error, as RFC 9457 has it.
@@ -158,8 +171,8 @@ pub(crate) struct Problem {
 
 impl Example for Problem {
     fn example() -> Self {
-        ApiError::field("url", "expected an absolute https:// URL")
-            .problem("req_01jd3v8k2x7q9w5r4t6y8n0b1c")
+        let request_id = example_id::<ids::Request>().to_string();
+        ApiError::invalid(vec![FieldError::example()]).problem(&request_id)
     }
 }
 

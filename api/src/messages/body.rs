@@ -23,7 +23,7 @@ type Metadata = BTreeMap<String, Any<Value>>;
 /// What is published.
 #[derive(Debug, Deserialize, Object)]
 #[serde(deny_unknown_fields)]
-#[oai(example)]
+#[oai(example, skip_serializing_if_is_none)]
 pub(crate) struct NewMessage {
     /// What kind of event it is: endpoints choose by it. Up to 200 letters, digits and `._:/-`.
     #[oai(validator(min_length = 1, max_length = 200))]
@@ -93,7 +93,7 @@ fn metadata(stored: &Value) -> Option<Metadata> {
 
 /// A published event, with its deliveries.
 #[derive(Debug, Serialize, Object)]
-#[oai(example)]
+#[oai(example, skip_serializing_if_is_none)]
 pub(super) struct Message {
     /// Its id, which is the `webhook-id` of every request that carries it.
     id: Ref<ids::Message>,
@@ -143,7 +143,7 @@ impl Example for Message {
 
 /// A published event, with its payload and its deliveries.
 #[derive(Debug, Serialize, Object)]
-#[oai(example)]
+#[oai(example, skip_serializing_if_is_none)]
 pub(super) struct MessageDetail {
     #[serde(flatten)]
     #[oai(flatten)]

@@ -21,14 +21,14 @@ use crate::{
     auth::{Authorized, NewKey, Scope, may, prefix_of},
     http::{
         ApiError, Checks, Created, Cursor, Limit, Moment, NoContent, Page, Paging, Ref, Reply,
-        StrictJson, Text, TextValue as _, document::Tag,
+        StrictJson, Text, TextValue as _, document::Tag, example_id, example_time,
     },
 };
 
 /// What a key is created from.
 #[derive(Debug, Deserialize, Object)]
 #[serde(deny_unknown_fields)]
-#[oai(example)]
+#[oai(example, skip_serializing_if_is_none)]
 struct NewApiKey {
     /// What people call it.
     #[oai(validator(min_length = 1, max_length = 200))]
@@ -73,6 +73,7 @@ impl NewApiKey {
 
 /// An API key, without the key itself.
 #[derive(Debug, Serialize, Object)]
+#[oai(example, skip_serializing_if_is_none)]
 struct ApiKey {
     /// Its id.
     id: Ref<ApiKeyKind>,
@@ -97,6 +98,7 @@ struct ApiKey {
 
 /// An API key with the key itself.
 #[derive(Debug, Serialize, Object)]
+#[oai(example)]
 struct CreatedApiKey {
     /// The key itself. This is the only time that it is shown.
     key: String,
@@ -119,6 +121,34 @@ impl From<api_key::Model> for ApiKey {
             expires_at: row.expires_at.map(Text),
             revoked_at: row.revoked_at.map(Text),
             last_used_at: row.last_used_at.map(Text),
+        }
+    }
+}
+
+impl Example for ApiKey {
+    fn example() -> Self {
+        let new = NewApiKey::example();
+        Self {
+            id: example_id().into(),
+            name: new.name,
+            prefix: prefix_of(example_id()),
+            scopes: new.scopes,
+            created_at: example_time().into(),
+            expires_at: None,
+            revoked_at: None,
+            last_used_at: None,
+        }
+    }
+}
+
+impl Example for CreatedApiKey {
+    fn example() -> Self {
+        Self {
+            key: format!(
+                "{}_7YtK3hJp0sVd9wQx1zRb5nMf2cGa8eLu4iTo6yWqXvE",
+                prefix_of(example_id())
+            ),
+            about: ApiKey::example(),
         }
     }
 }

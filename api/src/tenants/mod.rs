@@ -22,7 +22,7 @@ use crate::{
     auth::{Authorized, may},
     http::{
         ApiError, Checks, Created, Cursor, Limit, Moment, Page, Paging, Ref, Reply, StrictJson,
-        Text, document::Tag,
+        Text, document::Tag, example_id, example_time,
     },
 };
 
@@ -46,6 +46,7 @@ impl Example for NewTenant {
 
 /// Whom endpoints, messages and emails belong to.
 #[derive(Debug, Serialize, Object)]
+#[oai(example)]
 struct Tenant {
     /// Its id.
     id: Ref<ids::Tenant>,
@@ -61,6 +62,16 @@ impl From<tenant::Model> for Tenant {
             id: row.id.into(),
             name: row.name,
             created_at: row.created_at.into(),
+        }
+    }
+}
+
+impl Example for Tenant {
+    fn example() -> Self {
+        Self {
+            id: example_id().into(),
+            name: NewTenant::example().name,
+            created_at: example_time().into(),
         }
     }
 }

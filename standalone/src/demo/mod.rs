@@ -33,48 +33,81 @@ pub(crate) async fn play() -> Result<()> {
     let relaypost = Embedded::start(settings).await?;
     let base = relaypost.url();
     println!("   Relaypost serves {base}, with its database in a temporary folder.");
-    println!("   (In your own instance: `make dev`, then Swagger UI at http://127.0.0.1:3000/docs)\n");
+    println!(
+        "   (In your own instance: `make dev`, then Swagger UI at http://127.0.0.1:3000/docs)\n"
+    );
     let played = story(&base, &root_key, folder.path()).await;
     relaypost.stop().await?;
     played?;
     println!("Done: one event and one email were published, delivered, verified and recorded.");
-    println!("Next: `make dev` keeps an instance running, and the README says how to run it for real.");
+    println!(
+        "Next: `make dev` keeps an instance running, and the README says how to run it for real."
+    );
     Ok(())
 }
 
 async fn story(base: &str, root_key: &str, folder: &Path) -> Result<()> {
     let root = Client::new(base, "ROOT_API_KEY", root_key)?;
-    step(1, "Create a tenant: whoever sends through you. The root key may do this.");
-    let tenant = text(&root.post("/v1/tenants", r#"{"name":"Acme"}"#).await?, "/id")?;
+    step(
+        1,
+        "Create a tenant: whoever sends through you. The root key may do this.",
+    );
+    let tenant = text(
+        &root.post("/v1/tenants", r#"{"name":"Acme"}"#).await?,
+        "/id",
+    )?;
     println!("   → {tenant}\n");
 
-    step(2, "Create an API key for it. The key is shown this one time.");
+    step(
+        2,
+        "Create an API key for it. The key is shown this one time.",
+    );
     let path = format!("/v1/tenants/{tenant}/api-keys");
-    let answer = root.post(&path, r#"{"name":"backend","scopes":["send","read","manage"]}"#).await?;
+    let answer = root
+        .post(
+            &path,
+            r#"{"name":"backend","scopes":["send","read","manage"]}"#,
+        )
+        .await?;
     let key = text(&answer, "/key")?;
     println!("   → {}…\n", key.get(..12).unwrap_or(&key));
     let acme = Client::new(base, "KEY", &key)?;
 
-    step(3, "Create an endpoint: where a customer of Acme wants its webhooks. Here, a small server of this demo.");
+    step(
+        3,
+        "Create an endpoint: where a customer of Acme wants its webhooks. Here, a small server of this demo.",
+    );
     let receiver = Receiver::start().await?;
-    let body = format!(r#"{{"url":"{}","event_types":["invoice.paid"]}}"#, receiver.url());
+    let body = format!(
+        r#"{{"url":"{}","event_types":["invoice.paid"]}}"#,
+        receiver.url()
+    );
     let endpoint = acme.post("/v1/endpoints", &body).await?;
     let secret = text(&endpoint, "/secret")?;
-    println!("   → {}, which signs with a secret of its own\n", text(&endpoint, "/id")?);
+    println!(
+        "   → {}, which signs with a secret of its own\n",
+        text(&endpoint, "/id")?
+    );
 
     webhook(&acme, &receiver, &secret).await?;
     email(&acme, folder).await
 }
 
 async fn webhook(acme: &Client, receiver: &Receiver, secret: &str) -> Result<()> {
-    step(4, "Publish an event. It is stored before the answer, and goes to every endpoint that wants its type.");
+    step(
+        4,
+        "Publish an event. It is stored before the answer, and goes to every endpoint that wants its type.",
+    );
     let body = format!(r#"{{"event_type":"invoice.paid","payload":{PAYLOAD}}}"#);
     let message = acme.post("/v1/messages", &body).await?;
     let id = text(&message, "/id")?;
     let delivery = text(&message, "/deliveries/0/id")?;
     println!("   → {id}, with the delivery {delivery}\n");
 
-    step(5, "The receiver gets it, byte for byte, signed as Standard Webhooks asks.");
+    step(
+        5,
+        "The receiver gets it, byte for byte, signed as Standard Webhooks asks.",
+    );
     let received = receiver.next().await?;
     show(&received);
     check(&received, &id, secret)?;
@@ -86,18 +119,25 @@ async fn webhook(acme: &Client, receiver: &Receiver, secret: &str) -> Result<()>
 }
 
 async fn email(acme: &Client, folder: &Path) -> Result<()> {
-    step(7, "Send an email: the same way, the same states. Here each mail is kept as a file instead of being sent.");
+    step(
+        7,
+        "Send an email: the same way, the same states. Here each mail is kept as a file instead of being sent.",
+    );
     let body = r#"{"from":"Acme <billing@acme.example>","to":["ada@example.com"],"subject":"Your invoice","text":"Paid. Thank you!"}"#;
     let answer = acme.post("/v1/emails", body).await?;
     let delivery = text(&answer, "/deliveries/0/id")?;
     delivered(acme, &delivery).await?;
     let file = folder.join("mail").join(format!("{delivery}.eml"));
-    let mail = std::fs::read_to_string(&file).with_context(|| format!("{} was not kept", file.display()))?;
+    let mail = std::fs::read_to_string(&file)
+        .with_context(|| format!("{} was not kept", file.display()))?;
     println!("   → {}, kept as {delivery}.eml:\n", text(&answer, "/id")?);
     for line in mail.lines() {
         println!("   | {line}");
     }
-    ensure!(mail.contains("Subject: Your invoice") && mail.contains("Paid. Thank you!"), "the mail is not what was sent");
+    ensure!(
+        mail.contains("Subject: Your invoice") && mail.contains("Paid. Thank you!"),
+        "the mail is not what was sent"
+    );
     println!();
     attempts(acme, &delivery).await
 }
@@ -116,19 +156,43 @@ fn show(received: &Received) {
 
 /// Checks the request with the public library that a receiver would use.
 fn check(received: &Received, message: &str, secret: &str) -> Result<()> {
-    ensure!(received.body == PAYLOAD.as_bytes(), "the payload is not the bytes that were published");
-    let header = |name: &str| received.headers.get(name).and_then(|value| value.to_str().ok());
-    ensure!(header("webhook-id") == Some(message), "webhook-id is not the message's id");
+    ensure!(
+        received.body == PAYLOAD.as_bytes(),
+        "the payload is not the bytes that were published"
+    );
+    let header = |name: &str| {
+        received
+            .headers
+            .get(name)
+            .and_then(|value| value.to_str().ok())
+    };
+    ensure!(
+        header("webhook-id") == Some(message),
+        "webhook-id is not the message's id"
+    );
     let mine = Webhook::new(secret)?;
-    mine.verify(&received.body, &received.headers).context("the signature is wrong")?;
+    mine.verify(&received.body, &received.headers)
+        .context("the signature is wrong")?;
     let changed = PAYLOAD.replace("in_1042", "in_6666");
-    ensure!(mine.verify(changed.as_bytes(), &received.headers).is_err(), "a changed body is accepted");
+    ensure!(
+        mine.verify(changed.as_bytes(), &received.headers).is_err(),
+        "a changed body is accepted"
+    );
     let mut later = received.headers.clone();
-    let timestamp: i64 = header("webhook-timestamp").unwrap_or_default().parse().context("webhook-timestamp is no number")?;
+    let timestamp: i64 = header("webhook-timestamp")
+        .unwrap_or_default()
+        .parse()
+        .context("webhook-timestamp is no number")?;
     later.insert("webhook-timestamp", (timestamp + 1).into());
-    ensure!(mine.verify(&received.body, &later).is_err(), "a changed timestamp is accepted");
+    ensure!(
+        mine.verify(&received.body, &later).is_err(),
+        "a changed timestamp is accepted"
+    );
     let other = Webhook::new("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")?;
-    ensure!(other.verify(&received.body, &received.headers).is_err(), "another secret is accepted");
+    ensure!(
+        other.verify(&received.body, &received.headers).is_err(),
+        "another secret is accepted"
+    );
     Ok(())
 }
 
@@ -142,13 +206,21 @@ async fn delivered(acme: &Client, delivery: &str) -> Result<()> {
         if text(&answer, "/status")? == "delivered" {
             return Ok(());
         }
-        ensure!(Instant::now() < deadline, "the delivery is still not delivered after ten seconds: {answer}");
+        ensure!(
+            Instant::now() < deadline,
+            "the delivery is still not delivered after ten seconds: {answer}"
+        );
     }
 }
 
 async fn attempts(acme: &Client, delivery: &str) -> Result<()> {
-    let answer = acme.get(&format!("/v1/deliveries/{delivery}/attempts")).await?;
-    let list = answer.pointer("/data").and_then(Value::as_array).context("the answer has no data")?;
+    let answer = acme
+        .get(&format!("/v1/deliveries/{delivery}/attempts"))
+        .await?;
+    let list = answer
+        .pointer("/data")
+        .and_then(Value::as_array)
+        .context("the answer has no data")?;
     ensure!(!list.is_empty(), "there is no attempt on record");
     for attempt in list {
         println!(
@@ -156,7 +228,10 @@ async fn attempts(acme: &Client, delivery: &str) -> Result<()> {
             attempt["number"],
             text(attempt, "/outcome")?,
             attempt["duration_ms"],
-            attempt["http_status"].as_i64().map(|code| format!(", the receiver answered {code}")).unwrap_or_default()
+            attempt["http_status"]
+                .as_i64()
+                .map(|code| format!(", the receiver answered {code}"))
+                .unwrap_or_default()
         );
     }
     println!();

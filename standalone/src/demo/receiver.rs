@@ -38,8 +38,13 @@ impl Receiver {
     pub(super) async fn start() -> Result<Self> {
         let (sender, received) = mpsc::unbounded_channel();
         let acceptor = TcpListener::bind("127.0.0.1:0").into_acceptor().await?;
-        let address = acceptor.local_addr().first().and_then(|address| address.as_socket_addr().copied());
-        let app = Route::new().at("/webhooks", post(receive)).data(Inbox::new(sender));
+        let address = acceptor
+            .local_addr()
+            .first()
+            .and_then(|address| address.as_socket_addr().copied());
+        let app = Route::new()
+            .at("/webhooks", post(receive))
+            .data(Inbox::new(sender));
         Ok(Self {
             address: address.context("the receiver has no address")?,
             received: Mutex::new(received),
@@ -53,7 +58,9 @@ impl Receiver {
 
     pub(super) async fn next(&self) -> Result<Received> {
         let received = timeout(PATIENCE, async { self.received.lock().await.recv().await }).await;
-        received.context("no webhook arrived within ten seconds")?.context("the receiver stopped")
+        received
+            .context("no webhook arrived within ten seconds")?
+            .context("the receiver stopped")
     }
 }
 
@@ -66,6 +73,9 @@ impl Drop for Receiver {
 #[handler]
 fn receive(headers: &HeaderMap, body: Vec<u8>, inbox: Data<&Inbox>) -> StatusCode {
     // The demo may be over already.
-    let _ = inbox.send(Received { headers: headers.clone(), body });
+    let _ = inbox.send(Received {
+        headers: headers.clone(),
+        body,
+    });
     StatusCode::OK
 }
