@@ -1,7 +1,7 @@
 //! The HTTP API of Relaypost.
 //!
 //! Each folder is a feature with its operations, its types and its queries; `http`, `auth`, `idempotency` and `accept`
-//! are what they share. A new operation is a method with `#[oai]` in its slice; a new slice is listed in [`routes`].
+//! are what they share. A new operation is a method with `#[oai]` in its slice; a new slice is listed in `routes.rs`.
 
 mod accept;
 mod auth;

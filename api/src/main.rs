@@ -6,8 +6,7 @@ use anyhow::{Context as _, bail};
 use clap::{Parser, Subcommand};
 use relaypost_api::Services;
 use relaypost_migration as migration;
-use relaypost_shared::{clock::Clock, db, queue::Queue, settings::Settings, telemetry};
-use tokio::signal::unix::{SignalKind, signal};
+use relaypost_shared::{clock::Clock, db, queue::Queue, settings::Settings, shutdown, telemetry};
 
 #[derive(Parser)]
 #[command(name = "relaypost-api", version, about = "Relaypost's HTTP API")]
@@ -64,18 +63,10 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
         Queue::open(Some(redis_url)).context("REDIS_URL: not the address of a Redis server")?;
     let listener = relaypost_api::bind(settings.bind_addr)
         .with_context(|| format!("BIND_ADDR: cannot listen on {}", settings.bind_addr))?;
-    let mut terminate = signal(SignalKind::terminate())?;
-    let shutdown = async move {
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = tokio::signal::ctrl_c() => {}
-        }
-        tracing::info!("told to stop: finishing what is in flight");
-    };
     let services = Services::new(db, queue, Clock::system(), Arc::new(settings));
     if let Some(key) = services.first_key().await? {
         eprintln!("Platform key, shown this one time: {key}");
     }
-    relaypost_api::serve(services, listener, shutdown).await?;
+    relaypost_api::serve(services, listener, shutdown::signal()).await?;
     Ok(())
 }

@@ -69,13 +69,18 @@ pub fn openapi() -> String {
     document
 }
 
+/// Which methods each path of the document takes.
+pub(crate) fn allowed_methods() -> AllowedMethods {
+    AllowedMethods::of_api::<Slices>()
+}
+
 /// The whole API: every answer it gives, errors included, has one of the document's shapes and an `X-Request-ID`.
 pub fn app(services: Services) -> impl Endpoint<Output = Response> {
     let service = service();
     let docs = service.swagger_ui_html();
     let outermost = Arc::new(Outermost {
         clock: services.clock.clone(),
-        allowed: AllowedMethods::of_api::<Documented<Slices>>(),
+        allowed: allowed_methods(),
     });
     let document = openapi();
     health::routes(Route::new())

@@ -2,7 +2,11 @@
 
 mod m0001_foundation;
 
-use sea_orm_migration::{prelude::*, sea_orm::DatabaseConnection};
+use sea_orm_migration::{
+    prelude::*,
+    sea_orm::{DatabaseConnection, EntityTrait as _},
+    seaql_migrations,
+};
 
 /// Every migration, in order. A new one goes at the end and is never changed once released.
 #[derive(Debug)]
@@ -52,9 +56,15 @@ pub async fn status(db: &DatabaseConnection) -> Result<Vec<(String, bool)>, DbEr
 /// # Errors
 /// When the database fails.
 pub async fn pending(db: &DatabaseConnection) -> Result<Vec<String>, DbErr> {
-    let pending = Migrator::get_pending_migrations(db).await?;
-    Ok(pending
-        .iter()
-        .map(|migration| migration.name().to_owned())
-        .collect())
+    // The migrator's own answer creates the table of applied migrations first, and readiness probes ask this.
+    let applied: Vec<String> = if SchemaManager::new(db).has_table("seaql_migrations").await? {
+        let rows = seaql_migrations::Entity::find().all(db).await?;
+        rows.into_iter().map(|row| row.version).collect()
+    } else {
+        Vec::new()
+    };
+    let all = Migrator::migrations()
+        .into_iter()
+        .map(|migration| migration.name().to_owned());
+    Ok(all.filter(|name| !applied.contains(name)).collect())
 }

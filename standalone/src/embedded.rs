@@ -1,6 +1,14 @@
 //! The API, a worker and the migrations in one process.
 
-use std::{collections::HashMap, net::SocketAddr, path::Path, sync::Arc};
+use std::{
+    collections::HashMap,
+    fs::OpenOptions,
+    io::Write as _,
+    net::SocketAddr,
+    os::unix::fs::OpenOptionsExt as _,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use anyhow::{Context as _, Result};
 use relaypost_api as api;
@@ -12,10 +20,40 @@ use tokio::{sync::watch, task::JoinHandle};
 /// A running instance.
 pub(crate) struct Embedded {
     address: SocketAddr,
-    first_key: Option<String>,
+    first_key: Option<FirstKey>,
     stop: watch::Sender<bool>,
     api: JoinHandle<Result<()>>,
     worker: JoinHandle<Result<()>>,
+}
+
+/// The platform key that a fresh development instance makes for itself. The database has only its hash; the text is
+/// kept beside the database, readable by its owner alone, so that the next start has a ready key too.
+struct FirstKey {
+    text: String,
+    file: PathBuf,
+}
+
+impl FirstKey {
+    fn keep(database: Option<&str>, fresh: Option<String>) -> Result<Option<Self>> {
+        let Some(folder) = database.and_then(|path| Path::new(path).parent()) else {
+            return Ok(None);
+        };
+        let file = folder.join("platform-key");
+        let Some(text) = fresh else {
+            let kept = std::fs::read_to_string(&file).ok();
+            return Ok(kept.map(|text| Self { text, file }));
+        };
+        let mut options = OpenOptions::new();
+        let opened = options
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o600)
+            .open(&file);
+        let written = opened.and_then(|mut file| file.write_all(text.as_bytes()));
+        written.with_context(|| format!("{} cannot be written", file.display()))?;
+        Ok(Some(Self { text, file }))
+    }
 }
 
 impl Embedded {
@@ -44,11 +82,13 @@ impl Embedded {
         };
         let working = worker::run(services, told(stopped.clone()));
         let worker = tokio::spawn(async move { working.await.context("the worker cannot start") });
+        let database = settings.database_url.clone();
         let services = api::Services::new(db, queue, clock, settings);
         let first_key = services
             .first_key()
             .await
             .context("the first key cannot be made")?;
+        let first_key = FirstKey::keep(database.sqlite_path(), first_key)?;
         let serving = api::serve(services, listener, told(stopped));
         let api = tokio::spawn(async move { serving.await.context("the API cannot serve") });
         Ok(Self {
@@ -69,10 +109,13 @@ impl Embedded {
     pub(crate) fn greet(&self) {
         println!("Swagger UI: {}/docs", self.url());
         match &self.first_key {
-            Some(key) => println!("Platform key, shown this one time: {key}"),
-            None => {
-                println!("Platform key: ROOT_API_KEY, or the one that was shown at the first start")
+            Some(FirstKey { text, file }) => {
+                println!(
+                    "Platform key: {text} (kept in {}, for development only)",
+                    file.display()
+                );
             }
+            None => println!("Platform key: the one in ROOT_API_KEY"),
         }
     }
 

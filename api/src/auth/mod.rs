@@ -1,26 +1,23 @@
 //! Who calls, and what they may do. An operation takes [`Authorized`] before everything else that it reads
 //! from the request, and so begins after all of this is settled.
 
+mod authorized;
 mod first_key;
 mod key;
 mod lookup;
+pub(crate) mod may;
 mod scope;
 
-use std::ops::Deref;
-
-use poem::{Request, RequestBody, http::header};
-use poem_openapi::{
-    ApiExtractor, ApiExtractorType, ExtractParamOptions,
-    registry::{MetaSecurityScheme, Registry},
-};
+use poem::{Request, http::header};
 use relaypost_shared::{entities::tenant, ids::TenantId};
 use sea_orm::EntityTrait as _;
 
 use crate::{
     Services,
-    http::{ApiError, Code, request_id::RequestId},
+    http::{ApiError, Code},
 };
 
+pub(crate) use authorized::{Authorized, Requirement};
 pub(crate) use key::{NewKey, prefix_of};
 pub(crate) use lookup::Keys;
 pub(crate) use scope::{Access, Scope};
@@ -50,161 +47,6 @@ impl Caller {
 
     fn is_platform(&self) -> bool {
         self.scopes.contains(&Scope::Platform)
-    }
-}
-
-/// What an operation asks of its caller, as a type for [`Authorized`]. They stand in [`may`].
-pub(crate) trait Requirement: Send + Sync + 'static {
-    /// The same as a value, for the document.
-    const ACCESS: Access;
-    /// What the operation gets when the caller may.
-    type Grant: Send + Sync;
-
-    /// Lets the caller in.
-    ///
-    /// # Errors
-    /// 403 without the scope; 400, 403 or 404 when the tenant is not named, not the caller's or unknown.
-    fn admit(
-        request: &Request,
-        caller: Caller,
-    ) -> impl Future<Output = Result<Self::Grant, ApiError>> + Send;
-}
-
-/// A caller who may. It derefs to what the requirement grants: `Authorized<may::Send>` has a `tenant`.
-#[derive(Debug)]
-pub(crate) struct Authorized<R: Requirement>(R::Grant);
-
-impl<R: Requirement> Deref for Authorized<R> {
-    type Target = R::Grant;
-
-    fn deref(&self) -> &R::Grant {
-        &self.0
-    }
-}
-
-impl<'a, R: Requirement> ApiExtractor<'a> for Authorized<R> {
-    const TYPES: &'static [ApiExtractorType] = &[ApiExtractorType::SecurityScheme];
-    type ParamType = ();
-    type ParamRawType = ();
-
-    fn register(registry: &mut Registry) {
-        let scheme = MetaSecurityScheme {
-            ty: "http",
-            description: Some("An API key: `rp_…`. Each key has scopes that say what it may do."),
-            name: None,
-            key_in: None,
-            scheme: Some("bearer"),
-            bearer_format: None,
-            flows: None,
-            openid_connect_url: None,
-        };
-        registry.create_security_scheme(SECURITY_SCHEME, scheme);
-    }
-
-    fn security_schemes() -> Vec<&'static str> {
-        vec![R::ACCESS.marker()]
-    }
-
-    async fn from_request(
-        request: &'a Request,
-        _: &mut RequestBody,
-        _: ExtractParamOptions<()>,
-    ) -> poem::Result<Self> {
-        let caller = authenticate(request).await?;
-        caller.require(R::ACCESS.scope())?;
-        Ok(Self(R::admit(request, caller).await?))
-    }
-}
-
-/// A tenant that the caller may act for.
-#[derive(Debug)]
-pub(crate) struct ForTenant {
-    /// Whose things this request is about.
-    pub(crate) tenant: TenantId,
-    /// The id of the request.
-    pub(crate) request_id: RequestId,
-}
-
-impl ForTenant {
-    async fn admit(request: &Request, caller: &Caller) -> Result<Self, ApiError> {
-        let tenant = tenant_of(request, caller).await?;
-        record(tenant);
-        Ok(Self {
-            tenant,
-            request_id: RequestId::current(request)?,
-        })
-    }
-}
-
-/// An administrator, of which tenant remains to be checked.
-#[derive(Debug)]
-pub(crate) struct Admin(Caller);
-
-impl Admin {
-    /// The tenant that the path names, if the caller administers it.
-    ///
-    /// # Errors
-    /// 404 when there is no such tenant or it is not the caller's.
-    pub(crate) async fn of(
-        &self,
-        services: &Services,
-        tenant: TenantId,
-    ) -> Result<TenantId, ApiError> {
-        if !self.0.is_platform() && self.0.tenant != Some(tenant) {
-            return Err(ApiError::not_found("tenant"));
-        }
-        exists(services, tenant).await?;
-        record(tenant);
-        Ok(tenant)
-    }
-}
-
-/// The requirements there are.
-pub(crate) mod may {
-    use super::{Access, Admin, ApiError, Caller, ForTenant, Request, Requirement, Scope};
-
-    macro_rules! within_a_tenant {
-        ($($name:ident)*) => {$(
-            #[doc = concat!("[`Scope::", stringify!($name), "`] within a tenant.")]
-            #[derive(Debug)]
-            pub(crate) enum $name {}
-
-            impl Requirement for $name {
-                const ACCESS: Access = Access::Tenant(Scope::$name);
-                type Grant = ForTenant;
-
-                async fn admit(request: &Request, caller: Caller) -> Result<ForTenant, ApiError> {
-                    ForTenant::admit(request, &caller).await
-                }
-            }
-        )*};
-    }
-    within_a_tenant! { Send Read Manage }
-
-    /// [`Scope::Admin`] within the tenant that the path names: the handler asks [`Admin::of`].
-    #[derive(Debug)]
-    pub(crate) enum AdministerTenantInPath {}
-
-    impl Requirement for AdministerTenantInPath {
-        const ACCESS: Access = Access::TenantInPath;
-        type Grant = Admin;
-
-        async fn admit(_: &Request, caller: Caller) -> Result<Admin, ApiError> {
-            Ok(Admin(caller))
-        }
-    }
-
-    /// [`Scope::Platform`].
-    #[derive(Debug)]
-    pub(crate) enum OperatePlatform {}
-
-    impl Requirement for OperatePlatform {
-        const ACCESS: Access = Access::Platform;
-        type Grant = ();
-
-        async fn admit(_: &Request, _: Caller) -> Result<(), ApiError> {
-            Ok(())
-        }
     }
 }
 

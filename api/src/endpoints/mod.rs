@@ -1,6 +1,8 @@
 //! Endpoints: where a tenant's webhooks go.
 
 mod body;
+mod changes;
+mod rules;
 mod secret;
 mod url;
 
@@ -21,7 +23,8 @@ use sea_orm::{
 };
 
 use self::{
-    body::{CreatedEndpoint, Endpoint, EndpointChanges, NewEndpoint},
+    body::{CreatedEndpoint, Endpoint, NewEndpoint},
+    changes::EndpointChanges,
     secret::{EndpointSecret, RotateSecret, RotatedSecret},
 };
 use crate::{

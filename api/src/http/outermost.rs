@@ -77,3 +77,37 @@ impl Outermost {
         response
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use poem::{endpoint::make_sync, http::StatusCode};
+
+    use super::*;
+    use crate::routes::allowed_methods;
+
+    async fn answer(inside: impl Endpoint<Output = Response>) -> Response {
+        let outermost = Outermost {
+            clock: Clock::system(),
+            allowed: allowed_methods(),
+        };
+        outermost
+            .call(Arc::new(inside), Request::builder().finish())
+            .await
+    }
+
+    #[tokio::test]
+    async fn whatever_goes_wrong_inside_is_answered_as_a_problem() {
+        let panics = make_sync(|_| -> Response { panic!("a mistake") });
+        let unknown = make_sync(|_| {
+            let cause = std::io::Error::other("secret");
+            Err::<Response, _>(poem::error::InternalServerError(cause))
+        });
+        for response in [answer(panics).await, answer(unknown).await] {
+            assert_eq!(response.status(), StatusCode::INTERNAL_SERVER_ERROR);
+            assert!(response.headers().contains_key(request_id::HEADER));
+            let body = response.into_body().into_string().await.unwrap();
+            assert!(body.contains("\"code\":\"internal\""), "{body}");
+            assert!(!body.contains("secret"), "{body}");
+        }
+    }
+}

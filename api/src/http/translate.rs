@@ -18,9 +18,9 @@ impl From<poem::Error> for ApiError {
                 Code::MethodNotAllowed,
                 "the `Allow` header lists the methods of this path",
             )
-        } else if error.is::<ParsePathError>() {
-            // No such thing can exist, which is all that the caller needs to know.
-            Self::not_found("thing: the id is not one")
+        } else if error.is::<ParsePathError>() || error.is::<poem::error::ParsePathError>() {
+            // What is no id, or not even UTF-8, is the id of nothing.
+            Self::not_found("thing")
         } else if let Some(error) = error.downcast_ref::<ParseParamError>() {
             parameter(error)
         } else if let Some(error) = error.downcast_ref::<ContentTypeError>() {
@@ -110,9 +110,9 @@ pub(crate) fn is_unavailable(error: &DbErr) -> bool {
 /// Error codes of the database that pass. PostgreSQL: connection faults, serialization and deadlock, out of resources,
 /// shutting down, read-only during a failover. SQLite: busy and locked.
 fn is_passing(code: &str) -> bool {
-    let postgres = code.len() == 5
-        && (["08", "53", "57"].contains(&&code[..2])
-            || ["40001", "40P01", "25006"].contains(&code));
+    let class = code.get(..2).filter(|_| code.len() == 5);
+    let postgres = class.is_some_and(|class| ["08", "53", "57"].contains(&class))
+        || ["40001", "40P01", "25006"].contains(&code);
     postgres || ["5", "6", "261", "517", "773"].contains(&code)
 }
 

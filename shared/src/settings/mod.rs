@@ -9,7 +9,7 @@ use std::{collections::HashMap, net::SocketAddr, time::Duration};
 
 pub use provider::{MailProvider, SmtpTls};
 pub use reader::Invalid;
-pub use values::{AppEnv, DatabaseUrl, Networks, RetrySchedule, Secret};
+pub use values::{AppEnv, DatabaseUrl, Networks, RedisUrl, RetrySchedule, Secret};
 
 use reader::Reader;
 use values::{Address, List, Text, Whole};
@@ -30,7 +30,7 @@ pub struct Settings {
     /// How many connections a process opens to PostgreSQL.
     pub database_connections: u32,
     /// The queue; none: in this process.
-    pub redis_url: Option<String>,
+    pub redis_url: Option<RedisUrl>,
     /// A key of platform scope for the first set-up.
     pub root_api_key: Option<Secret>,
     /// The largest request body, in bytes.
@@ -132,7 +132,7 @@ impl Settings {
             log: from.or::<Text>("LOG", "info", "Which log lines are written, in the syntax of `tracing-subscriber`: `info,relaypost_worker=debug`.").0,
             database_url: from.or("DATABASE_URL", "sqlite://data/relaypost.db", "`postgres://user:password@host/name` or `sqlite://file`. SQLite is for one process."),
             database_connections: from.or::<Whole<1, 500>>("DATABASE_CONNECTIONS", "10", "How many connections one process opens to PostgreSQL, 1 to 500.").into(),
-            redis_url: from.optional::<Text>("REDIS_URL", "`redis://host:port/`: the queue between the API and the workers. Without it the queue lives in the process, which only `relaypost` can use.").map(|url| url.0),
+            redis_url: from.optional("REDIS_URL", "`redis://host:port/`: the queue between the API and the workers. Without it the queue lives in the process, which only `relaypost` can use."),
             root_api_key: from.optional("ROOT_API_KEY", "A key of platform scope, to create the first tenants with; at least 24 characters. Without it a fresh development instance makes one and prints it once."),
             max_body_bytes: from.or::<Whole<1024, 104_857_600>>("MAX_BODY_BYTES", "1048576", "The largest request body that is read, in bytes.").into(),
             idempotency_ttl: from.or::<Whole<60, 2_592_000>>("IDEMPOTENCY_TTL", "86400", "How long an `Idempotency-Key` is remembered, in seconds.").seconds(),

@@ -1,6 +1,6 @@
 //! The kinds of value that settings have, each with its own parser and its own "expected …".
 
-use std::{fmt, net::SocketAddr, str::FromStr, time::Duration};
+use std::{fmt, net::SocketAddr, ops::Deref, str::FromStr, time::Duration};
 
 use ipnet::IpNet;
 
@@ -70,6 +70,37 @@ impl FromStr for DatabaseUrl {
             Ok(Self(text.to_owned()))
         } else {
             Err("expected postgres://user:password@host/name or sqlite://file")
+        }
+    }
+}
+
+/// The address of the Redis server, which may hold a password.
+#[derive(Clone, PartialEq, Eq)]
+pub struct RedisUrl(String);
+
+impl Deref for RedisUrl {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for RedisUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("redis://…")
+    }
+}
+
+impl FromStr for RedisUrl {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let known = ["redis://", "redis+unix://", "unix://"];
+        if known.iter().any(|scheme| text.starts_with(scheme)) {
+            Ok(Self(text.to_owned()))
+        } else {
+            Err("expected redis://host:port/")
         }
     }
 }

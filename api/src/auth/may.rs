@@ -1,0 +1,97 @@
+//! What operations ask of their callers, each as a type: `Authorized<may::Send>`.
+
+use poem::Request;
+use relaypost_shared::ids::TenantId;
+
+use super::{Access, Caller, Requirement, Scope, exists, record, tenant_of};
+use crate::{
+    Services,
+    http::{ApiError, request_id::RequestId},
+};
+
+macro_rules! within_a_tenant {
+    ($($name:ident)*) => {$(
+        #[doc = concat!("[`Scope::", stringify!($name), "`] within a tenant.")]
+        #[derive(Debug)]
+        pub(crate) enum $name {}
+
+        impl Requirement for $name {
+            const ACCESS: Access = Access::Tenant(Scope::$name);
+            type Grant = ForTenant;
+
+            async fn admit(request: &Request, caller: Caller) -> Result<ForTenant, ApiError> {
+                ForTenant::admit(request, &caller).await
+            }
+        }
+    )*};
+}
+within_a_tenant! { Send Read Manage }
+
+/// [`Scope::Admin`] within the tenant that the path names: the handler asks [`Admin::of`].
+#[derive(Debug)]
+pub(crate) enum AdministerTenantInPath {}
+
+impl Requirement for AdministerTenantInPath {
+    const ACCESS: Access = Access::TenantInPath;
+    type Grant = Admin;
+
+    async fn admit(_: &Request, caller: Caller) -> Result<Admin, ApiError> {
+        Ok(Admin(caller))
+    }
+}
+
+/// [`Scope::Platform`].
+#[derive(Debug)]
+pub(crate) enum OperatePlatform {}
+
+impl Requirement for OperatePlatform {
+    const ACCESS: Access = Access::Platform;
+    type Grant = ();
+
+    async fn admit(_: &Request, _: Caller) -> Result<(), ApiError> {
+        Ok(())
+    }
+}
+
+/// A tenant that the caller may act for.
+#[derive(Debug)]
+pub(crate) struct ForTenant {
+    /// Whose things this request is about.
+    pub(crate) tenant: TenantId,
+    /// The id of the request.
+    pub(crate) request_id: RequestId,
+}
+
+impl ForTenant {
+    async fn admit(request: &Request, caller: &Caller) -> Result<Self, ApiError> {
+        let tenant = tenant_of(request, caller).await?;
+        record(tenant);
+        Ok(Self {
+            tenant,
+            request_id: RequestId::current(request)?,
+        })
+    }
+}
+
+/// An administrator, of which tenant remains to be checked.
+#[derive(Debug)]
+pub(crate) struct Admin(Caller);
+
+impl Admin {
+    /// The tenant that the path names, if the caller administers it.
+    ///
+    /// # Errors
+    /// 404 when there is no such tenant or it is not the caller's.
+    pub(crate) async fn of(
+        &self,
+        services: &Services,
+        tenant: TenantId,
+    ) -> Result<TenantId, ApiError> {
+        if !self.0.is_platform() && self.0.tenant != Some(tenant) {
+            return Err(ApiError::not_found("tenant"));
+        }
+        exists(services, tenant).await?;
+        record(tenant);
+        Ok(tenant)
+    }
+}

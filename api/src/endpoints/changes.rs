@@ -1,0 +1,138 @@
+//! A change of an endpoint: a merge patch.
+
+use poem_openapi::{
+    Object,
+    types::{Example, MaybeUndefined},
+};
+use relaypost_shared::{
+    clock::Timestamp,
+    entities::{Seconds, Texts, endpoint},
+    settings::Settings,
+};
+use sea_orm::Set;
+use serde::Deserialize;
+
+use super::{
+    rules::{MAX_NAMES, check_description, check_timing, is_reserved},
+    url,
+};
+use crate::http::{ApiError, Checks, HeaderMap};
+
+/// What changes about an endpoint. A field that is left out stays as it is.
+#[derive(Debug, Deserialize, Object)]
+#[serde(deny_unknown_fields, default)]
+#[oai(example, skip_serializing_if_is_none)]
+pub(super) struct EndpointChanges {
+    /// Where webhooks go.
+    #[oai(validator(max_length = 2048))]
+    url: MaybeUndefined<String>,
+    /// What people call it; null: nothing.
+    #[oai(validator(max_length = 1000), nullable)]
+    description: MaybeUndefined<String>,
+    /// The event types that it wants; null or empty: all.
+    #[oai(validator(max_items = 500), nullable)]
+    event_types: MaybeUndefined<Vec<String>>,
+    /// The channels that it wants; null or empty: no matter which.
+    #[oai(validator(max_items = 500), nullable)]
+    channels: MaybeUndefined<Vec<String>>,
+    /// Headers of its own, all of them; null: none.
+    #[oai(nullable)]
+    headers: MaybeUndefined<HeaderMap>,
+    /// How long an attempt may take, in milliseconds; null: the service's setting.
+    #[oai(validator(minimum(value = "100"), maximum(value = "300000")), nullable)]
+    timeout_ms: MaybeUndefined<i32>,
+    /// The waits before each retry, in seconds; null: the service's setting.
+    #[oai(validator(max_items = 50), nullable)]
+    retry_schedule: MaybeUndefined<Vec<u32>>,
+}
+
+impl Default for EndpointChanges {
+    fn default() -> Self {
+        Self {
+            url: MaybeUndefined::Undefined,
+            description: MaybeUndefined::Undefined,
+            event_types: MaybeUndefined::Undefined,
+            channels: MaybeUndefined::Undefined,
+            headers: MaybeUndefined::Undefined,
+            timeout_ms: MaybeUndefined::Undefined,
+            retry_schedule: MaybeUndefined::Undefined,
+        }
+    }
+}
+
+impl Example for EndpointChanges {
+    fn example() -> Self {
+        Self {
+            description: MaybeUndefined::Null,
+            event_types: MaybeUndefined::Value(vec!["order.paid".to_owned()]),
+            ..Self::default()
+        }
+    }
+}
+
+impl EndpointChanges {
+    pub(super) fn check(&self, settings: &Settings) -> Result<(), ApiError> {
+        let mut checks = Checks::default();
+        match &self.url {
+            MaybeUndefined::Undefined => {}
+            MaybeUndefined::Null => {
+                checks.require(false, "url", || "expected a URL, not null".to_owned());
+            }
+            MaybeUndefined::Value(url) => {
+                checks.result("url", url::check(url, &settings.webhooks));
+            }
+        }
+        check_description(&mut checks, self.description.value().map(String::as_str));
+        for (path, names) in [
+            ("event_types", &self.event_types),
+            ("channels", &self.channels),
+        ] {
+            checks.names(path, names.value().map_or(&[], Vec::as_slice), MAX_NAMES);
+        }
+        if let MaybeUndefined::Value(headers) = &self.headers {
+            headers.check(&mut checks, is_reserved);
+        }
+        let schedule = self.retry_schedule.value().map(Vec::as_slice);
+        check_timing(&mut checks, self.timeout_ms.value().copied(), schedule);
+        checks.finish()
+    }
+
+    /// The columns that change.
+    pub(super) fn into_changes(self, now: Timestamp) -> endpoint::ActiveModel {
+        let mut changes = endpoint::ActiveModel {
+            updated_at: Set(now),
+            ..Default::default()
+        };
+        if let MaybeUndefined::Value(url) = self.url {
+            changes.url = Set(url);
+        }
+        if let Some(description) = cleared_or(self.description) {
+            changes.description = Set(description);
+        }
+        if let Some(event_types) = cleared_or(self.event_types) {
+            changes.event_types = Set(Texts(event_types.unwrap_or_default()));
+        }
+        if let Some(channels) = cleared_or(self.channels) {
+            changes.channels = Set(Texts(channels.unwrap_or_default()));
+        }
+        if let Some(headers) = cleared_or(self.headers) {
+            changes.headers = Set(headers.unwrap_or_default().0);
+        }
+        if let Some(timeout_ms) = cleared_or(self.timeout_ms) {
+            changes.timeout_ms = Set(timeout_ms);
+        }
+        if let Some(schedule) = cleared_or(self.retry_schedule) {
+            changes.retry_schedule = Set(schedule.map(Seconds));
+        }
+        changes
+    }
+}
+
+/// Nothing for a field that was left out, and nothing inside for one that is cleared.
+fn cleared_or<T>(field: MaybeUndefined<T>) -> Option<Option<T>> {
+    match field {
+        MaybeUndefined::Undefined => None,
+        MaybeUndefined::Null => Some(None),
+        MaybeUndefined::Value(value) => Some(Some(value)),
+    }
+}

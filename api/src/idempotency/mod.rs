@@ -1,0 +1,100 @@
+//! `Idempotency-Key`: a request that creates something can be sent again without creating it twice. The row that
+//! remembers the answer is written in the transaction that does the work, so that there is never one without the other.
+
+mod known;
+mod once;
+
+use bytes::Bytes;
+use poem::{Request, RequestBody};
+use poem_openapi::{
+    ApiExtractor, ApiExtractorType, ExtractParamOptions,
+    registry::{MetaParamIn, MetaSchema, MetaSchemaRef},
+};
+use serde_json::json;
+use sha2::{Digest as _, Sha256};
+
+use crate::http::{ApiError, Code};
+
+pub(crate) use known::{Known, Raced, remember, row};
+pub(crate) use once::{Begun, Once};
+
+const HEADER: &str = "idempotency-key";
+const MAX_LEN: usize = 255;
+
+/// The request's `Idempotency-Key`, if it has one.
+#[derive(Debug)]
+pub(crate) struct IdempotencyKey(Option<String>);
+
+/// A key with the request that it stands for.
+#[derive(Clone, Debug)]
+pub(crate) struct Keyed {
+    /// The operation and the key: `POST /v1/messages order-42`.
+    key: String,
+    /// SHA-256 of the request's body.
+    fingerprint: [u8; 32],
+}
+
+/// The answer to a request that creates something.
+#[derive(Clone, Debug)]
+pub(crate) enum Accepted {
+    /// The body of the first answer, for which the work was done.
+    First(Bytes),
+    /// The body of the first answer again.
+    Again(Bytes),
+}
+
+impl IdempotencyKey {
+    /// Ties the key to an operation (`POST /v1/messages`) and a body.
+    pub(crate) fn of(self, operation: &str, body: &[u8]) -> Option<Keyed> {
+        self.0.map(|key| Keyed {
+            key: format!("{operation} {key}"),
+            fingerprint: Sha256::digest(body).into(),
+        })
+    }
+}
+
+impl<'a> ApiExtractor<'a> for IdempotencyKey {
+    const TYPES: &'static [ApiExtractorType] = &[ApiExtractorType::Parameter];
+    const PARAM_IS_REQUIRED: bool = false;
+    type ParamType = String;
+    type ParamRawType = String;
+
+    fn param_in() -> Option<MetaParamIn> {
+        Some(MetaParamIn::Header)
+    }
+
+    fn param_schema_ref() -> Option<MetaSchemaRef> {
+        Some(MetaSchemaRef::Inline(Box::new(MetaSchema {
+            min_length: Some(1),
+            max_length: Some(MAX_LEN),
+            example: Some(json!("order-42")),
+            ..MetaSchema::new("string")
+        })))
+    }
+
+    // Not the framework's header parameter: that one takes a header that it cannot read for one that is not there.
+    async fn from_request(
+        request: &'a Request,
+        _: &mut RequestBody,
+        _: ExtractParamOptions<String>,
+    ) -> poem::Result<Self> {
+        let mut sent = request.headers().get_all(HEADER).iter();
+        let (first, second) = (sent.next(), sent.next());
+        let Some(value) = first else {
+            return Ok(Self(None));
+        };
+        let bytes = value.as_bytes();
+        let usable = second.is_none()
+            && (1..=MAX_LEN).contains(&bytes.len())
+            && bytes.iter().all(u8::is_ascii_graphic);
+        match value.to_str() {
+            Ok(key) if usable => Ok(Self(Some(key.to_owned()))),
+            _ => {
+                let detail = format!(
+                    "Idempotency-Key: expected one of 1 to {MAX_LEN} visible ASCII characters"
+                );
+                Err(ApiError::new(Code::InvalidParameter, detail).into())
+            }
+        }
+    }
+}

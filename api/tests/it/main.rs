@@ -1,0 +1,24 @@
+//! The API as its users see it, in process: requests go in, answers come out, and the database is looked into where an
+//! answer does not show what was promised. `RELAYPOST_TEST_BACKEND` says whether that is SQLite or PostgreSQL.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test that panics has failed, as it should"
+)]
+
+mod bodies;
+mod deliveries;
+mod document;
+mod emails;
+mod endpoints;
+mod faults;
+mod health;
+mod idempotency;
+mod keys;
+mod messages;
+mod pages;
+mod problems;
+mod support;
+
+use support::{Answer, Api, api, id};

@@ -1,0 +1,297 @@
+//! An API in process, and requests to it.
+
+use std::{collections::HashMap, sync::Arc};
+
+use chrono::{DateTime, TimeDelta};
+use poem::{
+    Endpoint, EndpointExt as _, Request, Response,
+    endpoint::BoxEndpoint,
+    http::{Method, Uri},
+};
+use relaypost_api::{Services, app};
+use relaypost_migration as migration;
+use relaypost_shared::{
+    clock::Clock,
+    db,
+    queue::{MemoryQueue, Queue},
+    settings::Settings,
+};
+use relaypost_testkit::{Backend, TestDatabase};
+use sea_orm::{DatabaseConnection, EntityTrait, PaginatorTrait as _};
+use serde_json::{Value, json};
+
+pub(crate) const ROOT_KEY: &str = "rp_root_test_key_0123456789abcdef";
+
+/// An API on a database of its own, with a queue in this process and a clock that stands still until it is moved.
+pub(crate) struct Api {
+    pub(crate) db: DatabaseConnection,
+    pub(crate) queue: Queue,
+    pub(crate) clock: Clock,
+    endpoint: Arc<BoxEndpoint<'static, Response>>,
+    settings: Arc<Settings>,
+    database: TestDatabase,
+}
+
+/// A client with a key.
+#[derive(Clone)]
+pub(crate) struct Client {
+    endpoint: Arc<BoxEndpoint<'static, Response>>,
+    headers: Vec<(String, String)>,
+}
+
+/// A tenant with a key that may do everything within it.
+pub(crate) struct Tenant {
+    pub(crate) id: String,
+    pub(crate) api: Client,
+}
+
+/// One answer.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) headers: HashMap<String, String>,
+    pub(crate) bytes: Vec<u8>,
+    /// The body as JSON, or null when it is none.
+    pub(crate) body: Value,
+    asked: String,
+}
+
+/// An API with the usual settings.
+pub(crate) async fn api() -> Api {
+    Api::with(&[], Queue::Memory(MemoryQueue::default())).await
+}
+
+impl Api {
+    pub(crate) async fn with(settings: &[(&str, &str)], queue: Queue) -> Self {
+        let database = match Backend::from_env() {
+            Backend::Embedded => TestDatabase::sqlite(),
+            Backend::Stack => TestDatabase::postgres().await,
+        };
+        let usual = [
+            ("DATABASE_URL", database.url()),
+            ("ROOT_API_KEY", ROOT_KEY),
+            ("EMAIL_DEFAULT_FROM", "Relaypost <noreply@example.test>"),
+        ];
+        let env = usual.iter().chain(settings);
+        let env = env.map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        let settings = Arc::new(Settings::from_map(env.collect()).unwrap());
+        let db = db::connect(&settings.database_url, 10).await.unwrap();
+        migration::up(&db).await.unwrap();
+        let clock = Clock::manual(DateTime::from_timestamp_millis(1_769_851_800_000).unwrap());
+        let services = Services::new(db.clone(), queue.clone(), clock.clone(), settings.clone());
+        Self {
+            endpoint: Arc::new(app(services).boxed()),
+            settings,
+            db,
+            queue,
+            clock,
+            database,
+        }
+    }
+
+    /// The same client of a second API process on the same database.
+    pub(crate) fn elsewhere(&self, client: &Client) -> Client {
+        let (db, queue) = (self.db.clone(), self.queue.clone());
+        let services = Services::new(db, queue, self.clock.clone(), self.settings.clone());
+        Client {
+            endpoint: Arc::new(app(services).boxed()),
+            headers: client.headers.clone(),
+        }
+    }
+
+    /// A client with the platform's key.
+    pub(crate) fn root(&self) -> Client {
+        self.anonymous().key(ROOT_KEY)
+    }
+
+    /// A client without a key.
+    pub(crate) fn anonymous(&self) -> Client {
+        Client {
+            endpoint: self.endpoint.clone(),
+            headers: Vec::new(),
+        }
+    }
+
+    pub(crate) async fn tenant(&self) -> Tenant {
+        let created = self
+            .root()
+            .post("/v1/tenants", json!({"name": "Acme"}))
+            .await;
+        let id = id(&created.expect(201));
+        let key = self.key(&id, &["admin"]).await["key"]
+            .as_str()
+            .unwrap()
+            .to_owned();
+        Tenant {
+            api: self.anonymous().key(&key),
+            id,
+        }
+    }
+
+    /// Creates a key of a tenant and returns the answer.
+    pub(crate) async fn key(&self, tenant: &str, scopes: &[&str]) -> Value {
+        let path = format!("/v1/tenants/{tenant}/api-keys");
+        let new = json!({"name": "a key", "scopes": scopes});
+        self.root().post(&path, new).await.expect(201)
+    }
+
+    /// How many rows a table has.
+    pub(crate) async fn count<E>(&self) -> u64
+    where
+        E: EntityTrait,
+        E::Model: Sync,
+    {
+        E::find().count(&self.db).await.unwrap()
+    }
+
+    pub(crate) fn advance(&self, seconds: i64) {
+        self.clock.advance(TimeDelta::seconds(seconds));
+    }
+
+    /// Ends the test: nothing of the database stays.
+    pub(crate) async fn stop(self) {
+        drop(self.endpoint);
+        self.db.close().await.unwrap();
+        self.database.drop_now().await;
+    }
+}
+
+impl Client {
+    pub(crate) fn key(&self, key: &str) -> Self {
+        self.header("authorization", &format!("Bearer {key}"))
+    }
+
+    pub(crate) fn header(&self, name: &str, value: &str) -> Self {
+        let mut changed = self.clone();
+        changed.headers.push((name.to_owned(), value.to_owned()));
+        changed
+    }
+
+    pub(crate) async fn get(&self, path: &str) -> Answer {
+        self.send(Method::GET, path, None).await
+    }
+
+    pub(crate) async fn delete(&self, path: &str) -> Answer {
+        self.send(Method::DELETE, path, None).await
+    }
+
+    pub(crate) async fn post(&self, path: &str, body: Value) -> Answer {
+        self.send(Method::POST, path, Some(body.to_string().into()))
+            .await
+    }
+
+    pub(crate) async fn patch(&self, path: &str, body: Value) -> Answer {
+        self.send(Method::PATCH, path, Some(body.to_string().into()))
+            .await
+    }
+
+    pub(crate) async fn post_bytes(&self, path: &str, body: impl Into<Vec<u8>>) -> Answer {
+        self.send(Method::POST, path, Some(body.into())).await
+    }
+
+    /// Any request; a body is announced as JSON unless a header says otherwise.
+    pub(crate) async fn send(&self, method: Method, path: &str, body: Option<Vec<u8>>) -> Answer {
+        let asked = format!("{method} {path}");
+        let mut request = Request::builder()
+            .method(method)
+            .uri(path.parse::<Uri>().unwrap());
+        let own_type = self.headers.iter().any(|(name, _)| name == "content-type");
+        if body.is_some() && !own_type {
+            request = request.content_type("application/json");
+        }
+        for (name, value) in &self.headers {
+            request = request.header(name, value);
+        }
+        let request = match body {
+            Some(body) => request.body(body),
+            None => request.finish(),
+        };
+        let response = self.endpoint.call(request).await.unwrap();
+        let (parts, body) = response.into_parts();
+        let headers = parts
+            .headers
+            .iter()
+            .map(|(name, value)| (name.to_string(), value.to_str().unwrap().to_owned()));
+        let headers = headers.collect();
+        let bytes = body.into_vec().await.unwrap();
+        Answer {
+            status: parts.status.as_u16(),
+            headers,
+            body: serde_json::from_slice(&bytes).unwrap_or_default(),
+            bytes,
+            asked,
+        }
+    }
+}
+
+impl Tenant {
+    /// Creates an endpoint that wants these event types (none: all), and returns its id.
+    pub(crate) async fn endpoint(&self, event_types: &[&str]) -> String {
+        let new = json!({"url": "https://example.com/hooks", "event_types": event_types});
+        id(&self.api.post("/v1/endpoints", new).await.expect(201))
+    }
+
+    /// Publishes a message and returns the answer.
+    pub(crate) async fn publish(&self, event_type: &str) -> Value {
+        let message = json!({"event_type": event_type, "payload": {"n": 1}});
+        self.api.post("/v1/messages", message).await.expect(201)
+    }
+}
+
+impl Answer {
+    /// The body, provided that the status is this one.
+    #[track_caller]
+    pub(crate) fn expect(self, status: u16) -> Value {
+        assert_eq!(self.status, status, "{self}");
+        self.body
+    }
+
+    /// What is wrong with it as an error of this kind: one shape for all.
+    pub(crate) fn faults(&self, status: u16, code: &str) -> Vec<String> {
+        let body = &self.body;
+        let text = |field: &str| body[field].as_str().is_some_and(|text| !text.is_empty());
+        let mut faults = Vec::new();
+        let mut require = |ok: bool, what: &str| {
+            if !ok {
+                faults.push(what.to_owned());
+            }
+        };
+        require(self.status == status, &format!("wanted status {status}"));
+        require(body["code"] == code, &format!("wanted code {code}"));
+        require(body["status"] == self.status, "another status in the body");
+        require(
+            body["type"] == format!("urn:relaypost:problem:{code}"),
+            "wrong type",
+        );
+        require(text("title") && text("detail"), "no title or no detail");
+        require(body["retryable"].is_boolean(), "no retryable");
+        let content_type = self.headers.get("content-type");
+        require(
+            content_type.is_some_and(|value| value == "application/problem+json"),
+            "wrong content-type",
+        );
+        let request_id = self.headers.get("x-request-id");
+        require(
+            request_id.is_some_and(|id| body["request_id"] == **id),
+            "no matching x-request-id",
+        );
+        faults
+    }
+}
+
+impl std::fmt::Display for Answer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let body = String::from_utf8_lossy(&self.bytes);
+        write!(f, "{} -> {} {body}", self.asked, self.status)
+    }
+}
+
+/// The id of something.
+pub(crate) fn id(object: &Value) -> String {
+    object["id"].as_str().expect("an id").to_owned()
+}
+
+/// The ids of a list.
+pub(crate) fn ids(list: &Value) -> Vec<String> {
+    list.as_array().expect("a list").iter().map(id).collect()
+}
