@@ -42,16 +42,15 @@ fn after_failure(loaded: &Loaded, failure: &Failure, context: Context<'_>) -> Ou
         Target::Email { .. } | Target::Missing => None,
     };
     let failed = u32::try_from(loaded.delivery.attempt_count).unwrap_or(0) + 1;
-    retry::next_attempt(
+    let next = retry::next_attempt(
         schedule.unwrap_or(context.schedule),
         failed,
         context.now,
         context.chance,
-    )
-    .map_or(
-        Outcome::DeadLettered(Reason::RetriesExhausted),
-        Outcome::RetryAt,
-    )
+    );
+    next.map_or(Outcome::DeadLettered(Reason::RetriesExhausted), |next| {
+        Outcome::RetryAt(retry::put_off(next, failure.not_before, context.now))
+    })
 }
 
 /// The reason why another attempt would be wrong, if it would.

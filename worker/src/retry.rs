@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use backoff::{ExponentialBackoff, ExponentialBackoffBuilder};
-use chrono::TimeDelta;
+use chrono::{DateTime, TimeDelta};
 use relaypost_shared::clock::Timestamp;
 
 /// How far a wait is varied, up and down, so that deliveries that failed together do not come back together.
@@ -27,6 +27,24 @@ pub fn next_attempt(
     )]
     let millis = (seconds * factor * 1000.0) as i64;
     now.checked_add_signed(TimeDelta::milliseconds(millis))
+}
+
+/// How far a receiver may put the next attempt off.
+const PUT_OFF_AT_MOST: TimeDelta = TimeDelta::hours(24);
+
+/// The time that a `Retry-After` header names: seconds from `now`, or an HTTP date (RFC 9110, section 10.2.3).
+pub fn retry_after(header: &str, now: Timestamp) -> Option<Timestamp> {
+    let header = header.trim();
+    if let Ok(seconds) = header.parse::<u32>() {
+        return now.checked_add_signed(TimeDelta::seconds(seconds.into()));
+    }
+    httpdate::parse_http_date(header).ok().map(DateTime::from)
+}
+
+/// The next attempt of the schedule, put off to what the receiver asked for, within reason. It is never brought forward,
+/// and whether there is a next attempt is for the schedule to say.
+pub fn put_off(next: Timestamp, asked: Option<Timestamp>, now: Timestamp) -> Timestamp {
+    asked.map_or(next, |asked| next.max(asked.min(now + PUT_OFF_AT_MOST)))
 }
 
 /// Waits between tries of something that must work in the end, such as recording a result while the database
@@ -61,6 +79,41 @@ mod tests {
                 let listed = f64::from(schedule[failed as usize - 1]) * 1000.0;
                 prop_assert!(waited >= listed * 0.8 - 1.0 && waited <= listed * 1.2 + 1.0);
             }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_receiver_can_only_delay_the_next_attempt_and_only_so_far(
+            next in 0_i64..1_000_000_000,
+            asked in proptest::option::of(-1_000_000_000_i64..1_000_000_000_000),
+        ) {
+            let now = Timestamp::default();
+            let at = |millis| now + TimeDelta::milliseconds(millis);
+            let result = put_off(at(next), asked.map(at), now);
+            prop_assert!(result >= at(next));
+            prop_assert!(result <= at(next).max(now + PUT_OFF_AT_MOST));
+            if asked.is_none_or(|asked| asked <= next) {
+                prop_assert_eq!(result, at(next));
+            }
+        }
+
+        #[test]
+        fn no_header_is_too_odd_to_be_read(header in ".*") {
+            let _ = retry_after(&header, Timestamp::default());
+        }
+    }
+
+    #[test]
+    fn seconds_and_dates_are_understood() {
+        let now = DateTime::from_timestamp(784_111_777, 0).unwrap();
+        assert_eq!(retry_after("120", now), Some(now + TimeDelta::seconds(120)));
+        assert_eq!(
+            retry_after("Sun, 06 Nov 1994 08:50:37 GMT", now),
+            Some(now + TimeDelta::seconds(60))
+        );
+        for nonsense in ["", "-1", "soon", "1.5", "99999999999999"] {
+            assert_eq!(retry_after(nonsense, now), None, "{nonsense}");
         }
     }
 

@@ -168,6 +168,35 @@ async fn a_message_that_was_never_queued_is_delivered() {
     world.stop().await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_that_is_told_to_stop_finishes_what_it_has_begun() {
+    const MESSAGES: usize = 100;
+    let Some(_turn) = turn("told to stop").await else {
+        return;
+    };
+    let mut world = World::start(options().workers(1).env("WEBHOOK_CONCURRENCY", "50")).await;
+    let receiver = Receiver::start().await;
+    receiver.respond(Reply::Hang);
+    let tenant = world.tenant("acme").await;
+    tenant.endpoint(&receiver.url("/"), &[]).await;
+    publish_many(&tenant, MESSAGES).await;
+    receiver.wait_in_flight(MESSAGES / 2, SOON).await;
+
+    let stopping = world.workers.remove(0);
+    stopping.sigterm();
+    world.start_worker().await;
+    // The new worker takes the other half: the old one takes nothing any more.
+    receiver.wait_in_flight(MESSAGES, SOON).await;
+    receiver.release();
+    assert_eq!(stopping.wait_exit(SOON).await, 0, "{}", stopping.describe());
+    wait_until_nothing_is_pending(&tenant).await;
+    assert_eq!(
+        (receiver.distinct(), receiver.count()),
+        (MESSAGES, MESSAGES)
+    );
+    world.stop().await;
+}
+
 /// Publishes this many messages with 50 clients at once; every one has to be accepted.
 async fn publish_many(tenant: &Tenant, messages: usize) {
     let next = Arc::new(AtomicUsize::new(0));

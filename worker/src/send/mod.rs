@@ -52,6 +52,8 @@ pub struct Failure {
     pub status: Option<u16>,
     /// The beginning of its answer, or what went wrong in words.
     pub snippet: Option<String>,
+    /// The earliest time of the next attempt, as far as the receiver has asked for one.
+    pub not_before: Option<Timestamp>,
     /// It may have been accepted all the same: the answer to a mail's content never came.
     pub uncertain: bool,
     /// It was this recipient that the mail server refused.
@@ -64,6 +66,7 @@ impl Failure {
             class,
             status: None,
             snippet: Some(snippet(words.into().as_bytes())),
+            not_before: None,
             uncertain: false,
             recipient_refused: false,
         }

@@ -10,7 +10,9 @@ use relaypost_shared::{
     settings::{Networks, Webhooks},
     ssrf,
 };
-use reqwest::{Client, RequestBuilder, Response, StatusCode, redirect::Policy};
+use reqwest::{
+    Client, RequestBuilder, Response, StatusCode, header::RETRY_AFTER, redirect::Policy,
+};
 use tokio::time::{Instant, timeout_at};
 use url::{Host, Url};
 
@@ -19,7 +21,7 @@ use super::{
     resolver::{NoAddress, VettingResolver},
     snippet,
 };
-use crate::sign;
+use crate::{retry, sign};
 
 /// How much of an answer is read before the connection is given up, in bytes. Reading a short answer to its end keeps
 /// the connection usable.
@@ -82,8 +84,16 @@ impl WebhookClient {
             }
         };
         let status = response.status();
+        let asked = response
+            .headers()
+            .get(RETRY_AFTER)
+            .and_then(|value| value.to_str().ok());
+        let not_before = asked.and_then(|asked| retry::retry_after(asked, at));
         let body = read(response, deadline).await;
-        judge(status, &body)
+        judge(status, &body).map_err(|failure| Failure {
+            not_before,
+            ..failure
+        })
     }
 
     /// A host that is an address is vetted here; a name is vetted when it is resolved.
@@ -168,11 +178,9 @@ fn judge(status: StatusCode, body: &[u8]) -> Result<Success, Failure> {
         _ => ErrorClass::Protocol,
     };
     Err(Failure {
-        class,
         status: code,
         snippet,
-        uncertain: false,
-        recipient_refused: false,
+        ..Failure::new(class, "")
     })
 }
 

@@ -98,6 +98,23 @@ async fn what_the_receiver_does_decides_the_class_of_the_attempt() {
 }
 
 #[tokio::test]
+async fn a_receiver_that_asks_for_time_gets_it() {
+    let bench = Bench::new(&[]).await;
+    let receiver = Receiver::start().await;
+    receiver.respond(Reply::Headers {
+        status: 503,
+        headers: vec![("Retry-After".to_owned(), "3600".to_owned())],
+    });
+    let id = bench
+        .webhook(bench.endpoint(&receiver.url("/"), Some(vec![5])).await)
+        .await;
+    bench.lane(Lane::Webhooks).work(&[id]).await;
+    let next = bench.delivery(id).await.next_attempt_at.unwrap();
+    assert_eq!((next - bench.now()).num_seconds(), 3600);
+    bench.close().await;
+}
+
+#[tokio::test]
 async fn nobody_listening_and_no_such_host_are_told_apart() {
     let bench = Bench::new(&[]).await;
     let lane = bench.lane(Lane::Webhooks);
