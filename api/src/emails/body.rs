@@ -6,12 +6,20 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     deliveries::Delivery,
-    http::{Checks, HeaderMap, Moment, Ref, Text, example_id, example_time},
+    http::{Checks, HeaderMap, Items, Moment, Ref, Text, example_id, example_time},
 };
 
 /// The longest line that a mail can have (RFC 5322, section 2.1.1).
 const MAX_SUBJECT: usize = 998;
 const MAX_TAGS: usize = 20;
+
+/// Emails to send together.
+#[derive(Debug, Deserialize, Object)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct EmailBatch {
+    /// 1 to 100 emails.
+    pub(super) emails: Items<NewEmail>,
+}
 
 /// What is sent.
 #[derive(Debug, Default, Deserialize, Object)]

@@ -6,6 +6,7 @@ mod body;
 
 use std::collections::HashMap;
 
+use futures::future::join_all;
 use poem::web::Data;
 use poem_openapi::{
     OpenApi,
@@ -18,18 +19,36 @@ use relaypost_shared::{
 use sea_orm::{ColumnTrait as _, QueryFilter as _};
 
 pub(crate) use self::accept::SendEmail;
-use self::body::{Email, EmailDetail, NewEmail};
+use self::body::{Email, EmailBatch, EmailDetail, NewEmail};
 use crate::{
     Services,
     accept::Submission,
     auth::{Authorized, may},
     deliveries::{self, Delivery},
     http::{
-        ApiError, Cursor, Limit, Page, Paging, Recorded, Ref, Reply, StrictJson, Text,
-        document::Tag,
+        ApiError, Cursor, Items, Limit, Page, Paging, Recorded, Ref, Reply, Results, StrictJson,
+        Text, document::Tag,
     },
-    idempotency::IdempotencyKey,
+    idempotency::{Accepted, IdempotencyKey, Keyed},
 };
+
+/// Emails in one batch at most.
+const MAX_BATCH: usize = 100;
+
+async fn send(
+    services: &Services,
+    caller: &Authorized<may::Send>,
+    keyed: Option<Keyed>,
+    email: NewEmail,
+) -> Result<Accepted, ApiError> {
+    let submission = Submission {
+        tenant: caller.tenant,
+        request_id: caller.request_id.clone(),
+        keyed,
+        command: SendEmail::new(email, &services.settings.emails)?,
+    };
+    services.emails.accept(submission).await
+}
 
 /// The operations on emails.
 #[derive(Debug)]
@@ -50,13 +69,29 @@ impl EmailsApi {
         body: StrictJson<NewEmail>,
     ) -> Result<Recorded<Email>, ApiError> {
         let keyed = key.of("POST /v1/emails", &body.bytes);
-        let submission = Submission {
-            tenant: caller.tenant,
-            request_id: caller.request_id.clone(),
-            keyed,
-            command: SendEmail::new(body.value, &services.settings.emails)?,
-        };
-        Ok(services.emails.accept(submission).await?.into())
+        Ok(send(services, &caller, keyed, body.value).await?.into())
+    }
+
+    /// Send up to 100 emails
+    ///
+    /// Each is taken or refused by itself; `results` has one entry for each, in the order given. With an
+    /// `Idempotency-Key` the whole batch can be sent again: what was taken already is answered with 200 and its id.
+    #[oai(path = "/batch", method = "post", operation_id = "emails_send_batch")]
+    async fn send_batch(
+        &self,
+        Data(services): Data<&Services>,
+        caller: Authorized<may::Send>,
+        #[oai(name = "Idempotency-Key")] key: IdempotencyKey,
+        body: StrictJson<EmailBatch>,
+    ) -> Result<Reply<Results>, ApiError> {
+        let items = body.value.emails.up_to(MAX_BATCH, "emails")?;
+        let sent = items.iter().enumerate().map(async |(index, item)| {
+            let keyed = key
+                .item(index)
+                .of("POST /v1/emails/batch", item.get().as_bytes());
+            send(services, &caller, keyed, Items::read(item)?).await
+        });
+        Reply::of(&Results::new(join_all(sent).await, &caller.request_id))
     }
 
     /// List emails

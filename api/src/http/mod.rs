@@ -4,6 +4,7 @@ pub(crate) mod allow;
 pub(crate) mod checks;
 pub(crate) mod document;
 pub(crate) mod header_map;
+pub(crate) mod items;
 pub(crate) mod names;
 pub(crate) mod outermost;
 pub(crate) mod page;
@@ -17,6 +18,7 @@ pub(crate) mod translate;
 
 pub(crate) use checks::Checks;
 pub(crate) use header_map::HeaderMap;
+pub(crate) use items::{Items, Results};
 pub(crate) use names::EventTypeName;
 pub(crate) use page::{Cursor, Limit, Page, Paging};
 pub(crate) use problem::{ApiError, Code};

@@ -44,6 +44,11 @@ pub(crate) enum Accepted {
 }
 
 impl IdempotencyKey {
+    /// The key of one item of a batch. An item is known again by its place, so that a batch can be sent again as a whole.
+    pub(crate) fn item(&self, index: usize) -> Self {
+        Self(self.0.as_ref().map(|key| format!("{key}#{index}")))
+    }
+
     /// Ties the key to an operation (`POST /v1/messages`) and a body.
     pub(crate) fn of(self, operation: &str, body: &[u8]) -> Option<Keyed> {
         self.0.map(|key| Keyed {

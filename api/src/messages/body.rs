@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use crate::{
     deliveries::Delivery,
-    http::{ApiError, Checks, Moment, RawJson, Ref, Text, example_id, example_time},
+    http::{ApiError, Checks, Items, Moment, RawJson, Ref, Text, example_id, example_time},
 };
 
 const MAX_CHANNELS: usize = 20;
@@ -38,6 +38,14 @@ pub(crate) struct NewMessage {
     pub(super) deliver_at: Option<Moment>,
     /// Notes of your own, which are shown with the message and never sent.
     pub(super) metadata: Option<Metadata>,
+}
+
+/// Messages to publish together.
+#[derive(Debug, Deserialize, Object)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct MessageBatch {
+    /// 1 to 500 messages.
+    pub(super) messages: Items<NewMessage>,
 }
 
 impl Example for NewMessage {

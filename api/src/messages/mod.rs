@@ -5,6 +5,7 @@ mod body;
 
 use std::collections::HashMap;
 
+use futures::future::join_all;
 use poem::web::Data;
 use poem_openapi::{
     OpenApi,
@@ -17,18 +18,37 @@ use relaypost_shared::{
 use sea_orm::{ColumnTrait as _, QueryFilter as _, QueryTrait as _};
 
 pub(crate) use self::accept::Publish;
-use self::body::{Message, MessageDetail, NewMessage};
+use self::body::{Message, MessageBatch, MessageDetail, NewMessage};
 use crate::{
     Services,
     accept::Submission,
     auth::{Authorized, may},
     deliveries::{self, Delivery},
     http::{
-        ApiError, Cursor, EventTypeName, Limit, Page, Paging, Recorded, Ref, Reply, StrictJson,
-        Text, document::Tag,
+        ApiError, Cursor, EventTypeName, Items, Limit, Page, Paging, Recorded, Ref, Reply, Results,
+        StrictJson, Text, document::Tag,
     },
-    idempotency::IdempotencyKey,
+    idempotency::{Accepted, IdempotencyKey, Keyed},
 };
+
+/// Messages in one batch at most.
+const MAX_BATCH: usize = 500;
+
+async fn publish(
+    services: &Services,
+    caller: &Authorized<may::Send>,
+    keyed: Option<Keyed>,
+    message: NewMessage,
+) -> Result<Accepted, ApiError> {
+    message.check()?;
+    let submission = Submission {
+        tenant: caller.tenant,
+        request_id: caller.request_id.clone(),
+        keyed,
+        command: Publish(message),
+    };
+    services.messages.accept(submission).await
+}
 
 /// The operations on messages.
 #[derive(Debug)]
@@ -48,14 +68,34 @@ impl MessagesApi {
         #[oai(name = "Idempotency-Key")] key: IdempotencyKey,
         body: StrictJson<NewMessage>,
     ) -> Result<Recorded<Message>, ApiError> {
-        body.value.check()?;
-        let submission = Submission {
-            tenant: caller.tenant,
-            request_id: caller.request_id.clone(),
-            keyed: key.of("POST /v1/messages", &body.bytes),
-            command: Publish(body.value),
-        };
-        Ok(services.messages.accept(submission).await?.into())
+        let keyed = key.of("POST /v1/messages", &body.bytes);
+        Ok(publish(services, &caller, keyed, body.value).await?.into())
+    }
+
+    /// Publish up to 500 messages
+    ///
+    /// Each is published or refused by itself; `results` has one entry for each, in the order given. With an
+    /// `Idempotency-Key` the whole batch can be sent again: what was published already is answered with 200 and its id.
+    #[oai(
+        path = "/batch",
+        method = "post",
+        operation_id = "messages_publish_batch"
+    )]
+    async fn publish_batch(
+        &self,
+        Data(services): Data<&Services>,
+        caller: Authorized<may::Send>,
+        #[oai(name = "Idempotency-Key")] key: IdempotencyKey,
+        body: StrictJson<MessageBatch>,
+    ) -> Result<Reply<Results>, ApiError> {
+        let items = body.value.messages.up_to(MAX_BATCH, "messages")?;
+        let published = items.iter().enumerate().map(async |(index, item)| {
+            let keyed = key
+                .item(index)
+                .of("POST /v1/messages/batch", item.get().as_bytes());
+            publish(services, &caller, keyed, Items::read(item)?).await
+        });
+        Reply::of(&Results::new(join_all(published).await, &caller.request_id))
     }
 
     /// List messages

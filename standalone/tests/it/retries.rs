@@ -6,13 +6,10 @@ use serde_json::json;
 use crate::journeys::assert_attempt;
 use crate::{SOON, delivery_ids, verifies, world};
 
-/// The breaker is not what these tests are about.
-const NO_BREAKER: (&str, &str) = ("CIRCUIT_FAILURE_THRESHOLD", "1000");
-
 #[tokio::test]
 async fn a_failing_endpoint_gets_it_at_the_third_attempt() {
     // Two seconds, less jitter, before the last attempt: its timestamp, in whole seconds, has to be a later one.
-    let world = world(&[("RETRY_SCHEDULE", "0,2"), NO_BREAKER]).await;
+    let world = world(&[("RETRY_SCHEDULE", "0,2")]).await;
     let receiver = Receiver::start().await;
     receiver.respond(Reply::statuses_then(&[500, 500], Reply::Status(200)));
     let tenant = world.tenant("acme").await;
@@ -49,7 +46,7 @@ async fn a_failing_endpoint_gets_it_at_the_third_attempt() {
 
 #[tokio::test]
 async fn a_schedule_that_ends_makes_a_dead_letter() {
-    let world = world(&[("RETRY_SCHEDULE", "0,0"), NO_BREAKER]).await;
+    let world = world(&[("RETRY_SCHEDULE", "0,0")]).await;
     let receiver = Receiver::start().await;
     receiver.respond(Reply::Body {
         status: 503,
@@ -80,7 +77,7 @@ async fn a_schedule_that_ends_makes_a_dead_letter() {
 
 #[tokio::test]
 async fn deleting_an_endpoint_ends_what_waits_for_it() {
-    let world = world(&[("RETRY_SCHEDULE", "3600"), NO_BREAKER]).await;
+    let world = world(&[("RETRY_SCHEDULE", "3600")]).await;
     let receiver = Receiver::start().await;
     receiver.respond(Reply::Status(500));
     let tenant = world.tenant("acme").await;

@@ -1,0 +1,144 @@
+//! Batches: many bodies of one kind in one request, each with a result of its own.
+
+use std::{borrow::Cow, marker::PhantomData};
+
+use bytes::Bytes;
+use poem_openapi::{
+    Object,
+    registry::{MetaSchema, MetaSchemaRef, Registry},
+    types::{ParseError, ParseFromJSON, ParseResult, ToJSON, Type},
+};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serde_json::{Value, value::RawValue};
+
+use super::{ApiError, problem::Problem, request_id::RequestId, strict_json::parse};
+use crate::idempotency::Accepted;
+
+/// Bodies of the kind `T`, not yet read: one that is wrong is its own failure and not the batch's.
+#[derive(Debug, Deserialize, Serialize)]
+#[serde(transparent)]
+pub(crate) struct Items<T>(Vec<Box<RawValue>>, PhantomData<fn() -> T>);
+
+impl<T: DeserializeOwned> Items<T> {
+    /// The bodies as they came, at least one and at most `max`.
+    ///
+    /// # Errors
+    /// 422 at `path` when there are none or too many.
+    pub(crate) fn up_to(self, max: usize, path: &str) -> Result<Vec<Box<RawValue>>, ApiError> {
+        if (1..=max).contains(&self.0.len()) {
+            Ok(self.0)
+        } else {
+            Err(ApiError::field(path, format!("expected 1 to {max} items")))
+        }
+    }
+
+    /// Reads one body.
+    ///
+    /// # Errors
+    /// 422 when it does not fit `T`.
+    pub(crate) fn read(item: &RawValue) -> Result<T, ApiError> {
+        parse(item.get().as_bytes())
+    }
+}
+
+/// What came of a batch, in the order of the request.
+#[derive(Debug, Serialize, Object)]
+pub(crate) struct Results {
+    /// One for each item.
+    results: Vec<ItemResult>,
+}
+
+/// What came of one item.
+#[derive(Debug, Serialize, Object)]
+#[oai(skip_serializing_if_is_none)]
+struct ItemResult {
+    /// The status that the item alone would have been answered with: 201, 200 when it was known already, or an error's.
+    status: u16,
+    /// The id of what was created.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    id: Option<String>,
+    /// Why nothing was created.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<Problem>,
+}
+
+impl Results {
+    /// The results of a request's items.
+    pub(crate) fn new(answers: Vec<Result<Accepted, ApiError>>, request: &RequestId) -> Self {
+        let results = answers.into_iter().map(|answer| match answer {
+            Ok(Accepted::First(body)) => ItemResult {
+                status: 201,
+                id: id(&body),
+                error: None,
+            },
+            Ok(Accepted::Again(body)) => ItemResult {
+                status: 200,
+                id: id(&body),
+                error: None,
+            },
+            Err(error) => {
+                let problem = error.problem(request.as_str());
+                ItemResult {
+                    status: problem.status,
+                    id: None,
+                    error: Some(problem),
+                }
+            }
+        });
+        Self {
+            results: results.collect(),
+        }
+    }
+}
+
+fn id(body: &Bytes) -> Option<String> {
+    #[derive(Deserialize)]
+    struct Created {
+        id: String,
+    }
+    serde_json::from_slice(body)
+        .ok()
+        .map(|created: Created| created.id)
+}
+
+impl<T: Type> Type for Items<T> {
+    const IS_REQUIRED: bool = true;
+    type RawValueType = Self;
+    type RawElementValueType = Self;
+
+    fn name() -> Cow<'static, str> {
+        format!("array_{}", T::name()).into()
+    }
+
+    fn schema_ref() -> MetaSchemaRef {
+        MetaSchemaRef::Inline(Box::new(MetaSchema {
+            items: Some(Box::new(T::schema_ref())),
+            ..MetaSchema::new("array")
+        }))
+    }
+
+    fn register(registry: &mut Registry) {
+        T::register(registry);
+    }
+
+    fn as_raw_value(&self) -> Option<&Self> {
+        Some(self)
+    }
+
+    fn raw_element_iter<'a>(&'a self) -> Box<dyn Iterator<Item = &'a Self> + 'a> {
+        Box::new(std::iter::once(self))
+    }
+}
+
+// Bodies are read and written by serde; the derived `Object` of a struct asks for these two all the same.
+impl<T: Type> ParseFromJSON for Items<T> {
+    fn parse_from_json(value: Option<Value>) -> ParseResult<Self> {
+        serde_json::from_value(value.unwrap_or_default()).map_err(ParseError::custom)
+    }
+}
+
+impl<T: Type> ToJSON for Items<T> {
+    fn to_json(&self) -> Option<Value> {
+        serde_json::to_value(&self.0).ok()
+    }
+}
