@@ -24,10 +24,12 @@ setup: ## Install what building and testing need, and say which versions there a
 
 # The dev profile: a first build in the release profile takes several times as long.
 demo: ## Play the main job from publish to delivery, with no services, and print the proof
+	@source scripts/lib/common.sh && ensure_cc
 	@cargo run -q -p relaypost -- demo
 
 dev: ## Serve everything in one process on port 3000, with no services
-	@cargo run -p relaypost -- serve
+	@source scripts/lib/common.sh && ensure_cc
+	@cargo run -q -p relaypost -- serve
 
 test: ## Run all tests on both backends (ARGS="--test it fault" goes to cargo test)
 	@scripts/test $(ARGS)

@@ -24,16 +24,22 @@ impl<T: Send + 'static, R: Send + 'static> Batcher<T, R> {
     pub fn start<F, W>(max: usize, mut work: F) -> Self
     where
         F: FnMut(Vec<T>) -> W + Send + 'static,
-        W: Future<Output = Vec<R>> + Send,
+        W: Future<Output = Vec<R>> + Send + 'static,
     {
         let (items, mut inbox) = mpsc::channel::<(T, oneshot::Sender<R>)>(max * 4);
         tokio::spawn(async move {
             let mut waiting = Vec::with_capacity(max);
             while inbox.recv_many(&mut waiting, max).await > 0 {
                 let (batch, replies): (Vec<_>, Vec<_>) = waiting.drain(..).unzip();
-                for (reply, answer) in replies.into_iter().zip(work(batch).await) {
-                    // A caller that went away does not need its answer.
-                    let _ = reply.send(answer);
+                // A task of its own, so that a panic costs one batch and not every batch after it.
+                match tokio::spawn(work(batch)).await {
+                    Ok(answers) => {
+                        for (reply, answer) in replies.into_iter().zip(answers) {
+                            // A caller that went away does not need its answer.
+                            let _ = reply.send(answer);
+                        }
+                    }
+                    Err(error) => tracing::error!(%error, "a batch ended unexpectedly"),
                 }
             }
         });
@@ -70,6 +76,16 @@ impl<T, R> fmt::Debug for Batcher<T, R> {
 
 #[cfg(test)]
 mod tests {
+    #[tokio::test]
+    async fn a_batch_that_panics_is_lost_and_the_next_one_is_not() {
+        let batcher = Batcher::start(8, |items: Vec<u32>| async move {
+            assert!(items.iter().all(|item| *item > 0), "zero");
+            items
+        });
+        assert!(batcher.call(0).await.is_err());
+        assert_eq!(batcher.call(1).await.unwrap(), 1);
+    }
+
     use std::sync::{Arc, Mutex};
 
     use futures::future::join_all;

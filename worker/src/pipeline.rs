@@ -1,6 +1,6 @@
 //! The way of one job through the five steps.
 
-use std::sync::Arc;
+use std::{collections::HashMap, sync::Arc};
 
 use relaypost_shared::{
     batch::Batcher,
@@ -70,23 +70,30 @@ impl Pipeline {
         }
         let verdicts = guard(&loaded, self.clock.now());
         let mut tasks = JoinSet::new();
+        let mut deliveries = HashMap::new();
         for (loaded, verdict) in loaded.into_iter().zip(verdicts) {
             let pipeline = self.clone();
-            match verdict {
-                Verdict::Send => {
-                    tasks.spawn(async move { pipeline.attempt(loaded).await });
-                }
+            let delivery = loaded.delivery.id;
+            let task = match verdict {
+                Verdict::Send => tasks.spawn(async move { pipeline.attempt(loaded).await }),
                 Verdict::End(outcome) => {
-                    tasks.spawn(async move { pipeline.settle(&loaded, None, outcome).await });
+                    tasks.spawn(async move { pipeline.settle(&loaded, None, outcome).await })
                 }
-                Verdict::NotDue => self.consumer.acknowledge(&[loaded.delivery.id]).await,
-            }
+                Verdict::NotDue => tasks.spawn(async move {
+                    pipeline.consumer.acknowledge(&[delivery]).await;
+                }),
+            };
+            deliveries.insert(task.id(), delivery);
         }
         while let Some(ended) = tasks.join_next().await {
-            if let Err(error) = ended {
-                // Its slot stays taken and its job stays in flight: a restart of this worker hands it back.
-                tracing::error!(%error, "a delivery's task ended unexpectedly");
-            }
+            let Err(error) = ended else { continue };
+            let delivery = deliveries.get(&error.id());
+            tracing::error!(%error, delivery = delivery.map(tracing::field::display), "a delivery's task ended unexpectedly");
+            // Without a job it is found again by the sweep or the dispatcher, which is not at once: if it ends like this
+            // every time, it does so in peace.
+            self.consumer
+                .acknowledge(delivery.map(std::slice::from_ref).unwrap_or_default())
+                .await;
         }
     }
 
