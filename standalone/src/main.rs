@@ -5,6 +5,7 @@ mod embedded;
 
 use clap::{Parser, Subcommand};
 use relaypost_shared::{settings::Settings, shutdown, telemetry};
+use relaypost_worker::send::choose_tls_provider;
 
 #[derive(Parser)]
 #[command(
@@ -27,6 +28,7 @@ enum Command {
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
+    choose_tls_provider();
     match Cli::parse().command.unwrap_or(Command::Serve) {
         Command::Demo => demo::play().await,
         Command::Serve => {

@@ -8,6 +8,7 @@
 )]
 
 mod bad_input;
+mod demo;
 mod emails;
 mod faults;
 mod isolation;

@@ -73,6 +73,13 @@ impl Failure {
     }
 }
 
+/// Chooses the cryptography that every HTTP client of this process uses. It has to come before the first client is built;
+/// a second call changes nothing.
+pub fn choose_tls_provider() {
+    // Refused when another part of this process has chosen already.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+}
+
 /// Everything that sends. Clones share connections.
 #[derive(Clone, Debug)]
 pub struct Sender {

@@ -41,8 +41,7 @@ impl WebhookClient {
     /// # Errors
     /// When TLS cannot be set up.
     pub fn new(settings: &Webhooks) -> Result<Self, reqwest::Error> {
-        // Another part of this process may have chosen the same provider already.
-        let _ = rustls::crypto::ring::default_provider().install_default();
+        super::choose_tls_provider();
         let allowed = Arc::new(settings.allow_cidrs.clone());
         let http = Client::builder()
             .redirect(Policy::none())

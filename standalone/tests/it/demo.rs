@@ -1,0 +1,27 @@
+//! The newcomer's first command.
+
+use std::path::Path;
+
+use relaypost_testkit::Proc;
+
+use crate::SOON;
+
+#[tokio::test]
+async fn the_demo_plays_to_its_end_and_leaves_nothing_where_it_was_started() {
+    let folder = tempfile::tempdir().unwrap();
+    let binary = Path::new(env!("CARGO_BIN_EXE_relaypost"));
+    let demo = Proc::spawn(folder.path(), binary, &["demo"], &[]);
+    assert_eq!(demo.wait_exit(SOON).await, 0, "{}", demo.describe());
+    let shown = demo.stdout();
+    for proof in [
+        "webhook-signature: v1,",
+        r#"{ "invoice": "in_1042",  "total": 12345678901234567890 }"#,
+        "a changed body, timestamp or secret is refused",
+        "attempt 1: delivered",
+        "Subject: Your invoice",
+        "Done:",
+    ] {
+        assert!(shown.contains(proof), "{proof} is not in:\n{shown}");
+    }
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
+}
