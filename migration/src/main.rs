@@ -1,5 +1,6 @@
 //! `relaypost-migrate`: brings the schema up to date, takes the newest step back, or says where it stands.
 
+use anyhow::Context as _;
 use clap::{Parser, Subcommand};
 use relaypost_migration as migration;
 use relaypost_shared::{db, settings::Settings, telemetry};
@@ -30,7 +31,9 @@ async fn main() -> anyhow::Result<()> {
     let cli = Cli::parse();
     let settings = Settings::from_env_or_exit();
     telemetry::start(&settings);
-    let db = db::connect(&settings.database_url, 1).await?;
+    let db = db::connect(&settings.database_url, 1)
+        .await
+        .context("DATABASE_URL: the database cannot be reached")?;
     match cli.command.unwrap_or(Command::Up) {
         Command::Up => migration::up(&db).await?,
         Command::Down => migration::down(&db).await?,

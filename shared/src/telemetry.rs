@@ -15,7 +15,11 @@ pub fn start(settings: &Settings) {
         .with_writer(stderr);
     // Already started: one process runs several parts in the embedded mode.
     let _ = match settings.env {
-        AppEnv::Production => logs.json().flatten_event(true).try_init(),
+        AppEnv::Production => logs
+            .json()
+            .flatten_event(true)
+            .with_span_list(false)
+            .try_init(),
         AppEnv::Development => logs.with_ansi(stderr().is_terminal()).try_init(),
     };
 }

@@ -13,46 +13,62 @@ use std::{
 use anyhow::{Context as _, Result};
 use relaypost_api as api;
 use relaypost_migration as migration;
-use relaypost_shared::{clock::Clock, db, queue::Queue, settings::Settings, telemetry};
+use relaypost_shared::{
+    clock::Clock,
+    db,
+    queue::Queue,
+    settings::{AppEnv, Settings},
+    telemetry,
+};
 use relaypost_worker as worker;
 use tokio::{sync::watch, task::JoinHandle};
 
 /// A running instance.
 pub(crate) struct Embedded {
     address: SocketAddr,
-    first_key: Option<FirstKey>,
+    key: PlatformKey,
     stop: watch::Sender<bool>,
     api: JoinHandle<Result<()>>,
     worker: JoinHandle<Result<()>>,
 }
 
-/// The platform key that a fresh development instance makes for itself. The database has only its hash; the text is
-/// kept beside the database, readable by its owner alone, so that the next start has a ready key too.
-struct FirstKey {
-    text: String,
-    file: PathBuf,
+/// Where the operator of this instance finds a key of platform scope.
+enum PlatformKey {
+    /// In the environment.
+    Root,
+    /// Made by a fresh development instance. The database has only its hash; beside an SQLite file the text is kept,
+    /// readable by its owner alone, so that the next start has a ready key too.
+    First { text: String, file: Option<PathBuf> },
+    /// Nowhere that this process knows of.
+    Unknown,
 }
 
-impl FirstKey {
-    fn keep(database: Option<&str>, fresh: Option<String>) -> Result<Option<Self>> {
-        let Some(folder) = database.and_then(|path| Path::new(path).parent()) else {
-            return Ok(None);
-        };
-        let file = folder.join("platform-key");
-        let Some(text) = fresh else {
-            let kept = std::fs::read_to_string(&file).ok();
-            return Ok(kept.map(|text| Self { text, file }));
-        };
-        let mut options = OpenOptions::new();
-        let opened = options
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .mode(0o600)
-            .open(&file);
-        let written = opened.and_then(|mut file| file.write_all(text.as_bytes()));
-        written.with_context(|| format!("{} cannot be written", file.display()))?;
-        Ok(Some(Self { text, file }))
+impl PlatformKey {
+    fn of(settings: &Settings, fresh: Option<String>) -> Result<Self> {
+        if settings.root_api_key.is_some() {
+            return Ok(Self::Root);
+        }
+        let folder = settings
+            .database_url
+            .sqlite_path()
+            .and_then(|path| Path::new(path).parent());
+        let file = folder.map(|folder| folder.join("platform-key"));
+        if let (Some(text), Some(file)) = (&fresh, &file) {
+            let mut options = OpenOptions::new();
+            let opened = options
+                .write(true)
+                .create(true)
+                .truncate(true)
+                .mode(0o600)
+                .open(file);
+            let written = opened.and_then(|mut file| file.write_all(text.as_bytes()));
+            written.with_context(|| format!("{} cannot be written", file.display()))?;
+        }
+        let kept = file
+            .as_ref()
+            .filter(|_| settings.env == AppEnv::Development);
+        let text = fresh.or_else(|| std::fs::read_to_string(kept?).ok());
+        Ok(text.map_or(Self::Unknown, |text| Self::First { text, file }))
     }
 }
 
@@ -82,18 +98,17 @@ impl Embedded {
         };
         let working = worker::run(services, told(stopped.clone()));
         let worker = tokio::spawn(async move { working.await.context("the worker cannot start") });
-        let database = settings.database_url.clone();
-        let services = api::Services::new(db, queue, clock, settings);
-        let first_key = services
+        let services = api::Services::new(db, queue, clock, settings.clone());
+        let fresh = services
             .first_key()
             .await
             .context("the first key cannot be made")?;
-        let first_key = FirstKey::keep(database.sqlite_path(), first_key)?;
+        let key = PlatformKey::of(&settings, fresh)?;
         let serving = api::serve(services, listener, told(stopped));
         let api = tokio::spawn(async move { serving.await.context("the API cannot serve") });
         Ok(Self {
             address,
-            first_key,
+            key,
             stop,
             api,
             worker,
@@ -108,14 +123,21 @@ impl Embedded {
     /// Says on standard output where everything is.
     pub(crate) fn greet(&self) {
         println!("Swagger UI: {}/docs", self.url());
-        match &self.first_key {
-            Some(FirstKey { text, file }) => {
+        match &self.key {
+            PlatformKey::Root => println!("Platform key: the one in ROOT_API_KEY"),
+            PlatformKey::First {
+                text,
+                file: Some(file),
+            } => {
                 println!(
                     "Platform key: {text} (kept in {}, for development only)",
                     file.display()
                 );
             }
-            None => println!("Platform key: the one in ROOT_API_KEY"),
+            PlatformKey::First { text, file: None } => {
+                println!("Platform key, shown this one time: {text}")
+            }
+            PlatformKey::Unknown => println!("Platform key: unknown here; ROOT_API_KEY sets one"),
         }
     }
 

@@ -52,10 +52,10 @@ async fn main() -> anyhow::Result<()> {
 async fn serve(settings: Arc<Settings>) -> anyhow::Result<()> {
     let db = db::connect(&settings.database_url, settings.database_connections)
         .await
-        .context("the database cannot be reached")?;
+        .context("DATABASE_URL: the database cannot be reached")?;
     let pending = migration::pending(&db)
         .await
-        .context("the database's schema cannot be read")?;
+        .context("DATABASE_URL: the database's schema cannot be read")?;
     if !pending.is_empty() {
         bail!(
             "the database lacks migrations ({}): run `relaypost-migrate up`",

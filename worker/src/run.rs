@@ -62,6 +62,7 @@ pub async fn run(services: Services, stop: impl Future<Output = ()>) -> Result<(
     let (stopping, stopped) = watch::channel(false);
     let mut lanes = JoinSet::new();
     let mut consumers = Vec::new();
+    let mut heartbeats = JoinSet::new();
     for lane in Lane::ALL {
         let consumer = Consumer::new(
             &services.queue,
@@ -70,6 +71,8 @@ pub async fn run(services: Services, stop: impl Future<Output = ()>) -> Result<(
             slots(&services.settings, lane),
         )?;
         consumers.push(consumer.clone());
+        let alive = consumer.clone();
+        heartbeats.spawn(async move { alive.keep_alive().await });
         lanes.spawn(work_lane(
             services.clone(),
             sender.clone(),
@@ -99,6 +102,7 @@ pub async fn run(services: Services, stop: impl Future<Output = ()>) -> Result<(
         );
         lanes.shutdown().await;
     }
+    heartbeats.shutdown().await;
     for consumer in &consumers {
         consumer.leave().await;
     }

@@ -6,7 +6,8 @@ use std::{path::Path, time::Duration};
 
 use sea_orm::{
     ConnectOptions, Database, DatabaseConnection, DatabaseTransaction, DbBackend, DbErr,
-    SqliteTransactionMode, TransactionOptions, TransactionTrait,
+    RuntimeErr, SqliteTransactionMode, TransactionOptions, TransactionTrait,
+    sqlx::{Connection as _, PgConnection},
 };
 
 pub use rows::{Rows, placeholders};
@@ -50,6 +51,15 @@ pub async fn connect(url: &DatabaseUrl, max_connections: u32) -> Result<Database
                 .pragma("synchronous", "FULL")
                 .busy_timeout(ACQUIRE_TIMEOUT)
         });
+    }
+    if !sqlite {
+        // The pool would try for as long as a connection may take and then say only that it gave up.
+        let connection = tokio::time::timeout(ACQUIRE_TIMEOUT, PgConnection::connect(url.as_str()));
+        let connection = connection
+            .await
+            .map_err(|_| DbErr::Custom("no answer in time".to_owned()))?;
+        let closed = async { connection?.close().await }.await;
+        closed.map_err(|error| DbErr::Conn(RuntimeErr::SqlxError(error.into())))?;
     }
     Database::connect(options).await
 }

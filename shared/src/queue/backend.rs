@@ -20,8 +20,8 @@ use apalis_core::{
 use super::Consumer;
 use crate::ids::DeliveryId;
 
-/// How often a worker says that it lives.
-const HEARTBEAT: Duration = Duration::from_secs(1);
+/// How often apalis asks for a heartbeat, which here does nothing: `Consumer::keep_alive` beats.
+const HEARTBEAT: Duration = Duration::from_secs(60);
 
 /// The apalis backend of one lane: jobs are lists of deliveries that are due.
 #[derive(Debug)]

@@ -15,7 +15,7 @@ use apalis_core::{
     task::Task,
     worker::context::WorkerContext,
 };
-use tokio::sync::{Notify, Semaphore};
+use tokio::sync::{Mutex as AsyncMutex, Notify, Semaphore};
 
 use super::{
     Lane, MemoryQueue, Queue, QueueError,
@@ -25,6 +25,8 @@ use crate::ids::DeliveryId;
 
 /// Deliveries in one job at most.
 const JOB_SIZE: usize = 64;
+/// How often a worker says that it lives.
+const HEARTBEAT: Duration = Duration::from_secs(1);
 /// How long to leave Redis alone after a fault.
 const FAULT_PAUSE: Duration = Duration::from_millis(200);
 
@@ -40,6 +42,8 @@ struct Inner {
     lane: Lane,
     source: Source,
     slots: Semaphore,
+    /// Held while jobs are on their way from the queue to `held`: in between, Redis and this worker differ.
+    taking: AsyncMutex<()>,
     held: Mutex<Held>,
     /// Set after a fault: Redis may believe that this worker has jobs which never arrived here.
     doubtful: AtomicBool,
@@ -74,6 +78,7 @@ impl Consumer {
             lane,
             source,
             slots: Semaphore::new(slots),
+            taking: AsyncMutex::default(),
             held: Mutex::default(),
             doubtful: AtomicBool::new(false),
             lost: Notify::new(),
@@ -88,6 +93,18 @@ impl Consumer {
     /// Returns each time the queue turned out to have lost its contents.
     pub async fn lost(&self) {
         self.0.lost.notified().await;
+    }
+
+    /// Says once a second that this worker lives, until the future is dropped. Without it the other workers take over
+    /// what it holds; so it has to go on for as long as anything is in flight.
+    pub async fn keep_alive(&self) {
+        let mut beats = tokio::time::interval(HEARTBEAT);
+        loop {
+            beats.tick().await;
+            if let Err(fault) = self.beat().await {
+                self.recover(fault).await;
+            }
+        }
     }
 
     /// Finished: the jobs go, and their slots are free. A fault is not the caller's concern: the next heartbeat tells
@@ -175,10 +192,12 @@ impl Consumer {
         let mut slots = Reserved {
             consumer: self,
             count: 1 + more,
+            answered: false,
         };
-        match self.take(slots.count).await {
-            Ok(taken) => {
-                let fresh = self.keep(taken);
+        let fetched = self.take(slots.count).await;
+        slots.answered = true;
+        match fetched {
+            Ok(fresh) => {
                 slots.count -= fresh.len();
                 fresh
             }
@@ -189,26 +208,29 @@ impl Consumer {
         }
     }
 
+    /// Up to `max` jobs that this worker does not have yet; waits a bounded time for the first.
     async fn take(&self, max: usize) -> Result<Vec<DeliveryId>, Fault> {
+        let jobs = self.take_now(max).await?;
+        if !jobs.is_empty() {
+            return Ok(jobs);
+        }
         match &self.0.source {
-            Source::Redis(redis) => {
-                let jobs = redis.take(max).await?;
-                if !jobs.is_empty() {
-                    return Ok(jobs);
-                }
-                redis.pushed().await?;
-                redis.take(max).await
-            }
+            Source::Redis(redis) => redis.pushed().await?,
+            // The time-out is the bounded wait itself.
             Source::Memory(queue) => {
-                let jobs = queue.take(self.0.lane, max);
-                if !jobs.is_empty() {
-                    return Ok(jobs);
-                }
-                // The time-out is the bounded wait itself.
                 let _ = tokio::time::timeout(WAIT, queue.pushed(self.0.lane)).await;
-                Ok(queue.take(self.0.lane, max))
             }
         }
+        self.take_now(max).await
+    }
+
+    async fn take_now(&self, max: usize) -> Result<Vec<DeliveryId>, Fault> {
+        let _taking = self.0.taking.lock().await;
+        let jobs = match &self.0.source {
+            Source::Redis(redis) => redis.take(max).await?,
+            Source::Memory(queue) => queue.take(self.0.lane, max),
+        };
+        Ok(self.keep(jobs))
     }
 
     /// Notes what was taken, without what this worker already has: after a loss the same delivery can be queued anew.
@@ -255,6 +277,7 @@ impl Consumer {
         if !self.0.doubtful.swap(false, Ordering::Relaxed) {
             return Ok(());
         }
+        let _taking = self.0.taking.lock().await;
         let believed = redis.believed().await?;
         let strayed: Vec<DeliveryId> = {
             let held = self.held();
@@ -279,11 +302,15 @@ impl Consumer {
 struct Reserved<'a> {
     consumer: &'a Consumer,
     count: usize,
+    answered: bool,
 }
 
 impl Drop for Reserved<'_> {
     fn drop(&mut self) {
         self.consumer.0.slots.add_permits(self.count);
+        if !self.answered {
+            self.consumer.0.doubtful.store(true, Ordering::Relaxed);
+        }
     }
 }
 
@@ -304,9 +331,7 @@ impl Persistence for Consumer {
     }
 
     async fn heartbeat(&mut self, _: &WorkerContext) -> Result<(), Infallible> {
-        if let Err(fault) = self.beat().await {
-            self.recover(fault).await;
-        }
+        // `keep_alive` beats: apalis stops beating when it is told to stop, while work is still in flight.
         Ok(())
     }
 

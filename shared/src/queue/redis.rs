@@ -213,7 +213,23 @@ impl RedisWorker {
             .arg(max.min(BATCH))
             .arg(&self.name);
         let ids: Vec<String> = self.queue.run(&call).await?;
-        Ok(ids.iter().filter_map(|id| id.parse().ok()).collect())
+        let (jobs, strange): (Vec<_>, Vec<_>) = ids
+            .iter()
+            .map(|id| id.parse().map_err(|_| id))
+            .partition(Result::is_ok);
+        let strange: Vec<&String> = strange.into_iter().filter_map(Result::err).collect();
+        if !strange.is_empty() {
+            tracing::warn!(
+                count = strange.len(),
+                "removed entries of the queue that are no deliveries"
+            );
+            let mut command = redis::cmd("SREM");
+            command.arg(&self.in_flight).arg(strange);
+            command
+                .query_async::<()>(&mut self.queue.connection.clone())
+                .await?;
+        }
+        Ok(jobs.into_iter().filter_map(Result::ok).collect())
     }
 
     /// Returns when jobs were pushed, or after [`WAIT`].

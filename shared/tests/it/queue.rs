@@ -64,7 +64,13 @@ impl Counter {
                     drop(pass);
                 }
             });
-        let running = tokio::spawn(async move { worker.run().await.unwrap() });
+        let alive = consumer.clone();
+        let running = tokio::spawn(async move {
+            tokio::select! {
+                ended = worker.run() => ended.unwrap(),
+                () = alive.keep_alive() => {}
+            }
+        });
         Self {
             consumer,
             seen,
@@ -178,6 +184,28 @@ async fn a_delivery_has_one_job_at_a_time() {
             Ok(())
         } else {
             Err("a finished delivery can have a new job".to_owned())
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_entry_that_is_no_delivery_is_removed() {
+    let redis = RedisServer::start().await;
+    let queue = Queue::open(Some(&redis.url())).unwrap();
+    redis
+        .command(&["LPUSH", "relaypost:webhooks:active", "garbage"])
+        .await;
+    queue.push(LANE, &jobs(1)).await.unwrap();
+    let worker = Counter::start(&queue, "one", 500, true);
+    worker.wait_for(1).await;
+    worker.wait_idle().await;
+    eventually(DEADLINE, || async {
+        let keys = job_keys(&redis).await;
+        if keys.is_empty() {
+            Ok(())
+        } else {
+            Err(format!("left: {keys:?}"))
         }
     })
     .await;

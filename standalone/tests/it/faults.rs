@@ -187,6 +187,24 @@ async fn a_worker_that_is_told_to_stop_finishes_what_it_has_begun() {
     world.start_worker().await;
     // The new worker takes the other half: the old one takes nothing any more.
     receiver.wait_in_flight(MESSAGES, SOON).await;
+    // Long enough that the new worker would take the old one for dead if it went silent while it finishes.
+    let redis = world.redis();
+    let now = redis.command(&["TIME"]).await;
+    let now: u64 = now.split_whitespace().next().unwrap().parse().unwrap();
+    let later = (now + 8).to_string();
+    let both_alive = [
+        "ZCOUNT",
+        "relaypost:webhooks:workers",
+        later.as_str(),
+        "+inf",
+    ];
+    eventually(SOON, || async {
+        match redis.command(&both_alive).await.as_str() {
+            "2" => Ok(()),
+            alive => Err(format!("{alive} of 2 workers have said that they live")),
+        }
+    })
+    .await;
     receiver.release();
     assert_eq!(stopping.wait_exit(SOON).await, 0, "{}", stopping.describe());
     wait_until_nothing_is_pending(&tenant).await;

@@ -76,12 +76,22 @@ impl SmtpPool {
         to: Address,
         mail: &[u8],
     ) -> Result<Success, Failure> {
-        let mut connection = bounded(self.connection()).await?;
+        // Whatever keeps us from a usable connection is the provider's fault and not the mail's: never final, and the
+        // next provider may do better.
+        let connected = bounded(self.connection()).await;
+        let mut connection = connected.map_err(|failure| match failure.status {
+            Some(_) => Failure {
+                class: ErrorClass::Connect,
+                status: None,
+                ..failure
+            },
+            None => failure,
+        })?;
         let sent = converse(&mut connection, from, to, mail).await;
-        if connection.has_broken() || matches!(&sent, Err(failure) if failure.status.is_none()) {
-            connection.abort().await;
-        } else {
-            self.keep(connection);
+        match &sent {
+            Ok(_) => self.keep(connection),
+            // The server may be anywhere in the transaction: such a connection is not used again.
+            Err(_) => connection.abort().await,
         }
         sent
     }
@@ -141,14 +151,11 @@ async fn converse(
         options.push(MailParameter::Body(MailBodyParameter::EightBitMime));
     }
     bounded(connection.command(Mail::new(Some(from), options))).await?;
-    if let Err(failure) = bounded(connection.command(Rcpt::new(to, Vec::new()))).await {
-        // The server waits in the middle of a transaction: a connection in that state is not used again.
-        connection.abort().await;
-        return Err(Failure {
-            recipient_refused: failure.status.is_some(),
-            ..failure
-        });
-    }
+    let named = bounded(connection.command(Rcpt::new(to, Vec::new()))).await;
+    named.map_err(|failure| Failure {
+        recipient_refused: failure.status.is_some(),
+        ..failure
+    })?;
     bounded(connection.command(Data)).await?;
     match timeout(CONTENT, connection.message(mail)).await {
         Ok(Ok(response)) => {

@@ -211,12 +211,15 @@ fn classify(error: &reqwest::Error) -> Failure {
     Failure::new(class, words)
 }
 
-/// rustls wraps its errors in `io::Error`, which shows the inner one only through `get_ref`.
+/// Errors of rustls come inside `io::Error`s, one in another, which show what they hold only through `get_ref`.
 fn is_tls(error: &(dyn Error + 'static)) -> bool {
-    let inner = error
+    if error.is::<rustls::Error>() {
+        return true;
+    }
+    let held = error
         .downcast_ref::<std::io::Error>()
         .and_then(std::io::Error::get_ref);
-    error.is::<rustls::Error>() || inner.is_some_and(|inner| inner.is::<rustls::Error>())
+    held.is_some_and(|held| is_tls(held))
 }
 
 fn is_broken_pipe(error: &(dyn Error + 'static)) -> bool {

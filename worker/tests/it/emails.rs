@@ -5,6 +5,7 @@ use relaypost_shared::{
     queue::Lane,
 };
 use relaypost_testkit::SmtpServer;
+use tokio::{io::AsyncWriteExt as _, net::TcpListener};
 
 use crate::fixture::{Bench, smtp_url};
 
@@ -84,6 +85,53 @@ async fn a_temporary_refusal_is_tried_again_and_a_final_one_is_not() {
     );
     assert!(attempts.iter().any(|one| one.http_status == Some(550)));
     assert!(server.mails().is_empty());
+    bench.close().await;
+}
+
+#[tokio::test]
+async fn a_refused_mail_does_not_spoil_the_next_one() {
+    let server = SmtpServer::start().await;
+    let bench = Bench::new(&[("EMAIL_PROVIDERS", &smtp_url(&server))]).await;
+    let lane = bench.lane(Lane::Emails);
+    server.fail_data(Some((451, "later")));
+    lane.work(&[bench.email("one@example.test").await]).await;
+    server.fail_data(None);
+    let id = bench.email("two@example.test").await;
+    lane.work(&[id]).await;
+    assert_eq!(bench.delivery(id).await.status, Status::Delivered);
+    bench.close().await;
+}
+
+#[tokio::test]
+async fn a_provider_that_turns_us_away_is_not_the_mail_s_fault() {
+    let closed = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = closed.local_addr().unwrap();
+    tokio::spawn(async move {
+        while let Ok((mut client, _)) = closed.accept().await {
+            // A client that hangs up first is fine as well.
+            let _ = client.write_all(b"554 not today\r\n").await;
+        }
+    });
+    let alone = format!("smtp://{address}?tls=none");
+    let bench = Bench::new(&[("EMAIL_PROVIDERS", &alone)]).await;
+    let id = bench.email("user@example.test").await;
+    bench.lane(Lane::Emails).work(&[id]).await;
+    let delivery = bench.delivery(id).await;
+    assert_eq!(
+        (delivery.status, delivery.error_class),
+        (Status::Pending, Some(ErrorClass::Connect))
+    );
+    bench.close().await;
+
+    let server = SmtpServer::start().await;
+    let both = format!("{alone},{}", smtp_url(&server));
+    let bench = Bench::new(&[("EMAIL_PROVIDERS", &both)]).await;
+    let id = bench.email("user@example.test").await;
+    bench.lane(Lane::Emails).work(&[id]).await;
+    assert_eq!(
+        (bench.delivery(id).await.status, server.mails().len()),
+        (Status::Delivered, 1)
+    );
     bench.close().await;
 }
 

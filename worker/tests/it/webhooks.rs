@@ -8,6 +8,7 @@ use relaypost_shared::{
 };
 use relaypost_testkit::{Receiver, Reply};
 use sea_orm::{ActiveModelTrait, ActiveValue::Set, EntityTrait, IntoActiveModel};
+use tokio::{io::AsyncWriteExt as _, net::TcpListener};
 
 use crate::fixture::{Bench, SECRET};
 
@@ -126,6 +127,23 @@ async fn nobody_listening_and_no_such_host_are_told_apart() {
         lane.work(&[id]).await;
         assert_eq!(bench.delivery(id).await.error_class, Some(class), "{url}");
     }
+    bench.close().await;
+}
+
+#[tokio::test]
+async fn a_failed_handshake_is_told_from_a_failed_connection() {
+    let bench = Bench::new(&[]).await;
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("https://{}/", listener.local_addr().unwrap());
+    tokio::spawn(async move {
+        while let Ok((mut client, _)) = listener.accept().await {
+            // A client that hangs up first is fine as well.
+            let _ = client.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").await;
+        }
+    });
+    let id = bench.webhook(bench.endpoint(&url, None).await).await;
+    bench.lane(Lane::Webhooks).work(&[id]).await;
+    assert_eq!(bench.delivery(id).await.error_class, Some(ErrorClass::Tls));
     bench.close().await;
 }
 
