@@ -17,8 +17,8 @@ use relaypost_shared::{
 };
 use sea_orm::{ColumnTrait as _, QueryFilter as _};
 
-pub(crate) use self::accept::SendEmail;
 use self::body::{Email, EmailDetail, NewEmail};
+pub(crate) use self::{accept::SendEmail, body::EmailContent};
 use crate::{
     Services,
     accept::Submission,

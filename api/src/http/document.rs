@@ -30,6 +30,8 @@ pub(crate) enum Tag {
     Endpoints,
     /// One message to one endpoint, or one email to one recipient: where it stands, and every attempt.
     Deliveries,
+    /// Deliveries that were given up: look at them, replay them, discard them.
+    DeadLetters,
     /// Whom everything else belongs to. For the operator of the platform.
     Tenants,
     /// What programs sign in with.

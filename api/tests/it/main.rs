@@ -8,7 +8,9 @@
 )]
 
 mod bodies;
+mod dead;
 mod deliveries;
+mod dlq;
 mod document;
 mod emails;
 mod endpoints;
@@ -19,6 +21,7 @@ mod keys;
 mod messages;
 mod pages;
 mod problems;
+mod replay;
 mod support;
 
 use support::{Answer, Api, api, id};
