@@ -19,6 +19,7 @@ use sea_orm::{
     QueryOrder as _, sea_query::SimpleExpr,
 };
 
+use self::retry::Retried;
 pub(crate) use self::{
     body::{Attempt, Delivery},
     filter::Filter,
@@ -142,9 +143,9 @@ impl DeliveriesApi {
         caller: Authorized<may::Manage>,
         /// The delivery.
         delivery_id: Path<Ref<ids::Delivery>>,
-    ) -> Result<Queued<Delivery>, ApiError> {
+    ) -> Result<Retried, ApiError> {
         let row = retry::retry(services, &caller, delivery_id.0.0).await?;
-        Queued::of(&row.into())
+        Queued::of(&row.into()).map(Retried)
     }
 }
 

@@ -1,5 +1,10 @@
 //! A delivery that somebody wants tried now.
 
+use poem::{IntoResponse, Response};
+use poem_openapi::{
+    ApiResponse,
+    registry::{MetaResponses, Registry},
+};
 use relaypost_shared::{
     clock::Timestamp,
     db::begin_write,
@@ -12,12 +17,36 @@ use sea_orm::{
     sea_query::Expr,
 };
 
+use super::Delivery;
 use crate::{
     Services,
     audit::{self, Action},
     auth::may::ForTenant,
-    http::{ApiError, Code},
+    http::{ApiError, Code, Queued, document::problem},
 };
+
+/// The answer to a retry, whose refusal the document names: no other operation has it.
+#[derive(Debug)]
+pub(super) struct Retried(pub(super) Queued<Delivery>);
+
+impl IntoResponse for Retried {
+    fn into_response(self) -> Response {
+        self.0.into_response()
+    }
+}
+
+impl ApiResponse for Retried {
+    fn meta() -> MetaResponses {
+        let mut meta = Queued::<Delivery>::meta();
+        let refused = problem(Some(409), "It was delivered already, or discarded.");
+        meta.responses.push(refused);
+        meta
+    }
+
+    fn register(registry: &mut Registry) {
+        Queued::<Delivery>::register(registry);
+    }
+}
 
 /// Replays a dead delivery, makes a waiting one due, and leaves one alone that is due already.
 ///

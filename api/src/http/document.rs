@@ -181,7 +181,8 @@ fn request_id_header() -> MetaHeader {
     }
 }
 
-fn problem(status: Option<u16>, description: &'static str) -> MetaResponse {
+/// An error that an operation answers with.
+pub(crate) fn problem(status: Option<u16>, description: &'static str) -> MetaResponse {
     MetaResponse {
         description,
         status,
