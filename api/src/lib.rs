@@ -4,7 +4,9 @@
 //! are what they share. A new operation is a method with `#[oai]` in its slice; a new slice is listed in `routes.rs`.
 
 mod accept;
+mod audit;
 mod auth;
+mod dead_letters;
 mod deliveries;
 mod emails;
 mod endpoints;

@@ -13,6 +13,7 @@ use relaypost_shared::VERSION;
 
 use crate::{
     Services,
+    dead_letters::{EmailDeadLettersApi, WebhookDeadLettersApi},
     deliveries::DeliveriesApi,
     emails::EmailsApi,
     endpoints::EndpointsApi,
@@ -28,6 +29,8 @@ type Slices = (
     EmailsApi,
     EndpointsApi,
     DeliveriesApi,
+    WebhookDeadLettersApi,
+    EmailDeadLettersApi,
     TenantsApi,
     ApiKeysApi,
 );
@@ -52,6 +55,8 @@ fn service() -> OpenApiService<Documented<Slices>, ()> {
         EmailsApi,
         EndpointsApi,
         DeliveriesApi,
+        WebhookDeadLettersApi,
+        EmailDeadLettersApi,
         TenantsApi,
         ApiKeysApi,
     );

@@ -1,6 +1,7 @@
 //! The schema, as migrations that run alike on PostgreSQL and SQLite.
 
 mod m0001_foundation;
+mod m0002_dead_letters;
 
 use sea_orm_migration::{
     prelude::*,
@@ -14,7 +15,10 @@ pub struct Migrator;
 
 impl MigratorTrait for Migrator {
     fn migrations() -> Vec<Box<dyn MigrationTrait>> {
-        vec![Box::new(m0001_foundation::Migration)]
+        vec![
+            Box::new(m0001_foundation::Migration),
+            Box::new(m0002_dead_letters::Migration),
+        ]
     }
 }
 

@@ -68,6 +68,8 @@ kinds! {
     Delivery DeliveryId "dlv";
     /// One try to deliver.
     Attempt AttemptId "att";
+    /// An entry of the audit log.
+    AuditEntry AuditEntryId "aud";
     /// An HTTP request that this service received.
     Request RequestId "req";
 }

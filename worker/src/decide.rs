@@ -41,7 +41,9 @@ fn after_failure(loaded: &Loaded, failure: &Failure, context: Context<'_>) -> Ou
             .map(|seconds| seconds.0.as_slice()),
         Target::Email { .. } | Target::Missing => None,
     };
-    let failed = u32::try_from(loaded.delivery.attempt_count).unwrap_or(0) + 1;
+    // Attempts before the last replay belong to a schedule that is over.
+    let of_schedule = loaded.delivery.attempt_count - loaded.delivery.schedule_start;
+    let failed = u32::try_from(of_schedule).unwrap_or(0) + 1;
     let next = retry::next_attempt(
         schedule.unwrap_or(context.schedule),
         failed,

@@ -7,14 +7,13 @@ use chrono::TimeDelta;
 use relaypost_shared::{
     clock::Timestamp,
     db,
-    delivery::DeliveryKind,
     entities::delivery,
     ids::{DeliveryId, TenantId},
     queue::{Job, Lane, Queue, QueueError},
 };
 use sea_orm::{
-    ActiveEnum as _, ColumnTrait, ConnectionTrait, DatabaseConnection, DbErr, EntityTrait,
-    QueryFilter, Statement, TryGetable, sea_query::Expr,
+    ColumnTrait, ConnectionTrait, DatabaseConnection, DbErr, EntityTrait, QueryFilter, Statement,
+    TryGetable, sea_query::Expr,
 };
 
 /// How many deliveries one step moves at most.
@@ -66,18 +65,13 @@ async fn claim(db: &DatabaseConnection, lane: Lane, now: Timestamp) -> Result<Ve
     let backend = db.get_database_backend();
     // MATERIALIZED: PostgreSQL could otherwise run the inner select, and its limit, more than once.
     let sql = format!(
-        "WITH due AS MATERIALIZED (SELECT id AS due_id FROM deliveries WHERE dispatch_at <= $2 AND kind = $3 \
-         ORDER BY dispatch_at LIMIT $4{}) \
+        "WITH due AS MATERIALIZED (SELECT id AS due_id FROM deliveries WHERE dispatch_at <= $2 AND {} \
+         ORDER BY dispatch_at LIMIT $3{}) \
          UPDATE deliveries SET dispatch_at = $1 FROM due WHERE id = due_id RETURNING id, tenant_id",
+        of_lane(lane),
         db::skip_locked(backend)
     );
-    let kind = kind(lane).to_value();
-    let params = [
-        (now + CLAIM).into(),
-        now.into(),
-        kind.into(),
-        BATCH.cast_signed().into(),
-    ];
+    let params = [(now + CLAIM).into(), now.into(), BATCH.cast_signed().into()];
     let rows = db
         .query_all_raw(Statement::from_sql_and_values(backend, sql, params))
         .await?;
@@ -102,9 +96,12 @@ async fn release(db: &DatabaseConnection, jobs: &[Job], now: Timestamp) -> Resul
         .map(|_| ())
 }
 
-pub(crate) const fn kind(lane: Lane) -> DeliveryKind {
+/// [`Lane::of`] as a condition. Live and bulk work have an index each, which its terms on `replayed_at` choose: what is
+/// live is found without a look at the replays that wait.
+const fn of_lane(lane: Lane) -> &'static str {
     match lane {
-        Lane::Webhooks => DeliveryKind::Webhook,
-        Lane::Emails => DeliveryKind::Email,
+        Lane::Webhooks => "kind = 'webhook' AND replayed_at IS NULL",
+        Lane::Emails => "kind = 'email' AND replayed_at IS NULL",
+        Lane::Bulk => "replayed_at IS NOT NULL",
     }
 }

@@ -37,7 +37,8 @@ const GIVEN: &str = "delivery_id, seen, attempts, new_status, next_at, why, clas
 /// Only a delivery that is still as it was loaded is changed: when two workers had the same one, the first result
 /// counts and the second changes nothing.
 const UPDATE: &str = "UPDATE deliveries SET status = new_status, attempt_count = attempts, next_attempt_at = next_at, \
-     dispatch_at = next_at, reason = why, error_class = class, finished_at = finished \
+     dispatch_at = next_at, reason = why, error_class = class, finished_at = finished, \
+     dead_at = CASE new_status WHEN 'dead' THEN finished END \
      FROM given WHERE id = delivery_id AND attempt_count = seen AND status = 'pending' RETURNING id";
 
 /// Writes the slice down and returns the deliveries whose outcome took effect.

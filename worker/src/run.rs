@@ -113,6 +113,7 @@ fn slots(settings: &Settings, lane: Lane) -> usize {
     match lane {
         Lane::Webhooks => settings.webhooks.concurrency,
         Lane::Emails => settings.emails.concurrency,
+        Lane::Bulk => settings.bulk_concurrency,
     }
 }
 

@@ -129,9 +129,14 @@ async fn waiting(
     before: DeliveryId,
 ) -> Result<Vec<(Job, Lane)>, DbErr> {
     use delivery::{Column, Entity};
-    let rows: Vec<(DeliveryId, TenantId, DeliveryKind)> = Entity::find()
+    let rows: Vec<(DeliveryId, TenantId, DeliveryKind, Option<Timestamp>)> = Entity::find()
         .select_only()
-        .columns([Column::Id, Column::TenantId, Column::Kind])
+        .columns([
+            Column::Id,
+            Column::TenantId,
+            Column::Kind,
+            Column::ReplayedAt,
+        ])
         .filter(Column::Id.gt(after))
         .filter(Column::Id.lt(before))
         .filter(Column::Status.eq(Status::Pending))
@@ -143,7 +148,10 @@ async fn waiting(
         .await?;
     Ok(rows
         .into_iter()
-        .map(|(delivery, tenant, kind)| (Job { delivery, tenant }, Lane::of(kind)))
+        .map(|(delivery, tenant, kind, replayed_at)| {
+            let lane = Lane::of(kind, replayed_at.is_some());
+            (Job { delivery, tenant }, lane)
+        })
         .collect())
 }
 

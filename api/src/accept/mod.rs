@@ -127,6 +127,9 @@ pub(crate) fn new_delivery(
         error_class: None,
         created_at: now,
         finished_at: None,
+        dead_at: None,
+        replayed_at: None,
+        schedule_start: 0,
     }
 }
 

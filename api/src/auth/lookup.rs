@@ -19,7 +19,7 @@ use sea_orm::{
 };
 
 use super::{
-    Caller, Scope,
+    Actor, Caller, Scope,
     key::{self, PresentedKey},
 };
 use crate::http::ApiError;
@@ -92,6 +92,7 @@ fn caller(
     last_used.note(row, now);
     let scopes = row.scopes.0.iter();
     Some(Caller {
+        actor: Actor(Some(row.id)),
         tenant: row.tenant_id,
         scopes: scopes.filter_map(|word| Scope::from_word(word)).collect(),
     })

@@ -3,7 +3,7 @@
 use poem::Request;
 use relaypost_shared::ids::TenantId;
 
-use super::{Access, Caller, Requirement, Scope, exists, record, tenant_of};
+use super::{Access, Actor, Caller, Requirement, Scope, exists, record, tenant_of};
 use crate::{
     Services,
     http::{ApiError, request_id::RequestId},
@@ -58,6 +58,8 @@ impl Requirement for OperatePlatform {
 pub(crate) struct ForTenant {
     /// Whose things this request is about.
     pub(crate) tenant: TenantId,
+    /// Who acts.
+    pub(crate) actor: Actor,
     /// The id of the request.
     pub(crate) request_id: RequestId,
 }
@@ -68,6 +70,7 @@ impl ForTenant {
         record(tenant);
         Ok(Self {
             tenant,
+            actor: caller.actor,
             request_id: RequestId::current(request)?,
         })
     }

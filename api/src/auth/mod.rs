@@ -8,8 +8,13 @@ mod lookup;
 pub(crate) mod may;
 mod scope;
 
+use std::fmt;
+
 use poem::{Request, http::header};
-use relaypost_shared::{entities::tenant, ids::TenantId};
+use relaypost_shared::{
+    entities::tenant,
+    ids::{KeyId, TenantId},
+};
 use sea_orm::EntityTrait as _;
 
 use crate::{
@@ -26,9 +31,23 @@ pub(crate) use scope::{Access, Scope};
 pub(crate) const SECURITY_SCHEME: &str = "ApiKey";
 const TENANT_HEADER: &str = "x-tenant-id";
 
+/// Who calls, as the audit log names them: a stored key by its id, the key of the settings as `platform`.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Actor(Option<KeyId>);
+
+impl fmt::Display for Actor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Some(key) => key.fmt(f),
+            None => f.write_str("platform"),
+        }
+    }
+}
+
 /// Who calls.
 #[derive(Clone, Debug)]
 pub(crate) struct Caller {
+    actor: Actor,
     /// The tenant whose key it is; none for a platform key.
     tenant: Option<TenantId>,
     scopes: Vec<Scope>,
@@ -81,6 +100,7 @@ async fn authenticate(request: &Request) -> Result<Caller, ApiError> {
         && key::same(&key::hash(text), &key::hash(root.expose()))
     {
         return Ok(Caller {
+            actor: Actor(None),
             tenant: None,
             scopes: vec![Scope::Platform],
         });

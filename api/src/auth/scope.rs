@@ -14,7 +14,7 @@ pub(crate) enum Scope {
     Send,
     /// See messages, emails, endpoints and deliveries.
     Read,
-    /// Change endpoints and see their secrets.
+    /// Change endpoints and see their secrets; replay, discard and retry deliveries.
     Manage,
     /// All of the above, and the tenant's API keys.
     Admin,
@@ -65,7 +65,8 @@ impl TextValue for Scope {
         MetaSchema {
             description: Some(
                 "`send`: publish messages and send emails. `read`: see messages, emails, endpoints and deliveries. \
-                 `manage`: change endpoints and see their secrets. `admin`: all of these, and the tenant's API keys.",
+                 `manage`: change endpoints and see their secrets; replay, discard and retry deliveries. `admin`: all of \
+                 these, and the tenant's API keys.",
             ),
             enum_items: Self::OF_TENANTS.map(|scope| json!(scope.as_str())).into(),
             ..MetaSchema::new("string")

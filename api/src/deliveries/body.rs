@@ -83,6 +83,29 @@ impl Delivery {
             ..Self::example()
         }
     }
+
+    /// The example of a dead webhook.
+    pub(crate) fn dead_example() -> Self {
+        Self::example().dead(Reason::RetriesExhausted)
+    }
+
+    /// The example of a dead email.
+    pub(crate) fn dead_email_example() -> Self {
+        Self {
+            error_class: Some(Text(ErrorClass::Smtp5xx)),
+            ..Self::email_example().dead(Reason::Rejected)
+        }
+    }
+
+    fn dead(self, reason: Reason) -> Self {
+        Self {
+            status: Text(Status::Dead),
+            reason: Some(Text(reason)),
+            next_attempt_at: None,
+            finished_at: Some(example_time().into()),
+            ..self
+        }
+    }
 }
 
 impl Example for Delivery {
@@ -108,7 +131,7 @@ impl Example for Delivery {
 /// One try to deliver.
 #[derive(Debug, Serialize, Object)]
 #[oai(example, skip_serializing_if_is_none)]
-pub(super) struct Attempt {
+pub(crate) struct Attempt {
     /// Its id.
     id: Ref<ids::Attempt>,
     /// 1 for the first.
@@ -144,6 +167,18 @@ impl From<attempt::Model> for Attempt {
             http_status: row.http_status,
             response_snippet: row.response_snippet,
             request_id: row.request_id,
+        }
+    }
+}
+
+impl Attempt {
+    /// The example of an email's attempt.
+    pub(crate) fn email_example() -> Self {
+        Self {
+            error_class: Some(Text(ErrorClass::Smtp5xx)),
+            http_status: Some(554),
+            response_snippet: Some("refused".to_owned()),
+            ..Self::example()
         }
     }
 }

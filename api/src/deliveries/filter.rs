@@ -2,7 +2,7 @@
 
 use relaypost_shared::{
     clock::Timestamp,
-    delivery::{DeliveryKind, ErrorClass, Status},
+    delivery::{DeliveryKind, ErrorClass, Reason, Status},
     entities::{delivery, message},
     ids::{DeliveryId, EndpointId},
 };
@@ -10,21 +10,23 @@ use sea_orm::{
     ColumnTrait as _, QueryFilter as _, QueryTrait as _, Select,
     sea_query::{Expr, ExprTrait as _, Query},
 };
+
 /// The filters that were given.
-#[derive(Debug)]
-pub(super) struct Filter {
-    pub(super) kind: Option<DeliveryKind>,
-    pub(super) status: Option<Status>,
-    pub(super) endpoint: Option<EndpointId>,
-    pub(super) event_type: Option<String>,
-    pub(super) error_class: Option<ErrorClass>,
-    pub(super) since: Option<Timestamp>,
-    pub(super) until: Option<Timestamp>,
+#[derive(Debug, Default)]
+pub(crate) struct Filter {
+    pub(crate) kind: Option<DeliveryKind>,
+    pub(crate) status: Option<Status>,
+    pub(crate) endpoint: Option<EndpointId>,
+    pub(crate) event_type: Option<String>,
+    pub(crate) reason: Option<Reason>,
+    pub(crate) error_class: Option<ErrorClass>,
+    pub(crate) since: Option<Timestamp>,
+    pub(crate) until: Option<Timestamp>,
 }
 
 impl Filter {
     /// Narrows a list of deliveries down.
-    pub(super) fn apply(self, list: Select<delivery::Entity>) -> Select<delivery::Entity> {
+    pub(crate) fn apply(self, list: Select<delivery::Entity>) -> Select<delivery::Entity> {
         use delivery::Column;
         list.apply_if(self.kind, |list, kind| list.filter(Column::Kind.eq(kind)))
             .apply_if(self.status, |list, status| {
@@ -32,6 +34,9 @@ impl Filter {
             })
             .apply_if(self.endpoint, |list, endpoint| {
                 list.filter(Column::EndpointId.eq(endpoint))
+            })
+            .apply_if(self.reason, |list, reason| {
+                list.filter(Column::Reason.eq(reason))
             })
             .apply_if(self.error_class, |list, class| {
                 list.filter(Column::ErrorClass.eq(class))

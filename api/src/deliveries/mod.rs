@@ -2,6 +2,7 @@
 
 mod body;
 mod filter;
+mod retry;
 
 use poem::web::Data;
 use poem_openapi::{
@@ -14,17 +15,21 @@ use relaypost_shared::{
     ids::{self, DeliveryId, TenantId},
 };
 use sea_orm::{
-    ColumnTrait as _, DatabaseConnection, DbErr, QueryFilter as _, QueryOrder as _,
-    sea_query::SimpleExpr,
+    ColumnTrait as _, ConnectionTrait, DatabaseConnection, DbErr, QueryFilter as _,
+    QueryOrder as _, sea_query::SimpleExpr,
 };
 
-pub(crate) use self::body::Delivery;
-use self::{body::Attempt, filter::Filter};
+use self::retry::Retried;
+pub(crate) use self::{
+    body::{Attempt, Delivery},
+    filter::Filter,
+    retry::{addressed, revive},
+};
 use crate::{
     Services,
     auth::{Authorized, may},
     http::{
-        ApiError, Cursor, EventTypeName, Limit, Moment, Page, Paging, Ref, Reply, Text,
+        ApiError, Cursor, EventTypeName, Limit, Moment, Page, Paging, Queued, Ref, Reply, Text,
         document::Tag,
     },
 };
@@ -72,6 +77,7 @@ impl DeliveriesApi {
             error_class: error_class.0.map(|class| class.0),
             since: since.0.map(|time| time.0),
             until: until.0.map(|time| time.0),
+            ..Filter::default()
         };
         let deliveries = filter.apply(delivery::Entity::of_tenant(caller.tenant));
         let page = Paging::new(limit.0, cursor.0)
@@ -120,6 +126,27 @@ impl DeliveriesApi {
             .await?;
         Reply::of(&page.map(Attempt::from))
     }
+
+    /// Retry a delivery now
+    ///
+    /// One that waits, for its next attempt or for the time that its sender named, is due now. A dead one is replayed. For
+    /// one that is due already nothing changes. One that was delivered is 409 `already_delivered`, one that was discarded
+    /// 409 `already_discarded`.
+    #[oai(
+        path = "/:delivery_id/retry",
+        method = "post",
+        operation_id = "deliveries_retry"
+    )]
+    async fn retry(
+        &self,
+        Data(services): Data<&Services>,
+        caller: Authorized<may::Manage>,
+        /// The delivery.
+        delivery_id: Path<Ref<ids::Delivery>>,
+    ) -> Result<Retried, ApiError> {
+        let row = retry::retry(services, &caller, delivery_id.0.0).await?;
+        Queued::of(&row.into()).map(Retried)
+    }
 }
 
 /// A tenant's deliveries that fit `of` (those of some messages, say), oldest first.
@@ -135,8 +162,12 @@ pub(crate) async fn load_all(
         .await
 }
 
+/// A tenant's delivery.
+///
+/// # Errors
+/// 404 when there is none.
 async fn find(
-    db: &DatabaseConnection,
+    db: &impl ConnectionTrait,
     tenant: TenantId,
     id: DeliveryId,
 ) -> Result<delivery::Model, ApiError> {

@@ -219,3 +219,67 @@ impl Example for EmailDetail {
         }
     }
 }
+
+/// What an email says and to whom, in the fields of the email itself.
+#[derive(Debug, Serialize, Object)]
+#[oai(example, skip_serializing_if_is_none)]
+pub(crate) struct EmailContent {
+    /// The sender.
+    from: String,
+    /// Whom it is to.
+    to: Vec<String>,
+    /// Who gets a copy.
+    cc: Vec<String>,
+    /// Who gets a copy without being named in it.
+    bcc: Vec<String>,
+    /// Where answers go.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reply_to: Option<String>,
+    /// Its subject.
+    subject: String,
+    /// Its plain text.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    text: Option<String>,
+    /// Its HTML.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    html: Option<String>,
+    /// Headers of the sender's own.
+    headers: HeaderMap,
+    /// Words to find it by.
+    tags: Vec<String>,
+}
+
+impl From<email::Model> for EmailContent {
+    fn from(row: email::Model) -> Self {
+        Self {
+            from: row.sender,
+            to: row.to_recipients.0,
+            cc: row.cc_recipients.0,
+            bcc: row.bcc_recipients.0,
+            reply_to: row.reply_to,
+            subject: row.subject,
+            text: row.text,
+            html: row.html,
+            headers: HeaderMap(row.headers),
+            tags: row.tags.0,
+        }
+    }
+}
+
+impl Example for EmailContent {
+    fn example() -> Self {
+        let new = NewEmail::example();
+        Self {
+            from: new.from.unwrap_or_default(),
+            to: new.to,
+            cc: new.cc,
+            bcc: new.bcc,
+            reply_to: new.reply_to,
+            subject: new.subject,
+            text: new.text,
+            html: new.html,
+            headers: new.headers,
+            tags: new.tags,
+        }
+    }
+}

@@ -18,8 +18,8 @@ use relaypost_shared::{
 };
 use sea_orm::{ColumnTrait as _, QueryFilter as _};
 
-pub(crate) use self::accept::SendEmail;
 use self::body::{Email, EmailBatch, EmailDetail, NewEmail};
+pub(crate) use self::{accept::SendEmail, body::EmailContent};
 use crate::{
     Services,
     accept::Submission,

@@ -23,17 +23,11 @@ impl AllowedMethods {
     /// The methods of a path, with commas between them. What is not in the document (health, the document itself) is
     /// read only.
     pub(crate) fn of(&self, path: &str) -> String {
-        let found: Vec<&str> = self
-            .0
-            .iter()
-            .filter(|(pattern, _)| fits(pattern, path))
-            .flat_map(|(_, methods)| methods.iter().map(String::as_str))
-            .collect();
-        if found.is_empty() {
-            "GET".to_owned()
-        } else {
-            found.join(", ")
-        }
+        let fitting = self.0.iter().filter(|(pattern, _)| fits(pattern, path));
+        // `/v1/emails/dlq` fits `/v1/emails/{email_id}` too: like the router, take the one that says more.
+        fitting
+            .min_by_key(|(pattern, _)| pattern.matches('{').count())
+            .map_or_else(|| "GET".to_owned(), |(_, methods)| methods.join(", "))
     }
 }
 

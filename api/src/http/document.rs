@@ -30,6 +30,8 @@ pub(crate) enum Tag {
     Endpoints,
     /// One message to one endpoint, or one email to one recipient: where it stands, and every attempt.
     Deliveries,
+    /// Deliveries that were given up: look at them, replay them, discard them.
+    DeadLetters,
     /// Whom everything else belongs to. For the operator of the platform.
     Tenants,
     /// What programs sign in with.
@@ -179,7 +181,8 @@ fn request_id_header() -> MetaHeader {
     }
 }
 
-fn problem(status: Option<u16>, description: &'static str) -> MetaResponse {
+/// An error that an operation answers with.
+pub(crate) fn problem(status: Option<u16>, description: &'static str) -> MetaResponse {
     MetaResponse {
         description,
         status,

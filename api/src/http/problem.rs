@@ -33,6 +33,8 @@ pub(crate) enum Code {
     RouteNotFound,
     MethodNotAllowed,
     IdempotencyKeyReused,
+    AlreadyDelivered,
+    AlreadyDiscarded,
     PayloadTooLarge,
     UnsupportedMediaType,
     ValidationFailed,
@@ -54,6 +56,8 @@ impl Code {
             Self::RouteNotFound => "route_not_found",
             Self::MethodNotAllowed => "method_not_allowed",
             Self::IdempotencyKeyReused => "idempotency_key_reused",
+            Self::AlreadyDelivered => "already_delivered",
+            Self::AlreadyDiscarded => "already_discarded",
             Self::PayloadTooLarge => "payload_too_large",
             Self::UnsupportedMediaType => "unsupported_media_type",
             Self::ValidationFailed => "validation_failed",
@@ -73,7 +77,9 @@ impl Code {
             Self::Forbidden => StatusCode::FORBIDDEN,
             Self::NotFound | Self::RouteNotFound => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
-            Self::IdempotencyKeyReused => StatusCode::CONFLICT,
+            Self::IdempotencyKeyReused | Self::AlreadyDelivered | Self::AlreadyDiscarded => {
+                StatusCode::CONFLICT
+            }
             Self::PayloadTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::ValidationFailed => StatusCode::UNPROCESSABLE_ENTITY,
@@ -95,6 +101,8 @@ impl Code {
             Self::RouteNotFound => "There is nothing at this path",
             Self::MethodNotAllowed => "This path does not take this method",
             Self::IdempotencyKeyReused => "The idempotency key belongs to another request",
+            Self::AlreadyDelivered => "It was delivered already",
+            Self::AlreadyDiscarded => "It was discarded",
             Self::PayloadTooLarge => "The body is too large",
             Self::UnsupportedMediaType => "The body has to be JSON",
             Self::ValidationFailed => "The body is not valid",
@@ -117,6 +125,8 @@ impl Code {
             | Self::RouteNotFound
             | Self::MethodNotAllowed
             | Self::IdempotencyKeyReused
+            | Self::AlreadyDelivered
+            | Self::AlreadyDiscarded
             | Self::PayloadTooLarge
             | Self::UnsupportedMediaType
             | Self::ValidationFailed => false,

@@ -29,6 +29,10 @@ pub(crate) struct Reply<T>(Bytes, PhantomData<fn() -> T>);
 #[derive(Debug)]
 pub(crate) struct Created<T>(Bytes, PhantomData<fn() -> T>);
 
+/// 202 with the body `T`.
+#[derive(Debug)]
+pub(crate) struct Queued<T>(Bytes, PhantomData<fn() -> T>);
+
 /// 204.
 #[derive(Debug)]
 pub(crate) struct NoContent;
@@ -50,6 +54,13 @@ impl<T: Serialize> Reply<T> {
 
 impl<T: Serialize> Created<T> {
     /// 201 with this body.
+    pub(crate) fn of(body: &T) -> Result<Self, ApiError> {
+        to_bytes(body).map(|bytes| Self(bytes, PhantomData))
+    }
+}
+
+impl<T: Serialize> Queued<T> {
+    /// 202 with this body.
     pub(crate) fn of(body: &T) -> Result<Self, ApiError> {
         to_bytes(body).map(|bytes| Self(bytes, PhantomData))
     }
@@ -95,6 +106,12 @@ impl<T: Send> IntoResponse for Reply<T> {
 impl<T: Send> IntoResponse for Created<T> {
     fn into_response(self) -> Response {
         json(StatusCode::CREATED, self.0)
+    }
+}
+
+impl<T: Send> IntoResponse for Queued<T> {
+    fn into_response(self) -> Response {
+        json(StatusCode::ACCEPTED, self.0)
     }
 }
 
@@ -145,6 +162,21 @@ impl<T: Type> ApiResponse for Created<T> {
     fn meta() -> MetaResponses {
         MetaResponses {
             responses: vec![documented::<T>(201, "Created.")],
+        }
+    }
+
+    fn register(registry: &mut Registry) {
+        T::register(registry);
+    }
+}
+
+impl<T: Type> ApiResponse for Queued<T> {
+    fn meta() -> MetaResponses {
+        MetaResponses {
+            responses: vec![documented::<T>(
+                202,
+                "Queued; it happens in the background.",
+            )],
         }
     }
 

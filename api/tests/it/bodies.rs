@@ -2,7 +2,10 @@
 
 use serde_json::{Value, json};
 
-use crate::api;
+use crate::{
+    api,
+    dead::{dead_email, dead_webhook},
+};
 
 #[tokio::test]
 async fn the_examples_of_the_document_are_accepted() {
@@ -57,6 +60,9 @@ async fn answers_have_the_fields_that_their_schema_requires_and_no_others() {
     let message = tenant.publish("a.b").await;
     let document: Value = serde_json::from_str(&relaypost_api::openapi()).unwrap();
     let email = json!({"to": ["a@example.com"], "subject": "Hello", "text": "Hello"});
+    let webhook = dead_webhook(&api, &tenant, "a.b").await;
+    let (mail, _) = dead_email(&api, &tenant).await;
+    let letter = async |path: String| tenant.api.get(&path).await.expect(200);
     for (schema, body) in [
         ("Message", message.clone()),
         ("Delivery", message["deliveries"][0].clone()),
@@ -90,6 +96,18 @@ async fn answers_have_the_fields_that_their_schema_requires_and_no_others() {
                 .get(&format!("/v1/tenants/{}", tenant.id))
                 .await
                 .expect(200),
+        ),
+        (
+            "WebhookDeadLetter",
+            letter(format!("/v1/webhooks/dlq/{webhook}")).await,
+        ),
+        (
+            "EmailDeadLetter",
+            letter(format!("/v1/emails/dlq/{mail}")).await,
+        ),
+        (
+            "EmailContent",
+            letter(format!("/v1/emails/dlq/{mail}")).await["payload"].clone(),
         ),
         ("CreatedApiKey", api.key(&tenant.id, &["read"]).await),
         (

@@ -19,11 +19,14 @@ async fn filters_narrow_the_list_down_together() {
         tenant.endpoint(&["invoice"]).await,
     );
     let order = id(&tenant.publish("order").await["deliveries"][0]);
+    let order = api.date(&order).await;
     api.advance(60);
     let invoice = id(&tenant.publish("invoice").await["deliveries"][0]);
+    let invoice = api.date(&invoice).await;
     api.advance(60);
     let email = json!({"to": ["a@example.com"], "subject": "Hello", "text": "Hello"});
     let email = id(&tenant.api.post("/v1/emails", email).await.expect(201)["deliveries"][0]);
+    let email = api.date(&email).await;
     delivery::ActiveModel {
         id: Set(invoice.parse().unwrap()),
         status: Set(Status::Dead),

@@ -9,7 +9,9 @@
 
 mod batches;
 mod bodies;
+mod dead;
 mod deliveries;
+mod dlq;
 mod document;
 mod emails;
 mod endpoints;
@@ -20,6 +22,7 @@ mod keys;
 mod messages;
 mod pages;
 mod problems;
+mod replay;
 mod support;
 
 use support::{Answer, Api, api, id};

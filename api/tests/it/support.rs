@@ -13,11 +13,16 @@ use relaypost_migration as migration;
 use relaypost_shared::{
     clock::Clock,
     db,
+    entities::delivery,
+    ids::DeliveryId,
     queue::{MemoryQueue, Queue},
     settings::Settings,
 };
 use relaypost_testkit::{Backend, TestDatabase};
-use sea_orm::{DatabaseConnection, EntityTrait, PaginatorTrait as _};
+use sea_orm::{
+    ColumnTrait as _, DatabaseConnection, EntityTrait, PaginatorTrait as _, QueryFilter as _,
+    sea_query::Expr,
+};
 use serde_json::{Value, json};
 
 pub(crate) const ROOT_KEY: &str = "rp_root_test_key_0123456789abcdef";
@@ -146,6 +151,23 @@ impl Api {
 
     pub(crate) fn advance(&self, seconds: i64) {
         self.clock.advance(TimeDelta::seconds(seconds));
+    }
+
+    /// Gives a delivery an id of this API's time, and returns it. A generated one sorts after every other of this process,
+    /// and other tests may have set their clocks ahead.
+    pub(crate) async fn date(&self, delivery: &str) -> String {
+        let (from, to) = (
+            delivery.parse().unwrap(),
+            DeliveryId::floor(self.clock.now()),
+        );
+        let changed = delivery::Entity::update_many()
+            .col_expr(delivery::Column::Id, Expr::value(to))
+            .filter(delivery::Column::Id.eq::<DeliveryId>(from))
+            .exec(&self.db)
+            .await
+            .unwrap();
+        assert_eq!(changed.rows_affected, 1);
+        to.to_string()
     }
 
     /// Ends the test: nothing of the database stays.

@@ -65,6 +65,8 @@ words! {
         Delivered = "delivered",
         /// In the dead-letter queue, with a [`Reason`].
         Dead = "dead",
+        /// Taken out of the dead-letter queue for good, without having been delivered.
+        Discarded = "discarded",
     }
 
     /// Why a delivery is dead.

@@ -47,6 +47,16 @@ pub const TRANSITIONS: &[Transition] = &[
         on: "dead-lettered",
         to: Status::Dead,
     },
+    Transition {
+        from: Some(Status::Dead),
+        on: "replayed",
+        to: Status::Pending,
+    },
+    Transition {
+        from: Some(Status::Dead),
+        on: "discarded",
+        to: Status::Discarded,
+    },
 ];
 
 impl Outcome {

@@ -44,12 +44,24 @@ pub struct Model {
     pub created_at: Timestamp,
     /// When it was delivered or died.
     pub finished_at: Option<Timestamp>,
+    /// When it died, while it is in the dead-letter queue; none otherwise. The queue's index is on what has it, so
+    /// that no index needs to name the status.
+    pub dead_at: Option<Timestamp>,
+    /// When it was last replayed. From then on its jobs travel in the lane of bulk work.
+    pub replayed_at: Option<Timestamp>,
+    /// How many attempts had ended when it was last replayed: its retry schedule begins behind them.
+    pub schedule_start: i32,
 }
 
 impl Entity {
     /// A tenant's deliveries.
     pub fn of_tenant(tenant: TenantId) -> Select<Self> {
         Self::find().filter(Column::TenantId.eq(tenant))
+    }
+
+    /// A tenant's dead letters.
+    pub fn dead_of_tenant(tenant: TenantId) -> Select<Self> {
+        Self::of_tenant(tenant).filter(Column::DeadAt.is_not_null())
     }
 }
 

@@ -3,6 +3,7 @@
 
 pub mod api_key;
 pub mod attempt;
+pub mod audit_log;
 pub mod delivery;
 pub mod email;
 pub mod endpoint;

@@ -16,6 +16,7 @@ use crate::ids::DeliveryId;
 pub struct MemoryQueue {
     webhooks: Arc<LaneQueue>,
     emails: Arc<LaneQueue>,
+    bulk: Arc<LaneQueue>,
 }
 
 #[derive(Debug, Default)]
@@ -42,6 +43,7 @@ impl MemoryQueue {
         match lane {
             Lane::Webhooks => &self.webhooks,
             Lane::Emails => &self.emails,
+            Lane::Bulk => &self.bulk,
         }
     }
 

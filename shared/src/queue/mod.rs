@@ -26,23 +26,27 @@ pub enum Lane {
     Webhooks,
     /// Live emails.
     Emails,
+    /// Replays of either kind, which live traffic must not wait behind.
+    Bulk,
 }
 
 impl Lane {
     /// Every lane.
-    pub const ALL: [Self; 2] = [Self::Webhooks, Self::Emails];
+    pub const ALL: [Self; 3] = [Self::Webhooks, Self::Emails, Self::Bulk];
 
     /// Its name in keys, logs and metrics.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Webhooks => "webhooks",
             Self::Emails => "emails",
+            Self::Bulk => "bulk",
         }
     }
 
-    /// The lane that deliveries of this kind travel in.
-    pub const fn of(kind: DeliveryKind) -> Self {
+    /// The lane that a delivery of this kind travels in. Once replayed, it is bulk work for the rest of its life.
+    pub const fn of(kind: DeliveryKind, replayed: bool) -> Self {
         match kind {
+            _ if replayed => Self::Bulk,
             DeliveryKind::Webhook => Self::Webhooks,
             DeliveryKind::Email => Self::Emails,
         }

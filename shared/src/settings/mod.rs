@@ -41,6 +41,8 @@ pub struct Settings {
     pub webhooks: Webhooks,
     /// How mails go out.
     pub emails: Emails,
+    /// How many replayed deliveries, of either kind, one worker has in flight at a time.
+    pub bulk_concurrency: usize,
     /// How long a process that was told to stop may finish what it is doing.
     pub shutdown_grace: Duration,
     /// Whether `/health/ready` fails when Redis is gone.
@@ -138,6 +140,7 @@ impl Settings {
             idempotency_ttl: from.or::<Whole<60, 2_592_000>>("IDEMPOTENCY_TTL", "86400", "How long an `Idempotency-Key` is remembered, in seconds.").seconds(),
             webhooks: Webhooks::read(from, env),
             emails: Emails::read(from),
+            bulk_concurrency: from.or::<Whole<1, 100_000>>("BULK_CONCURRENCY", "64", "How many replayed deliveries, webhooks and mails together, one worker has in flight at a time, besides the live ones.").into(),
             shutdown_grace: from.or::<Whole<0, 3600>>("SHUTDOWN_GRACE_SECONDS", "30", "How long a process that was told to stop may finish what it is doing.").seconds(),
             readiness_requires_redis: from.or("READINESS_REQUIRES_REDIS", "false", "Whether `/health/ready` answers 503 when Redis is gone. The API accepts without Redis, so the default is no."),
         };

@@ -1,6 +1,12 @@
 //! A worker's parts on a fresh database, with rows as the API would have written them.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
+};
 
 use chrono::DateTime;
 use relaypost_migration as migration;
@@ -18,6 +24,7 @@ use relaypost_shared::{
 use relaypost_testkit::{Backend, TestDatabase};
 use relaypost_worker::{dispatch, pipeline::Pipeline, send::Sender};
 use sea_orm::{ActiveModelTrait, DatabaseConnection, EntityTrait, IntoActiveModel};
+use uuid::Uuid;
 
 pub(crate) const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 
@@ -28,6 +35,7 @@ pub(crate) struct Bench {
     pub(crate) tenant: TenantId,
     settings: Settings,
     database: TestDatabase,
+    deliveries: AtomicU32,
 }
 
 impl Bench {
@@ -59,6 +67,7 @@ impl Bench {
             tenant,
             settings,
             database,
+            deliveries: AtomicU32::new(0),
         }
     }
 
@@ -175,9 +184,17 @@ impl Bench {
         .await
     }
 
+    /// An id of this bench's time. A generated one sorts after every other of this process, and other tests may have
+    /// set their clocks ahead.
+    fn next_id(&self) -> DeliveryId {
+        let count = self.deliveries.fetch_add(1, Ordering::Relaxed);
+        let floor = DeliveryId::floor(self.now()).uuid().as_u128();
+        DeliveryId::from_uuid(Uuid::from_u128(floor + u128::from(count)))
+    }
+
     pub(crate) fn pending(&self, kind: DeliveryKind) -> delivery::Model {
         delivery::Model {
-            id: DeliveryId::generate(self.now()),
+            id: self.next_id(),
             tenant_id: self.tenant,
             kind,
             message_id: None,
@@ -192,6 +209,9 @@ impl Bench {
             error_class: None,
             created_at: self.now(),
             finished_at: None,
+            dead_at: None,
+            replayed_at: None,
+            schedule_start: 0,
         }
     }
 

@@ -9,5 +9,6 @@
 mod dispatch;
 mod emails;
 mod fixture;
+mod replays;
 mod sweep;
 mod webhooks;

@@ -48,7 +48,7 @@ async fn a_delivery_that_was_never_queued_is_found_and_queued_once() {
         again.requeued, 0,
         "what is in the queue is not queued again"
     );
-    for lane in Lane::ALL {
+    for lane in [Lane::Webhooks, Lane::Emails] {
         assert_eq!(bench.queue.depth(lane).await.unwrap(), 1);
     }
     bench.close().await;

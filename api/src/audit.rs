@@ -1,0 +1,55 @@
+//! The audit log: an entry for what somebody did by hand, in the transaction that does it.
+
+use std::fmt;
+
+use relaypost_shared::{clock::Timestamp, entities::audit_log, ids::AuditEntryId};
+use sea_orm::{ConnectionTrait, DbErr, EntityTrait as _, IntoActiveModel as _};
+
+use crate::auth::may::ForTenant;
+
+/// What was done. The words are stored, so none is renamed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Action {
+    /// A dead letter was sent off again.
+    Replayed,
+    /// A dead letter was given up for good.
+    Discarded,
+    /// A delivery that waited was made due.
+    Retried,
+}
+
+impl Action {
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Replayed => "dead_letter.replayed",
+            Self::Discarded => "dead_letter.discarded",
+            Self::Retried => "delivery.retried",
+        }
+    }
+}
+
+/// Writes down that `caller` did this to `target`.
+///
+/// # Errors
+/// When the database fails.
+pub(crate) async fn record(
+    tx: &impl ConnectionTrait,
+    caller: &ForTenant,
+    action: Action,
+    target: impl fmt::Display,
+    now: Timestamp,
+) -> Result<(), DbErr> {
+    let entry = audit_log::Model {
+        id: AuditEntryId::generate(now),
+        tenant_id: Some(caller.tenant),
+        actor: caller.actor.to_string(),
+        action: action.as_str().to_owned(),
+        target: target.to_string(),
+        request_id: caller.request_id.to_string(),
+        created_at: now,
+    };
+    audit_log::Entity::insert(entry.into_active_model())
+        .exec_without_returning(tx)
+        .await
+        .map(|_| ())
+}

@@ -1,0 +1,138 @@
+//! Emails that were given up.
+
+use poem::web::Data;
+use poem_openapi::{
+    OpenApi,
+    param::{Path, Query},
+};
+use relaypost_shared::{
+    delivery::{DeliveryKind, ErrorClass, Reason},
+    entities::{delivery, email},
+    ids,
+};
+use sea_orm::{ColumnTrait as _, QueryFilter as _};
+
+use super::{actions, attempts_of, body::EmailDeadLetter, find, of};
+use crate::{
+    Services,
+    auth::{Authorized, may},
+    deliveries::{Delivery, Filter},
+    emails::EmailContent,
+    http::{
+        ApiError, Cursor, Limit, Moment, NoContent, Page, Paging, Queued, Ref, Reply, Text,
+        document::Tag,
+    },
+};
+
+const KIND: DeliveryKind = DeliveryKind::Email;
+
+/// The operations on emails that were given up.
+#[derive(Debug)]
+pub(crate) struct EmailDeadLettersApi;
+
+#[OpenApi(prefix_path = "/v1/emails/dlq", tag = "Tag::DeadLetters")]
+impl EmailDeadLettersApi {
+    /// List dead emails
+    ///
+    /// Filters narrow the list down together: a dead letter has to fit all that are given.
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "each is a parameter of the operation"
+    )]
+    #[oai(path = "/", method = "get", operation_id = "emails_dlq_list")]
+    async fn list(
+        &self,
+        Data(services): Data<&Services>,
+        caller: Authorized<may::Read>,
+        /// Only those that died for this reason.
+        reason: Query<Option<Text<Reason>>>,
+        /// Only those whose last attempt failed for this reason.
+        error_class: Query<Option<Text<ErrorClass>>>,
+        /// Only those accepted at this time or later.
+        since: Query<Option<Moment>>,
+        /// Only those accepted before this time.
+        until: Query<Option<Moment>>,
+        limit: Query<Option<Limit>>,
+        cursor: Query<Option<Text<Cursor>>>,
+    ) -> Result<Reply<Page<Delivery>>, ApiError> {
+        let filter = Filter {
+            reason: reason.0.map(|reason| reason.0),
+            error_class: error_class.0.map(|class| class.0),
+            since: since.0.map(|time| time.0),
+            until: until.0.map(|time| time.0),
+            ..Filter::default()
+        };
+        let dead = filter.apply(of(caller.tenant, KIND));
+        let page = Paging::new(limit.0, cursor.0)
+            .load(&services.db, dead, delivery::Column::Id, |row| row.id)
+            .await?;
+        Reply::of(&page.map(Delivery::from))
+    }
+
+    /// Get a dead email
+    ///
+    /// With the email and every attempt.
+    #[oai(
+        path = "/:delivery_id",
+        method = "get",
+        operation_id = "emails_dlq_get"
+    )]
+    async fn get(
+        &self,
+        Data(services): Data<&Services>,
+        caller: Authorized<may::Read>,
+        /// The delivery.
+        delivery_id: Path<Ref<ids::Delivery>>,
+    ) -> Result<Reply<EmailDeadLetter>, ApiError> {
+        let dead = find(&services.db, caller.tenant, KIND, delivery_id.0.0).await?;
+        let email = email::Entity::of_tenant(caller.tenant)
+            .filter(email::Column::Id.eq(dead.email_id))
+            .one(&services.db)
+            .await?;
+        Reply::of(&EmailDeadLetter {
+            payload: email.map(EmailContent::from),
+            attempts: attempts_of(&services.db, &dead).await?,
+            delivery: dead.into(),
+        })
+    }
+
+    /// Replay a dead email
+    ///
+    /// It is sent to its recipient again and gets a whole retry schedule anew; its attempts stay on record. One that died
+    /// as `uncertain` may have arrived already. Replays do not delay live emails. Replaying one that waits because it was
+    /// just replayed changes nothing.
+    #[oai(
+        path = "/:delivery_id/replay",
+        method = "post",
+        operation_id = "emails_dlq_replay"
+    )]
+    async fn replay(
+        &self,
+        Data(services): Data<&Services>,
+        caller: Authorized<may::Manage>,
+        /// The delivery.
+        delivery_id: Path<Ref<ids::Delivery>>,
+    ) -> Result<Queued<Delivery>, ApiError> {
+        let row = actions::replay(services, &caller, KIND, delivery_id.0.0).await?;
+        Queued::of(&row.into())
+    }
+
+    /// Discard a dead email
+    ///
+    /// It leaves the queue for good, undelivered, and is kept as a delivery that was `discarded`.
+    #[oai(
+        path = "/:delivery_id",
+        method = "delete",
+        operation_id = "emails_dlq_discard"
+    )]
+    async fn discard(
+        &self,
+        Data(services): Data<&Services>,
+        caller: Authorized<may::Manage>,
+        /// The delivery.
+        delivery_id: Path<Ref<ids::Delivery>>,
+    ) -> Result<NoContent, ApiError> {
+        actions::discard(services, &caller, KIND, delivery_id.0.0).await?;
+        Ok(NoContent)
+    }
+}
