@@ -27,7 +27,6 @@ const TABLES: &[&str] = &[
     "deliveries",
     "attempts",
     "idempotency_keys",
-    "sweep_cursors",
 ];
 
 /// Indexes beyond the primary keys. Plain SQL, because sea-query has no partial indexes on both backends.
@@ -187,14 +186,6 @@ fn cold_tables() -> Vec<TableCreateStatement> {
             .col(Alias::new("tenant_id"))
             .col(Alias::new("key")),
     );
-    let cursors = table(
-        "sweep_cursors",
-        [
-            text("name").primary_key().to_owned(),
-            uuid("floor"),
-            timestamp_with_time_zone("updated_at"),
-        ],
-    );
     vec![
         tenants,
         api_keys,
@@ -202,7 +193,6 @@ fn cold_tables() -> Vec<TableCreateStatement> {
         secrets,
         event_types,
         idempotency,
-        cursors,
     ]
 }
 

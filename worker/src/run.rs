@@ -5,24 +5,33 @@ use std::{future::Future, sync::Arc, time::Duration};
 use apalis::prelude::WorkerBuilder;
 use relaypost_shared::{
     clock::Clock,
+    db,
     ids::RequestId,
     queue::{Consumer, JobBackend, Lane, Queue, QueueError},
     settings::Settings,
 };
 use sea_orm::DatabaseConnection;
-use tokio::{sync::watch, task::JoinSet, time::timeout};
+use tokio::{
+    sync::watch,
+    task::JoinSet,
+    time::{Instant, timeout},
+};
 
 use crate::{
-    dispatch,
+    dispatch::{self, StepError},
     pipeline::Pipeline,
     send::{Sender, SetupError},
-    sweep::Sweep,
+    sweep::{Full, Recent},
 };
 
 /// How long the dispatcher rests when nothing is due.
 const DISPATCH_REST: Duration = Duration::from_millis(250);
-/// How long the sweep rests after a walk, and between the steps of a walk that finds nothing lost.
+/// How long the recent walk rests between its steps.
 const SWEEP_REST: Duration = Duration::from_secs(2);
+/// How long the full walk rests between its steps: it looks at half a million deliveries a second at most.
+const FULL_PACE: Duration = Duration::from_millis(10);
+/// How often the full walk is made.
+const FULL_EVERY: Duration = Duration::from_secs(600);
 
 /// What a worker works with. Clones share it.
 #[derive(Clone, Debug)]
@@ -169,36 +178,45 @@ async fn keep_dispatching(services: Services) {
 
 async fn keep_sweeping(services: Services, consumers: Vec<Consumer>) {
     loop {
-        match Sweep::begin(&services.db).await {
-            Ok(sweep) => sweep_on(&services, &consumers, sweep).await,
-            Err(error) => tracing::warn!(%error, "the sweep waits"),
+        if let Err(error) = sweep(&services, &consumers).await {
+            tracing::warn!(%error, "the sweep waits");
+            tokio::time::sleep(SWEEP_REST).await;
         }
-        tokio::time::sleep(SWEEP_REST).await;
     }
 }
 
-/// Walks until a fault ends it. A queue that lost its contents is refilled without rests.
-async fn sweep_on(services: &Services, consumers: &[Consumer], mut sweep: Sweep) {
+/// One full walk beside the recent one, then the recent one alone until the next full walk is due: after a while, or
+/// when a queue turned out to have lost its contents.
+async fn sweep(services: &Services, consumers: &[Consumer]) -> Result<(), StepError> {
+    let (db, queue) = (&services.db, &services.queue);
+    let mut recent = Recent::begin(db::now(db, &services.clock).await?);
+    let mut full = Full::default();
+    let (mut walking, mut last_full) = (true, Instant::now());
+    let mut looked = Instant::now();
     loop {
-        match sweep
-            .step(&services.db, &services.queue, services.clock.now())
-            .await
-        {
-            Ok(found) if found.requeued > 0 => {
-                tracing::info!(jobs = found.requeued, "queued jobs again that were lost");
-                if !found.complete {
-                    continue;
-                }
-            }
-            Ok(_) => {}
-            Err(error) => {
-                tracing::warn!(%error, "the sweep waits");
-                return;
-            }
+        let mut requeued = 0;
+        if walking {
+            let found = full.step(db, queue).await?;
+            (walking, requeued) = (!found.complete, found.requeued);
+            last_full = Instant::now();
         }
-        let lost =
-            futures::future::select_all(consumers.iter().map(|consumer| Box::pin(consumer.lost())));
-        // Either way the next step follows.
-        let _ = timeout(SWEEP_REST, lost).await;
+        if !walking || looked.elapsed() >= SWEEP_REST {
+            requeued += recent
+                .step(db, queue, db::now(db, &services.clock).await?)
+                .await?
+                .requeued;
+            looked = Instant::now();
+        }
+        if requeued > 0 {
+            tracing::info!(jobs = requeued, "queued jobs again that were lost");
+        }
+        let rest = if walking { FULL_PACE } else { SWEEP_REST };
+        let lost = consumers.iter().map(|consumer| Box::pin(consumer.lost()));
+        let lost = timeout(rest, futures::future::select_all(lost))
+            .await
+            .is_ok();
+        if lost || last_full.elapsed() >= FULL_EVERY {
+            (full, walking) = (Full::default(), true);
+        }
     }
 }

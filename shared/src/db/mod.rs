@@ -5,14 +5,18 @@ mod rows;
 use std::{path::Path, time::Duration};
 
 use sea_orm::{
-    ConnectOptions, Database, DatabaseConnection, DatabaseTransaction, DbBackend, DbErr,
-    RuntimeErr, SqliteTransactionMode, TransactionOptions, TransactionTrait,
+    ConnectOptions, ConnectionTrait as _, Database, DatabaseConnection, DatabaseTransaction,
+    DbBackend, DbErr, RuntimeErr, SqliteTransactionMode, Statement, TransactionOptions,
+    TransactionTrait,
     sqlx::{Connection as _, PgConnection},
 };
 
 pub use rows::{Rows, placeholders};
 
-use crate::settings::DatabaseUrl;
+use crate::{
+    clock::{Clock, Timestamp},
+    settings::DatabaseUrl,
+};
 
 /// How long a statement waits for a free connection before it fails as "database busy".
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -75,6 +79,21 @@ pub async fn begin_write(db: &DatabaseConnection) -> Result<DatabaseTransaction,
         ..TransactionOptions::default()
     })
     .await
+}
+
+/// The time that the whole fleet agrees on: PostgreSQL's. An SQLite database is of this machine, and so is its time.
+///
+/// # Errors
+/// When the database cannot be asked.
+pub async fn now(db: &DatabaseConnection, clock: &Clock) -> Result<Timestamp, DbErr> {
+    let backend = db.get_database_backend();
+    if backend != DbBackend::Postgres {
+        return Ok(clock.now());
+    }
+    let row = db
+        .query_one_raw(Statement::from_string(backend, "SELECT now() AS now"))
+        .await?;
+    row.map_or_else(|| Ok(clock.now()), |row| row.try_get("", "now"))
 }
 
 /// The clause that lets several workers claim different rows of one table at the same time. SQLite knows no row locks

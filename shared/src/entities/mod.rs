@@ -11,7 +11,6 @@ pub mod endpoint_secret;
 pub mod event_type;
 pub mod idempotency_key;
 pub mod message;
-pub mod sweep_cursor;
 pub mod tenant;
 
 use sea_orm::FromJsonQueryResult;

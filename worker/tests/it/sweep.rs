@@ -1,9 +1,9 @@
 //! The sweep.
 
 use chrono::TimeDelta;
-use relaypost_shared::queue::Lane;
+use relaypost_shared::queue::{Lane, Queue};
 use relaypost_testkit::Receiver;
-use relaypost_worker::sweep::{Found, Sweep};
+use relaypost_worker::sweep::{Found, Full, Recent};
 
 use crate::fixture::Bench;
 
@@ -14,7 +14,7 @@ async fn a_delivery_that_was_never_queued_is_found_and_queued_once() {
     let endpoint = bench.endpoint(&receiver.url("/"), None).await;
     bench.webhook(endpoint).await;
     bench.email("user@example.test").await;
-    let mut sweep = Sweep::begin(&bench.db).await.unwrap();
+    let mut sweep = Recent::begin(bench.now());
 
     let fresh = sweep
         .step(&bench.db, &bench.queue, bench.now())
@@ -55,45 +55,49 @@ async fn a_delivery_that_was_never_queued_is_found_and_queued_once() {
 }
 
 #[tokio::test]
-async fn the_walk_begins_behind_what_is_settled_and_never_passes_what_is_not() {
+async fn the_recent_walk_never_passes_what_is_not_settled() {
     let bench = Bench::new(&[]).await;
     let receiver = Receiver::start().await;
     let endpoint = bench.endpoint(&receiver.url("/"), None).await;
-    let (first, stuck, last) = (
-        bench.webhook(endpoint).await,
-        bench.webhook(endpoint).await,
-        bench.webhook(endpoint).await,
-    );
+    let mut sweep = Recent::begin(bench.now());
+    let first = bench.webhook(endpoint).await;
+    let stuck = bench.webhook(endpoint).await;
+    let last = bench.webhook(endpoint).await;
     bench.lane(Lane::Webhooks).work(&[first, last]).await;
-    bench.clock.advance(TimeDelta::hours(1));
-    let mut sweep = Sweep::begin(&bench.db).await.unwrap();
-    assert_eq!(
-        sweep
-            .step(&bench.db, &bench.queue, bench.now())
-            .await
-            .unwrap()
-            .requeued,
-        1
-    );
-    // The queue is lost, and so is the process: the next walk must still find the one that is not settled.
-    let lost = relaypost_shared::queue::Queue::open(None).unwrap();
-    let mut sweep = Sweep::begin(&bench.db).await.unwrap();
-    assert_eq!(
-        sweep
-            .step(&bench.db, &lost, bench.now())
-            .await
-            .unwrap()
-            .requeued,
-        1
-    );
+    for _ in 0..3 {
+        bench.clock.advance(TimeDelta::hours(1));
+        // Each time the queue has been lost.
+        let empty = Queue::open(None).unwrap();
+        let found = sweep.step(&bench.db, &empty, bench.now()).await.unwrap();
+        assert_eq!(found.requeued, 1);
+    }
     bench.lane(Lane::Webhooks).work(&[stuck]).await;
+    let empty = Queue::open(None).unwrap();
+    let found = sweep.step(&bench.db, &empty, bench.now()).await.unwrap();
+    assert_eq!(found.requeued, 0);
+    bench.close().await;
+}
+
+#[tokio::test]
+async fn the_full_walk_finds_what_was_accepted_by_a_clock_that_is_days_wrong() {
+    let bench = Bench::new(&[]).await;
+    let receiver = Receiver::start().await;
+    let endpoint = bench.endpoint(&receiver.url("/"), None).await;
+    bench.webhook(endpoint).await;
+    bench.clock.advance(TimeDelta::days(3));
+    let settled = bench.webhook(endpoint).await;
+    bench.lane(Lane::Webhooks).work(&[settled]).await;
+    bench.webhook(endpoint).await;
+    let mut sweep = Full::default();
+    let found = sweep.step(&bench.db, &bench.queue).await.unwrap();
     assert_eq!(
-        sweep
-            .step(&bench.db, &lost, bench.now())
-            .await
-            .unwrap()
-            .requeued,
-        0
+        found,
+        Found {
+            requeued: 2,
+            complete: true
+        }
     );
+    let again = sweep.step(&bench.db, &bench.queue).await.unwrap();
+    assert_eq!(again.requeued, 0);
     bench.close().await;
 }
