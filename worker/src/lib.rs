@@ -1,8 +1,8 @@
 //! The delivery worker: takes due deliveries from the queue, sends them, and records what came of it.
 //!
 //! One delivery passes through five steps, each a module: [`load`] → [`guard`] → [`send`] → [`decide`] → [`record`].
-//! [`pipeline`] ties them together, [`dispatch`] and [`sweep`] keep the queue filled from the database, and [`run`]
-//! starts it all.
+//! [`pipeline`] ties them together, [`dispatch`] and [`sweep`] keep the queue filled from the database, [`prune`] removes what
+//! has expired, and [`run`] starts it all.
 
 pub mod decide;
 pub mod dispatch;
@@ -10,6 +10,7 @@ pub mod guard;
 pub mod load;
 pub mod pipeline;
 pub mod probes;
+pub mod prune;
 pub mod record;
 pub mod retry;
 pub mod run;

@@ -1,6 +1,6 @@
 //! What a worker answers on its own port: whether it lives, and whether it can work.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use poem::{
     Endpoint, EndpointExt as _, IntoResponse, Response, Route, get, handler,
@@ -11,6 +11,9 @@ use relaypost_migration as migration;
 use serde_json::json;
 
 use crate::run::Services;
+
+/// How long a check may take before it has failed.
+const PATIENCE: Duration = Duration::from_secs(3);
 
 /// The probes, under the names that the API gives them too.
 pub fn app(services: Services) -> impl Endpoint {
@@ -32,12 +35,14 @@ fn live(services: Data<&Arc<Services>>) -> impl IntoResponse {
 #[handler]
 async fn ready(services: Data<&Arc<Services>>) -> Response {
     let word = |works: bool| if works { "ok" } else { "failed" };
-    let database = services.db.ping().await.is_ok();
-    let migrations = migration::pending(&services.db)
-        .await
-        .is_ok_and(|pending| pending.is_empty());
     // A worker can do nothing without its queue.
-    let redis = services.queue.ping().await.is_ok();
+    let (database, migrations, redis) = tokio::join!(
+        within_patience(services.db.ping()),
+        within_patience(migration::pending(&services.db)),
+        within_patience(services.queue.ping()),
+    );
+    let (database, redis) = (database.is_some(), redis.is_some());
+    let migrations = migrations.is_some_and(|pending| pending.is_empty());
     let works = database && migrations && redis;
     let body = json!({
         "status": if works { "ready" } else { "not_ready" },
@@ -49,4 +54,8 @@ async fn ready(services: Data<&Arc<Services>>) -> Response {
         StatusCode::SERVICE_UNAVAILABLE
     };
     Json(body).with_status(status).into_response()
+}
+
+async fn within_patience<T, E>(check: impl Future<Output = Result<T, E>>) -> Option<T> {
+    tokio::time::timeout(PATIENCE, check).await.ok()?.ok()
 }

@@ -20,6 +20,7 @@ use tokio::{
 use crate::{
     dispatch::{self, StepError},
     pipeline::Pipeline,
+    prune,
     send::{Sender, SetupError},
     sweep::{Full, Recent},
 };
@@ -30,6 +31,8 @@ const DISPATCH_REST: Duration = Duration::from_millis(250);
 const SWEEP_REST: Duration = Duration::from_secs(2);
 /// How long the full walk rests between its steps: it looks at half a million deliveries a second at most.
 const FULL_PACE: Duration = Duration::from_millis(10);
+/// How long pruning rests when nothing is left to remove.
+const PRUNE_REST: Duration = Duration::from_secs(60);
 /// How often the full walk is made.
 const FULL_EVERY: Duration = Duration::from_secs(600);
 
@@ -93,6 +96,7 @@ pub async fn run(services: Services, stop: impl Future<Output = ()>) -> Result<(
     let mut keepers = JoinSet::new();
     keepers.spawn(keep_dispatching(services.clone()));
     keepers.spawn(keep_sweeping(services.clone(), consumers.clone()));
+    keepers.spawn(keep_pruning(services.clone()));
     tracing::info!(worker = %name, "working");
     stop.await;
     tracing::info!(worker = %name, "stopping");
@@ -173,6 +177,17 @@ async fn keep_dispatching(services: Services) {
                 tokio::time::sleep(DISPATCH_REST * 4).await;
             }
         }
+    }
+}
+
+async fn keep_pruning(services: Services) {
+    loop {
+        match prune::step(&services.db, services.clock.now()).await {
+            Ok(prune::BATCH) => continue,
+            Ok(_) => {}
+            Err(error) => tracing::warn!(%error, "what has expired stays for now"),
+        }
+        tokio::time::sleep(PRUNE_REST).await;
     }
 }
 

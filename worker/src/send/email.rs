@@ -50,10 +50,13 @@ pub(super) fn build(email: &email::Model) -> Result<Vec<u8>, BuildError> {
         mail = mail.raw_header(HeaderValue::new(name, value.clone()));
     }
     let mail = match (&email.text, &email.html) {
-        (Some(text), Some(html)) => mail.multipart(MultiPart::alternative_plain_html(
-            text.clone(),
-            html.clone(),
-        )),
+        (Some(text), Some(html)) => mail.multipart(
+            MultiPart::alternative()
+                // The default is drawn anew each time, and every attempt has to send the same mail.
+                .boundary(format!("part_{}", email.id))
+                .singlepart(SinglePart::plain(text.clone()))
+                .singlepart(SinglePart::html(html.clone())),
+        ),
         (None, Some(html)) => mail.singlepart(SinglePart::html(html.clone())),
         (text, None) => mail.singlepart(SinglePart::plain(text.clone().unwrap_or_default())),
     };

@@ -9,6 +9,7 @@
 mod dispatch;
 mod emails;
 mod fixture;
+mod prune;
 mod replays;
 mod sweep;
 mod webhooks;
