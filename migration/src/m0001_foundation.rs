@@ -53,7 +53,7 @@ const INDEXES: &[&str] = &[
 #[async_trait::async_trait]
 impl MigrationTrait for Migration {
     async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
-        for table in cold_tables().into_iter().chain(hot_tables()) {
+        for table in tables() {
             manager.create_table(table).await?;
         }
         let db = manager.get_connection();
@@ -104,12 +104,31 @@ fn id() -> ColumnDef {
     uuid("id").primary_key().to_owned()
 }
 
-fn cold_tables() -> Vec<TableCreateStatement> {
-    let tenants = table(
+/// Every table, in the order in which they can be created.
+fn tables() -> [TableCreateStatement; 10] {
+    [
+        tenants(),
+        api_keys(),
+        endpoints(),
+        endpoint_secrets(),
+        event_types(),
+        messages(),
+        emails(),
+        deliveries(),
+        attempts(),
+        idempotency_keys(),
+    ]
+}
+
+fn tenants() -> TableCreateStatement {
+    table(
         "tenants",
         [id(), text("name"), timestamp_with_time_zone("created_at")],
-    );
-    let mut api_keys = table(
+    )
+}
+
+fn api_keys() -> TableCreateStatement {
+    let mut table = table(
         "api_keys",
         [
             id(),
@@ -124,8 +143,12 @@ fn cold_tables() -> Vec<TableCreateStatement> {
             timestamp_with_time_zone_null("last_used_at"),
         ],
     );
-    references(&mut api_keys, "tenant_id", "tenants");
-    let mut endpoints = table(
+    references(&mut table, "tenant_id", "tenants");
+    table
+}
+
+fn endpoints() -> TableCreateStatement {
+    let mut table = table(
         "endpoints",
         [
             id(),
@@ -144,8 +167,12 @@ fn cold_tables() -> Vec<TableCreateStatement> {
             timestamp_with_time_zone_null("deleted_at"),
         ],
     );
-    references(&mut endpoints, "tenant_id", "tenants");
-    let mut secrets = table(
+    references(&mut table, "tenant_id", "tenants");
+    table
+}
+
+fn endpoint_secrets() -> TableCreateStatement {
+    let mut table = table(
         "endpoint_secrets",
         [
             id(),
@@ -156,8 +183,12 @@ fn cold_tables() -> Vec<TableCreateStatement> {
             timestamp_with_time_zone_null("expires_at"),
         ],
     );
-    references(&mut secrets, "endpoint_id", "endpoints");
-    let mut event_types = table(
+    references(&mut table, "endpoint_id", "endpoints");
+    table
+}
+
+fn event_types() -> TableCreateStatement {
+    let mut table = table(
         "event_types",
         [
             id(),
@@ -169,8 +200,12 @@ fn cold_tables() -> Vec<TableCreateStatement> {
             timestamp_with_time_zone_null("archived_at"),
         ],
     );
-    references(&mut event_types, "tenant_id", "tenants");
-    let mut idempotency = table(
+    references(&mut table, "tenant_id", "tenants");
+    table
+}
+
+fn idempotency_keys() -> TableCreateStatement {
+    let mut table = table(
         "idempotency_keys",
         [
             uuid("tenant_id"),
@@ -181,23 +216,16 @@ fn cold_tables() -> Vec<TableCreateStatement> {
             timestamp_with_time_zone("expires_at"),
         ],
     );
-    idempotency.primary_key(
+    table.primary_key(
         Index::create()
             .col(Alias::new("tenant_id"))
             .col(Alias::new("key")),
     );
-    vec![
-        tenants,
-        api_keys,
-        endpoints,
-        secrets,
-        event_types,
-        idempotency,
-    ]
+    table
 }
 
-fn hot_tables() -> Vec<TableCreateStatement> {
-    let messages = table(
+fn messages() -> TableCreateStatement {
+    table(
         "messages",
         [
             id(),
@@ -210,8 +238,11 @@ fn hot_tables() -> Vec<TableCreateStatement> {
             timestamp_with_time_zone("created_at"),
             timestamp_with_time_zone_null("deliver_at"),
         ],
-    );
-    let emails = table(
+    )
+}
+
+fn emails() -> TableCreateStatement {
+    table(
         "emails",
         [
             id(),
@@ -230,8 +261,11 @@ fn hot_tables() -> Vec<TableCreateStatement> {
             timestamp_with_time_zone("created_at"),
             timestamp_with_time_zone_null("send_at"),
         ],
-    );
-    let deliveries = table(
+    )
+}
+
+fn deliveries() -> TableCreateStatement {
+    table(
         "deliveries",
         [
             id(),
@@ -250,8 +284,11 @@ fn hot_tables() -> Vec<TableCreateStatement> {
             timestamp_with_time_zone("created_at"),
             timestamp_with_time_zone_null("finished_at"),
         ],
-    );
-    let mut attempts = table(
+    )
+}
+
+fn attempts() -> TableCreateStatement {
+    let mut table = table(
         "attempts",
         [
             uuid("delivery_id"),
@@ -267,10 +304,10 @@ fn hot_tables() -> Vec<TableCreateStatement> {
             text("request_id"),
         ],
     );
-    attempts.primary_key(
+    table.primary_key(
         Index::create()
             .col(Alias::new("delivery_id"))
             .col(Alias::new("number")),
     );
-    vec![messages, emails, deliveries, attempts]
+    table
 }
