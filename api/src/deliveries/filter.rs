@@ -16,6 +16,8 @@ pub(super) struct Filter {
     pub(super) kind: Option<DeliveryKind>,
     pub(super) status: Option<Status>,
     pub(super) endpoint: Option<EndpointId>,
+    /// The other name of `endpoint`; who gives both means both.
+    pub(super) endpoint_id: Option<EndpointId>,
     pub(super) event_type: Option<String>,
     pub(super) error_class: Option<ErrorClass>,
     pub(super) since: Option<Timestamp>,
@@ -29,6 +31,9 @@ impl Filter {
         list.apply_if(self.kind, |list, kind| list.filter(Column::Kind.eq(kind)))
             .apply_if(self.status, |list, status| {
                 list.filter(Column::Status.eq(status))
+            })
+            .apply_if(self.endpoint_id, |list, endpoint| {
+                list.filter(Column::EndpointId.eq(endpoint))
             })
             .apply_if(self.endpoint, |list, endpoint| {
                 list.filter(Column::EndpointId.eq(endpoint))

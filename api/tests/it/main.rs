@@ -19,6 +19,7 @@ mod idempotency;
 mod keys;
 mod messages;
 mod pages;
+mod parameters;
 mod problems;
 mod support;
 
