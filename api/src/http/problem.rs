@@ -96,7 +96,7 @@ impl Code {
             Self::MethodNotAllowed => "This path does not take this method",
             Self::IdempotencyKeyReused => "The idempotency key belongs to another request",
             Self::PayloadTooLarge => "The body is too large",
-            Self::UnsupportedMediaType => "The body has to be JSON",
+            Self::UnsupportedMediaType => "The body has to be JSON, not compressed",
             Self::ValidationFailed => "The body is not valid",
             Self::Internal => "Something went wrong here",
             Self::Unavailable => "Not available right now",
