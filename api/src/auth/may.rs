@@ -58,6 +58,8 @@ impl Requirement for OperatePlatform {
 pub(crate) struct ForTenant {
     /// Whose things this request is about.
     pub(crate) tenant: TenantId,
+    /// Whether the caller may see what the tenant signs and authenticates with: the scope `manage`.
+    pub(crate) sees_secrets: bool,
     /// The id of the request.
     pub(crate) request_id: RequestId,
 }
@@ -68,6 +70,7 @@ impl ForTenant {
         record(tenant);
         Ok(Self {
             tenant,
+            sees_secrets: caller.require(Scope::Manage).is_ok(),
             request_id: RequestId::current(request)?,
         })
     }
