@@ -6,7 +6,7 @@ use poem::{
     Endpoint, EndpointExt as _, Response, Route,
     endpoint::make_sync,
     get,
-    http::{HeaderValue, header},
+    http::{HeaderValue, StatusCode, header},
 };
 use poem_openapi::{LicenseObject, OpenApiService};
 use relaypost_shared::VERSION;
@@ -43,8 +43,10 @@ Relaypost delivers webhooks and email: it stores what you hand in, answers, and 
 retries.\n\n\
 **Sign in** with an API key: `Authorization: Bearer rp_…`.\n\n\
 **Errors** all have one shape, `application/problem+json` (RFC 9457). Look at `code`; `retryable` says whether trying \
-again can help. Unknown fields in a body are refused (422), so that a misspelt one is not overlooked.\n\n\
-**Requests that create** take an `Idempotency-Key`, which makes it safe to send them again.\n\n\
+again can help. Unknown fields in a body are refused (422), so that a misspelt one is not overlooked, and so are unknown \
+query parameters (400).\n\n\
+**Requests that create** take an `Idempotency-Key`, which makes it safe to send them again. A POST that takes none, such \
+as that of a tenant or a key, refuses it (400).\n\n\
 **Lists** are newest first and come in pages: pass `next_cursor` as `cursor` until it is null.\n\n\
 **Every request** may carry an `X-Request-ID` of up to 128 letters, digits and `._-`; it is in the answer, in the logs \
 and on every attempt to deliver.";
@@ -109,6 +111,8 @@ pub fn app(services: Services) -> impl Endpoint<Output = Response> {
                     .body(docs.clone())
             })),
         )
+        // Browsers ask for one beside `/docs`; there is none, and that is no error.
+        .at("/favicon.ico", get(make_sync(|_| StatusCode::NO_CONTENT)))
         .nest("/", service)
         .data(services)
         .around(move |inside, request| {

@@ -9,7 +9,7 @@ use poem_openapi::{
 };
 
 use super::{Access, Caller, SECURITY_SCHEME, authenticate};
-use crate::http::ApiError;
+use crate::http::{ApiError, parameters::Parameters};
 
 /// What an operation asks of its caller, as a type for [`Authorized`]. They stand in [`may`].
 pub(crate) trait Requirement: Send + Sync + 'static {
@@ -70,6 +70,9 @@ impl<'a, R: Requirement> ApiExtractor<'a> for Authorized<R> {
     ) -> poem::Result<Self> {
         let caller = authenticate(request).await?;
         caller.require(R::ACCESS.scope())?;
-        Ok(Self(R::admit(request, caller).await?))
+        let grant = R::admit(request, caller).await?;
+        // Only now: who may not come in learns nothing else.
+        Parameters::check(request)?;
+        Ok(Self(grant))
     }
 }

@@ -60,6 +60,8 @@ pub(crate) struct ForTenant {
     pub(crate) tenant: TenantId,
     /// Who acts.
     pub(crate) actor: Actor,
+    /// Whether the caller may see what the tenant signs and authenticates with: the scope `manage`.
+    pub(crate) sees_secrets: bool,
     /// The id of the request.
     pub(crate) request_id: RequestId,
 }
@@ -71,6 +73,7 @@ impl ForTenant {
         Ok(Self {
             tenant,
             actor: caller.actor,
+            sees_secrets: caller.require(Scope::Manage).is_ok(),
             request_id: RequestId::current(request)?,
         })
     }

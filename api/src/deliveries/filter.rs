@@ -17,6 +17,8 @@ pub(crate) struct Filter {
     pub(crate) kind: Option<DeliveryKind>,
     pub(crate) status: Option<Status>,
     pub(crate) endpoint: Option<EndpointId>,
+    /// The other name of `endpoint`; who gives both means both.
+    pub(crate) endpoint_id: Option<EndpointId>,
     pub(crate) event_type: Option<String>,
     pub(crate) reason: Option<Reason>,
     pub(crate) error_class: Option<ErrorClass>,
@@ -31,6 +33,9 @@ impl Filter {
         list.apply_if(self.kind, |list, kind| list.filter(Column::Kind.eq(kind)))
             .apply_if(self.status, |list, status| {
                 list.filter(Column::Status.eq(status))
+            })
+            .apply_if(self.endpoint_id, |list, endpoint| {
+                list.filter(Column::EndpointId.eq(endpoint))
             })
             .apply_if(self.endpoint, |list, endpoint| {
                 list.filter(Column::EndpointId.eq(endpoint))

@@ -57,6 +57,8 @@ impl DeliveriesApi {
         /// Only those that stand here.
         status: Query<Option<Text<Status>>>,
         /// Only those to this endpoint.
+        endpoint: Query<Option<Ref<ids::Endpoint>>>,
+        /// Another name of `endpoint`.
         endpoint_id: Query<Option<Ref<ids::Endpoint>>>,
         /// Only webhooks of this event type.
         event_type: Query<Option<Text<EventTypeName>>>,
@@ -72,7 +74,8 @@ impl DeliveriesApi {
         let filter = Filter {
             kind: kind.0.map(|kind| kind.0),
             status: status.0.map(|status| status.0),
-            endpoint: endpoint_id.0.map(|id| id.0),
+            endpoint: endpoint.0.map(|id| id.0),
+            endpoint_id: endpoint_id.0.map(|id| id.0),
             event_type: event_type.0.map(|name| name.0.0),
             error_class: error_class.0.map(|class| class.0),
             since: since.0.map(|time| time.0),

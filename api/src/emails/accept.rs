@@ -39,9 +39,13 @@ impl SendEmail {
     ///
     /// # Errors
     /// 422 with every field that is wrong.
-    pub(super) fn new(email: NewEmail, settings: &Emails) -> Result<Self, ApiError> {
+    pub(super) fn new(
+        email: NewEmail,
+        settings: &Emails,
+        now: Timestamp,
+    ) -> Result<Self, ApiError> {
         let mut checks = Checks::default();
-        email.check(&mut checks);
+        email.check(&mut checks, now);
         let sender = email.from.clone();
         let sender = sender.unwrap_or_else(|| settings.default_from.clone());
         checks.result("from", address::parse(&sender));

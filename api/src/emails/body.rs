@@ -1,7 +1,7 @@
 //! An email as it stands in bodies.
 
 use poem_openapi::{Object, types::Example};
-use relaypost_shared::{entities::email, ids};
+use relaypost_shared::{clock::Timestamp, entities::email, ids};
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -52,7 +52,7 @@ pub(crate) struct NewEmail {
     #[serde(default)]
     #[oai(default)]
     pub(super) headers: HeaderMap,
-    /// The earliest time of the first attempts. Without it, or in the past: now.
+    /// The earliest time of the first attempts, up to 365 days ahead. Without it, or in the past: now.
     pub(super) send_at: Option<Moment>,
     /// Words to find it by, which are never sent. Up to 20.
     #[serde(default)]
@@ -75,7 +75,7 @@ impl Example for NewEmail {
 
 impl NewEmail {
     /// Checks everything but the addresses.
-    pub(super) fn check(&self, checks: &mut Checks) {
+    pub(super) fn check(&self, checks: &mut Checks, now: Timestamp) {
         checks.line("subject", &self.subject, 1..=MAX_SUBJECT);
         checks.require(self.text.is_some() || self.html.is_some(), "text", || {
             "expected text, html or both".to_owned()
@@ -83,6 +83,7 @@ impl NewEmail {
         for (path, content) in [("text", &self.text), ("html", &self.html)] {
             checks.text(path, content.as_deref().unwrap_or_default());
         }
+        checks.due("send_at", self.send_at, now);
         self.headers.check(checks, is_reserved);
         checks.require(self.tags.len() <= MAX_TAGS, "tags", || {
             format!("expected at most {MAX_TAGS} tags")

@@ -45,7 +45,7 @@ async fn send(
         tenant: caller.tenant,
         request_id: caller.request_id.clone(),
         keyed,
-        command: SendEmail::new(email, &services.settings.emails)?,
+        command: SendEmail::new(email, &services.settings.emails, services.clock.now())?,
     };
     services.emails.accept(submission).await
 }

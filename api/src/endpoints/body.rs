@@ -106,7 +106,7 @@ pub(super) struct Endpoint {
     event_types: Vec<String>,
     /// It wants only messages that are on one of these channels. Empty: no matter which.
     channels: Vec<String>,
-    /// Headers of its own, sent with every request.
+    /// Headers of its own, sent with every request. A key without the scope `manage` sees `[hidden]` as their values.
     headers: HeaderMap,
     /// How long an attempt may take, in milliseconds. Without it: the service's setting.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -141,6 +141,17 @@ impl From<endpoint::Model> for Endpoint {
             created_at: row.created_at.into(),
             updated_at: row.updated_at.into(),
         }
+    }
+}
+
+impl Endpoint {
+    /// An endpoint as it is shown to a caller that may see secrets or may not.
+    pub(super) fn shown(row: endpoint::Model, sees_secrets: bool) -> Self {
+        let mut endpoint = Self::from(row);
+        if !sees_secrets {
+            endpoint.headers = endpoint.headers.hidden();
+        }
+        endpoint
     }
 }
 

@@ -9,7 +9,7 @@ use relaypost_shared::{
     entities::{Seconds, Texts, endpoint},
     settings::Settings,
 };
-use sea_orm::Set;
+use sea_orm::{ActiveModelTrait as _, Set};
 use serde::Deserialize;
 
 use super::{
@@ -29,11 +29,11 @@ pub(super) struct EndpointChanges {
     /// What people call it; null: nothing.
     #[oai(validator(max_length = 1000), nullable)]
     description: MaybeUndefined<String>,
-    /// The event types that it wants; null or empty: all.
-    #[oai(validator(max_items = 500), nullable)]
+    /// The event types that it wants; empty: all.
+    #[oai(validator(max_items = 500))]
     event_types: MaybeUndefined<Vec<String>>,
-    /// The channels that it wants; null or empty: no matter which.
-    #[oai(validator(max_items = 500), nullable)]
+    /// The channels that it wants; empty: no matter which.
+    #[oai(validator(max_items = 500))]
     channels: MaybeUndefined<Vec<String>>,
     /// Headers of its own, all of them; null: none.
     #[oai(nullable)]
@@ -87,6 +87,10 @@ impl EndpointChanges {
             ("event_types", &self.event_types),
             ("channels", &self.channels),
         ] {
+            // Taken for "none" it would make an endpoint that had chosen get everything.
+            checks.require(!names.is_null(), path, || {
+                "expected a list, not null".to_owned()
+            });
             checks.names(path, names.value().map_or(&[], Vec::as_slice), MAX_NAMES);
         }
         if let MaybeUndefined::Value(headers) = &self.headers {
@@ -97,23 +101,20 @@ impl EndpointChanges {
         checks.finish()
     }
 
-    /// The columns that change.
-    pub(super) fn into_changes(self, now: Timestamp) -> endpoint::ActiveModel {
-        let mut changes = endpoint::ActiveModel {
-            updated_at: Set(now),
-            ..Default::default()
-        };
+    /// The columns that change, or nothing when no field was given.
+    pub(super) fn into_changes(self, now: Timestamp) -> Option<endpoint::ActiveModel> {
+        let mut changes: endpoint::ActiveModel = Default::default();
         if let MaybeUndefined::Value(url) = self.url {
             changes.url = Set(url);
         }
         if let Some(description) = cleared_or(self.description) {
             changes.description = Set(description);
         }
-        if let Some(event_types) = cleared_or(self.event_types) {
-            changes.event_types = Set(Texts(event_types.unwrap_or_default()));
+        if let MaybeUndefined::Value(event_types) = self.event_types {
+            changes.event_types = Set(Texts(event_types));
         }
-        if let Some(channels) = cleared_or(self.channels) {
-            changes.channels = Set(Texts(channels.unwrap_or_default()));
+        if let MaybeUndefined::Value(channels) = self.channels {
+            changes.channels = Set(Texts(channels));
         }
         if let Some(headers) = cleared_or(self.headers) {
             changes.headers = Set(headers.unwrap_or_default().0);
@@ -124,7 +125,11 @@ impl EndpointChanges {
         if let Some(schedule) = cleared_or(self.retry_schedule) {
             changes.retry_schedule = Set(schedule.map(Seconds));
         }
-        changes
+        if !changes.is_changed() {
+            return None;
+        }
+        changes.updated_at = Set(now);
+        Some(changes)
     }
 }
 

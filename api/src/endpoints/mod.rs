@@ -88,7 +88,7 @@ impl EndpointsApi {
         let page = Paging::new(limit.0, cursor.0)
             .load(&services.db, endpoints, endpoint::Column::Id, |row| row.id)
             .await?;
-        Reply::of(&page.map(Endpoint::from))
+        Reply::of(&page.map(|row| Endpoint::shown(row, caller.sees_secrets)))
     }
 
     /// Get an endpoint
@@ -101,12 +101,12 @@ impl EndpointsApi {
         endpoint_id: Path<Ref<EndpointKind>>,
     ) -> Result<Reply<Endpoint>, ApiError> {
         let row = find(&services.db, caller.tenant, endpoint_id.0.0).await?;
-        Reply::of(&row.into())
+        Reply::of(&Endpoint::shown(row, caller.sees_secrets))
     }
 
     /// Change an endpoint
     ///
-    /// A field that is left out stays as it is; `null` clears one that is optional.
+    /// A field that is left out stays as it is; `null` clears one that can be without a value.
     #[oai(
         path = "/:endpoint_id",
         method = "patch",
@@ -122,7 +122,9 @@ impl EndpointsApi {
     ) -> Result<Reply<Endpoint>, ApiError> {
         let found = find(&services.db, caller.tenant, endpoint_id.0.0).await?;
         body.value.check(&services.settings)?;
-        let changes = body.value.into_changes(services.clock.now());
+        let Some(changes) = body.value.into_changes(services.clock.now()) else {
+            return Reply::of(&found.into());
+        };
         let changed = endpoint::Entity::update_many()
             .set(changes)
             .filter(endpoint::Column::Id.eq(found.id))
@@ -194,7 +196,7 @@ impl EndpointsApi {
     /// Rotate an endpoint's signing secret
     ///
     /// Makes a new secret. During the grace period webhooks are signed with both, so that the receiver can change over
-    /// without missing one.
+    /// without missing one. Takes no `Idempotency-Key`: a rotation that is sent again is a second rotation.
     #[oai(
         path = "/:endpoint_id/secret/rotate",
         method = "post",

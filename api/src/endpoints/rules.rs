@@ -35,17 +35,21 @@ pub(super) fn check_timing(checks: &mut Checks, timeout_ms: Option<i32>, schedul
 
 /// Headers that HTTP, tracing and Standard Webhooks need for themselves.
 pub(super) fn is_reserved(name: &str) -> bool {
-    const RESERVED: [&str; 12] = [
+    const RESERVED: [&str; 16] = [
         "host",
         "content-length",
         "content-type",
         "content-encoding",
         "transfer-encoding",
         "connection",
+        "keep-alive",
+        "proxy-authorization",
+        "proxy-connection",
         "upgrade",
         "te",
         "trailer",
         "expect",
+        "date",
         "user-agent",
         "traceparent",
     ];

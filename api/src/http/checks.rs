@@ -2,12 +2,18 @@
 
 use std::ops::RangeInclusive;
 
+use chrono::TimeDelta;
+use relaypost_shared::clock::Timestamp;
 use serde_json::Value;
 
 use super::{
     names::{EXPECTED, is_name},
     problem::{ApiError, FieldError},
+    text::Moment,
 };
+
+/// How far ahead something can be put off: what is later is a mistake, such as milliseconds taken for seconds.
+const MAX_AHEAD: TimeDelta = TimeDelta::days(365);
 
 /// The faults found so far.
 #[derive(Debug, Default)]
@@ -62,6 +68,14 @@ impl Checks {
     /// Text of any length. PostgreSQL cannot keep the character U+0000.
     pub(crate) fn text(&mut self, path: &str, text: &str) {
         self.require(!text.contains('\0'), path, || NUL.to_owned());
+    }
+
+    /// The time that something is put off to.
+    pub(crate) fn due(&mut self, path: &str, due: Option<Moment>, now: Timestamp) {
+        let fits = due.is_none_or(|due| due.0 - now <= MAX_AHEAD);
+        self.require(fits, path, || {
+            format!("expected at most {} days ahead", MAX_AHEAD.num_days())
+        });
     }
 
     /// Any JSON, in which no text may have the character U+0000.

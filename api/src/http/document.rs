@@ -2,18 +2,18 @@
 
 use std::collections::HashMap;
 
-use poem::{endpoint::BoxEndpoint, http::Method};
 use poem_openapi::{
     OpenApi, Tags,
     registry::{
         MetaApi, MetaHeader, MetaMediaType, MetaOperation, MetaOperationParam, MetaParamIn,
-        MetaResponse, Registry,
+        MetaResponse, MetaSchemaRef, Registry,
     },
     types::Type as _,
 };
 use relaypost_shared::ids::Tenant;
 
 use super::{
+    parameters::{Parameters, Routes},
     problem::{CONTENT_TYPE, Problem},
     text::Ref,
 };
@@ -58,8 +58,9 @@ impl<T: OpenApi> OpenApi for Documented<T> {
         Problem::register(registry);
     }
 
-    fn add_routes(self, routes: &mut HashMap<String, HashMap<Method, BoxEndpoint<'static>>>) {
+    fn add_routes(self, routes: &mut Routes) {
         self.0.add_routes(routes);
+        Parameters::attach::<T>(routes);
     }
 }
 
@@ -74,6 +75,9 @@ fn complete(operation: &mut MetaOperation) {
     for param in &mut operation.params {
         if param.description.is_none() {
             param.description = describe(&param.name).map(str::to_owned);
+        }
+        if !param.required {
+            example_in_words(param);
         }
     }
     let responses = &mut operation.responses.responses;
@@ -92,6 +96,20 @@ fn complete(operation: &mut MetaOperation) {
     }
 }
 
+/// Swagger UI fills examples in, and "try it out" would send every filter of a list at once. So the example of what can
+/// be left out is only told.
+fn example_in_words(param: &mut MetaOperationParam) {
+    if let MetaSchemaRef::Inline(schema) = &mut param.schema
+        && let Some(example) = schema.example.take()
+    {
+        let example = example
+            .as_str()
+            .map_or_else(|| example.to_string(), str::to_owned);
+        let description = param.description.take().unwrap_or_default();
+        param.description = Some(format!("{description} Example: `{example}`."));
+    }
+}
+
 /// What an operation asks of its caller: its extractor has left the marker of its [`Access`].
 fn access_of(operation: &MetaOperation) -> Option<Access> {
     let marker = operation.security.first()?.keys().next()?;
@@ -107,10 +125,10 @@ fn problems(
     access: Option<Access>,
 ) -> Vec<(u16, &'static str)> {
     let has = |place: MetaParamIn| params.iter().any(|param| param.in_type == place);
-    let mut problems = Vec::new();
-    if has_body || has(MetaParamIn::Query) || has(MetaParamIn::Header) {
-        problems.push((400, "A parameter is invalid, or the body is not JSON."));
-    }
+    let mut problems = vec![(
+        400,
+        "A parameter is invalid or unknown, or the body is not JSON.",
+    )];
     if let Some(access) = access {
         problems.push((401, "No valid API key."));
         problems.push((403, lacks(access.scope())));
@@ -123,7 +141,10 @@ fn problems(
     }
     if has_body {
         problems.push((413, "The body is too large."));
-        problems.push((415, "The body is not `application/json`."));
+        problems.push((
+            415,
+            "The body is not `application/json`, or it is compressed.",
+        ));
         problems.push((422, "The body is not valid; `errors` lists why."));
     }
     problems

@@ -24,7 +24,18 @@ const MAX_VALUE: usize = 900;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct HeaderMap(pub(crate) Pairs);
 
+/// What stands for a value that the caller may not see.
+const HIDDEN: &str = "[hidden]";
+
 impl HeaderMap {
+    /// The same names without their values, which may be credentials.
+    pub(crate) fn hidden(self) -> Self {
+        let names = self.0.0.into_iter();
+        Self(Pairs(
+            names.map(|(name, _)| (name, HIDDEN.to_owned())).collect(),
+        ))
+    }
+
     /// Checks every header. `reserved` says which names, in lower case, are not for the tenant to set.
     pub(crate) fn check(&self, checks: &mut Checks, reserved: impl Fn(&str) -> bool) {
         let headers = &self.0.0;

@@ -8,6 +8,7 @@ pub(crate) mod items;
 pub(crate) mod names;
 pub(crate) mod outermost;
 pub(crate) mod page;
+pub(crate) mod parameters;
 pub(crate) mod problem;
 pub(crate) mod raw_json;
 pub(crate) mod reply;

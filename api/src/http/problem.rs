@@ -104,7 +104,7 @@ impl Code {
             Self::AlreadyDelivered => "It was delivered already",
             Self::AlreadyDiscarded => "It was discarded",
             Self::PayloadTooLarge => "The body is too large",
-            Self::UnsupportedMediaType => "The body has to be JSON",
+            Self::UnsupportedMediaType => "The body has to be JSON, not compressed",
             Self::ValidationFailed => "The body is not valid",
             Self::Internal => "Something went wrong here",
             Self::Unavailable => "Not available right now",

@@ -4,14 +4,14 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use futures::TryStreamExt as _;
-use poem::{Body, Request, RequestBody};
+use poem::{Body, Request, RequestBody, http::header};
 use poem_openapi::{
     impl_apirequest_for_payload,
     payload::{ParsePayload, Payload},
     registry::{MetaSchemaRef, Registry},
     types::Type,
 };
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, IgnoredAny};
 use serde_json::error::Category;
 
 use super::problem::{ApiError, Code};
@@ -27,7 +27,7 @@ const MAX_MESSAGE: usize = 300;
 
 /// A JSON body and the bytes it came as.
 ///
-/// Errors: 413 above the setting's size, 400 for what is not JSON, 422 for what is JSON and does not fit `T`, unknown
+/// Errors: 415 when it is compressed, 413 above the setting's size, 400 for what is not JSON, 422 for what is JSON and does not fit `T`, unknown
 /// and repeated fields included (`T` has to deny unknown fields).
 #[derive(Debug)]
 pub(crate) struct StrictJson<T> {
@@ -58,6 +58,7 @@ impl<T: DeserializeOwned + Type> ParsePayload for StrictJson<T> {
     const IS_REQUIRED: bool = true;
 
     async fn from_request(request: &Request, body: &mut RequestBody) -> poem::Result<Self> {
+        refuse_encoded(request)?;
         let limit = Services::of(request)?.settings.max_body_bytes;
         let reading = read(body.take()?, limit);
         let bytes = tokio::time::timeout(READ_TIMEOUT, reading)
@@ -69,6 +70,18 @@ impl<T: DeserializeOwned + Type> ParsePayload for StrictJson<T> {
 }
 
 impl_apirequest_for_payload!(StrictJson<T>, T: DeserializeOwned + Type);
+
+/// Without this a compressed body would be called broken JSON.
+fn refuse_encoded(request: &Request) -> Result<(), ApiError> {
+    let mut encodings = request.headers().get_all(header::CONTENT_ENCODING).iter();
+    if encodings.all(|encoding| encoding.as_bytes().eq_ignore_ascii_case(b"identity")) {
+        return Ok(());
+    }
+    Err(ApiError::new(
+        Code::UnsupportedMediaType,
+        "a body with a Content-Encoding is not taken; send it as it is",
+    ))
+}
 
 async fn read(body: Body, limit: usize) -> Result<Bytes, ApiError> {
     let mut stream = Box::pin(body.into_bytes_stream());
@@ -92,13 +105,16 @@ async fn read(body: Body, limit: usize) -> Result<Bytes, ApiError> {
     Ok(kept.freeze())
 }
 
-/// Reads `T` from the bytes of a body.
+/// Reads `T`, one of the objects of the document, from the bytes of a body.
 pub(crate) fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
     if bytes.is_empty() {
         return Err(ApiError::new(Code::MalformedJson, "the body is empty"));
     }
     let text = std::str::from_utf8(bytes)
         .map_err(|_| ApiError::new(Code::MalformedJson, "the body is not UTF-8"))?;
+    if !text.trim_ascii_start().starts_with('{') {
+        return Err(no_object(text));
+    }
     let mut json = serde_json::Deserializer::from_str(text);
     let value = serde_path_to_error::deserialize(&mut json).map_err(|error| {
         let path = error.path().to_string();
@@ -106,6 +122,14 @@ pub(crate) fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
     })?;
     json.end().map_err(|error| refusal("", &error))?;
     Ok(value)
+}
+
+/// serde would read a list as the fields of an object by their places, which no document promises.
+fn no_object(text: &str) -> ApiError {
+    match serde_json::from_str::<IgnoredAny>(text) {
+        Ok(_) => ApiError::field("", "expected an object"),
+        Err(error) => refusal("", &error),
+    }
 }
 
 fn refusal(path: &str, error: &serde_json::Error) -> ApiError {
@@ -168,7 +192,11 @@ mod tests {
                 "list[1].n",
             ),
             (r#"{"name": "a", "list": [{}]}"#, "list[0].n"),
-            (r#"[]"#, ""),
+            ("[]", ""),
+            (r#" ["a", []]"#, ""),
+            ("null", ""),
+            ("7", ""),
+            (r#""a""#, ""),
         ];
         for (body, path) in cases {
             let problem = parse::<Body>(body.as_bytes()).unwrap_err().problem("");
@@ -179,7 +207,7 @@ mod tests {
 
     #[test]
     fn what_is_not_json_is_refused_as_such() {
-        let cases: [&[u8]; 7] = [
+        let cases: [&[u8]; 9] = [
             b"",
             b"{",
             b"{\"name\": \"a\"} x",
@@ -187,6 +215,8 @@ mod tests {
             b"\xef\xbb\xbf{\"name\": \"a\"}",
             b"{'name': 'a'}",
             b"{\"name\": \"a\nb\"}",
+            b"[\"a\",",
+            b"[\"a\"] x",
         ];
         for body in cases {
             let error = parse::<Body>(body).unwrap_err();

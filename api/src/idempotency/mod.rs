@@ -13,12 +13,11 @@ use poem_openapi::{
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
 
-use crate::http::{ApiError, Code};
+use crate::http::{ApiError, Code, parameters::IDEMPOTENCY_KEY};
 
 pub(crate) use known::{Known, Raced, remember, row};
 pub(crate) use once::{Begun, Once};
 
-const HEADER: &str = "idempotency-key";
 const MAX_LEN: usize = 255;
 
 /// The request's `Idempotency-Key`, if it has one.
@@ -83,7 +82,7 @@ impl<'a> ApiExtractor<'a> for IdempotencyKey {
         _: &mut RequestBody,
         _: ExtractParamOptions<String>,
     ) -> poem::Result<Self> {
-        let mut sent = request.headers().get_all(HEADER).iter();
+        let mut sent = request.headers().get_all(IDEMPOTENCY_KEY).iter();
         let (first, second) = (sent.next(), sent.next());
         let Some(value) = first else {
             return Ok(Self(None));

@@ -34,7 +34,7 @@ pub(crate) struct NewMessage {
     #[serde(default)]
     #[oai(default, validator(max_items = 20))]
     pub(super) channels: Vec<String>,
-    /// The earliest time of the first attempts. Without it, or in the past: now.
+    /// The earliest time of the first attempts, up to 365 days ahead. Without it, or in the past: now.
     pub(super) deliver_at: Option<Moment>,
     /// Notes of your own, which are shown with the message and never sent.
     pub(super) metadata: Option<Metadata>,
@@ -65,10 +65,11 @@ impl Example for NewMessage {
 }
 
 impl NewMessage {
-    pub(super) fn check(&self) -> Result<(), ApiError> {
+    pub(super) fn check(&self, now: Timestamp) -> Result<(), ApiError> {
         let mut checks = Checks::default();
         checks.name("event_type", &self.event_type);
         checks.names("channels", &self.channels, MAX_CHANNELS);
+        checks.due("deliver_at", self.deliver_at, now);
         for (name, value) in self.metadata.iter().flatten() {
             checks.text("metadata", name);
             checks.json("metadata", &value.0);

@@ -40,7 +40,7 @@ async fn publish(
     keyed: Option<Keyed>,
     message: NewMessage,
 ) -> Result<Accepted, ApiError> {
-    message.check()?;
+    message.check(services.clock.now())?;
     let submission = Submission {
         tenant: caller.tenant,
         request_id: caller.request_id.clone(),

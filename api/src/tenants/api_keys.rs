@@ -162,6 +162,7 @@ impl ApiKeysApi {
     /// Create an API key
     ///
     /// The answer is the only place where the key itself ever stands: only a hash of it is stored.
+    /// Takes no `Idempotency-Key`, which would have the answer remembered, and the key with it.
     #[oai(
         path = "/:tenant_id/api-keys",
         method = "post",

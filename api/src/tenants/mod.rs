@@ -84,7 +84,8 @@ pub(crate) struct TenantsApi;
 impl TenantsApi {
     /// Create a tenant
     ///
-    /// It begins with no keys: create its first one with `api_keys_create`.
+    /// It begins with no keys: create its first one with `api_keys_create`. Takes no `Idempotency-Key`: the
+    /// answers to those are remembered for a tenant, and here is none yet.
     #[oai(path = "/", method = "post", operation_id = "tenants_create")]
     async fn create(
         &self,

@@ -18,13 +18,18 @@ async fn each_message_of_a_batch_is_published_or_refused_by_itself() {
     let good = json!({"event_type": "a.b", "payload": {"n": 1}});
     let batch = json!({"messages": [
         good, {"event_type": "a b", "payload": 1}, {"event_type": "a.b"}, 7, {"event_type": "a.b", "payload": null},
+        ["a.b", 1],
     ]});
     let answer = tenant
         .api
         .post("/v1/messages/batch", batch)
         .await
         .expect(200);
-    assert_eq!(statuses(&answer), [201, 422, 422, 422, 201], "{answer}");
+    assert_eq!(
+        statuses(&answer),
+        [201, 422, 422, 422, 201, 422],
+        "{answer}"
+    );
     assert!(
         answer["results"][0]["id"]
             .as_str()
@@ -36,6 +41,10 @@ async fn each_message_of_a_batch_is_published_or_refused_by_itself() {
         "event_type"
     );
     assert_eq!(answer["results"][2]["error"]["code"], "validation_failed");
+    assert_eq!(
+        answer["results"][5]["error"]["errors"],
+        json!([{"path": "", "message": "expected an object"}])
+    );
     assert_eq!(api.count::<message::Entity>().await, 2);
     api.stop().await;
 }

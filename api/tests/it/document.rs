@@ -68,6 +68,31 @@ fn every_operation_is_named_grouped_and_documents_its_errors() {
 }
 
 #[test]
+fn what_can_be_left_out_carries_no_example_that_swagger_ui_would_fill_in() {
+    let document = document();
+    let (mut filled_in, mut told) = (Vec::new(), 0);
+    for (name, operation) in operations(&document) {
+        for parameter in operation["parameters"].as_array().into_iter().flatten() {
+            if parameter["required"] == true {
+                continue;
+            }
+            let texts = [parameter, &parameter["schema"]];
+            if texts.iter().any(|at| {
+                ["example", "examples"]
+                    .iter()
+                    .any(|key| at.get(key).is_some())
+            }) {
+                filled_in.push(format!("{name}: {}", parameter["name"]));
+            }
+            let description = parameter["description"].as_str().unwrap();
+            told += usize::from(description.contains("Example: `"));
+        }
+    }
+    assert_eq!(filled_in, [""; 0]);
+    assert!(told > 10, "the examples are told in words");
+}
+
+#[test]
 fn every_schema_and_every_field_is_described() {
     let document = document();
     for (name, schema) in document["components"]["schemas"].as_object().unwrap() {
@@ -94,6 +119,10 @@ async fn the_document_and_the_page_are_served_and_ask_no_other_host() {
         relaypost_api::openapi()
     );
     assert_eq!(served.body["servers"][0]["url"], "/");
+
+    // Browsers ask for it beside the page.
+    let icon = api.anonymous().get("/favicon.ico").await;
+    assert_eq!((icon.status, icon.bytes.len()), (204, 0));
 
     let page = api.anonymous().get("/docs").await;
     assert!(page.headers["content-type"].starts_with("text/html"));

@@ -121,6 +121,14 @@ async fn an_email_for_later_waits() {
         .await
         .expect(201);
     assert_eq!(later["send_at"], "2026-02-01T00:00:00.000Z");
+    let too_late = email("send_at", json!("2027-01-31T09:30:01Z"));
+    let refused = tenant.api.post("/v1/emails", too_late).await;
+    assert_eq!(
+        refused.faults(422, "validation_failed"),
+        [""; 0],
+        "{refused}"
+    );
+    assert_eq!(refused.body["errors"][0]["path"], "send_at", "{refused}");
     assert_eq!(
         later["deliveries"][0]["next_attempt_at"],
         "2026-02-01T00:00:00.000Z"

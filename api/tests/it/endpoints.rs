@@ -63,31 +63,65 @@ async fn a_change_leaves_out_what_it_does_not_name_and_clears_what_is_null() {
         assert_eq!(changed[field], created[field], "{field}");
     }
     let nulls = json!({
-        "description": null, "event_types": null, "channels": null, "headers": null, "timeout_ms": null,
-        "retry_schedule": null,
+        "description": null, "headers": null, "timeout_ms": null, "retry_schedule": null,
     });
     let cleared = tenant.api.patch(&path, nulls).await.expect(200);
     for field in ["description", "timeout_ms", "retry_schedule"] {
         assert_eq!(cleared.get(field), None, "{field}");
     }
-    assert_eq!(
-        (&cleared["event_types"], &cleared["headers"]),
-        (&json!([]), &json!({}))
-    );
-    tenant
-        .api
-        .patch(&path, json!({"url": null}))
-        .await
-        .expect(422);
+    assert_eq!(cleared["headers"], json!({}));
+    // Null event types could be taken for "every event".
+    for field in ["url", "event_types", "channels"] {
+        let refused = tenant.api.patch(&path, json!({field: null})).await;
+        assert_eq!(
+            refused.faults(422, "validation_failed"),
+            [""; 0],
+            "{refused}"
+        );
+        assert_eq!(refused.body["errors"][0]["path"], field, "{refused}");
+    }
     tenant
         .api
         .patch(&path, json!({"status": "active"}))
         .await
         .expect(422);
+    // A change of nothing is none.
+    api.advance(1);
     assert_eq!(
         tenant.api.patch(&path, json!({})).await.expect(200),
         cleared
     );
+    api.stop().await;
+}
+
+#[tokio::test]
+async fn the_values_of_an_endpoints_headers_are_for_those_who_manage_it() {
+    let api = api().await;
+    let tenant = api.tenant().await;
+    let shown = json!({"Authorization": "Bearer swordfish", "X-Source": "shop"});
+    let new = json!({"url": "https://example.com/", "headers": shown});
+    let path = format!(
+        "/v1/endpoints/{}",
+        id(&tenant.api.post("/v1/endpoints", new).await.expect(201))
+    );
+    let hidden = json!({"Authorization": "[hidden]", "X-Source": "[hidden]"});
+    for (scopes, wanted) in [
+        (&["read"][..], &hidden),
+        (&["read", "send"], &hidden),
+        (&["read", "manage"], &shown),
+        (&["admin"], &shown),
+    ] {
+        let key = api.key(&tenant.id, scopes).await;
+        let client = api.anonymous().key(key["key"].as_str().unwrap());
+        let one = client.get(&path).await.expect(200);
+        let list = client.get("/v1/endpoints").await.expect(200);
+        for endpoint in [&one, &list["data"][0]] {
+            assert_eq!(endpoint["headers"], *wanted, "{scopes:?}");
+        }
+    }
+    let platform = api.root().header("x-tenant-id", &tenant.id);
+    let one = platform.get(&path).await.expect(200);
+    assert_eq!(one["headers"], shown);
     api.stop().await;
 }
 
@@ -190,6 +224,8 @@ async fn what_an_endpoint_cannot_be_is_named() {
             "headers.webhook-id",
             with("headers", json!({"webhook-id": "a"})),
         ),
+        ("event_types", with("event_types", json!(null))),
+        ("channels", with("channels", json!(null))),
         ("headers.X A", with("headers", json!({"X A": "a"}))),
         (
             "headers.X-A",
@@ -203,6 +239,22 @@ async fn what_an_endpoint_cannot_be_is_named() {
             [""; 0],
             "{refused}"
         );
+        assert_eq!(refused.body["errors"][0]["path"], path, "{refused}");
+    }
+    for name in [
+        "Keep-Alive",
+        "Proxy-Authorization",
+        "Proxy-Connection",
+        "TE",
+        "Trailer",
+        "Upgrade",
+        "Date",
+        "Expect",
+    ] {
+        let new = with("headers", json!({name: "a"}));
+        let refused = tenant.api.post("/v1/endpoints", new).await;
+        let path = format!("headers.{name}");
+        assert_eq!(refused.status, 422, "{refused}");
         assert_eq!(refused.body["errors"][0]["path"], path, "{refused}");
     }
     let twice = r#"{"url": "https://example.com/", "headers": {"X-A": "1", "x-a": "2"}}"#;

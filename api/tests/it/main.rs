@@ -21,6 +21,7 @@ mod idempotency;
 mod keys;
 mod messages;
 mod pages;
+mod parameters;
 mod problems;
 mod replay;
 mod support;

@@ -155,6 +155,21 @@ async fn a_message_for_later_waits_in_the_database() {
         later["deliveries"][0]["next_attempt_at"],
         "2026-01-31T23:00:00.000Z"
     );
+    tenant
+        .api
+        .post("/v1/messages", at("2027-01-31T09:30:00Z"))
+        .await
+        .expect(201);
+    let refused = tenant
+        .api
+        .post("/v1/messages", at("2027-01-31T09:30:00.001Z"))
+        .await;
+    assert_eq!(
+        refused.faults(422, "validation_failed"),
+        [""; 0],
+        "{refused}"
+    );
+    assert_eq!(refused.body["errors"][0]["path"], "deliver_at", "{refused}");
     let past = tenant
         .api
         .post("/v1/messages", at("2020-01-01T00:00:00Z"))

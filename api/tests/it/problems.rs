@@ -59,8 +59,25 @@ fn bodies(client: &Client) -> Vec<Case> {
             "{}",
         )
     };
+    let encoded = |what, encoding| Case {
+        status: 415,
+        code: "unsupported_media_type",
+        ..post(
+            &client.header("content-encoding", encoding),
+            what,
+            "/v1/messages",
+            r#"{"event_type": "a", "payload": 1}"#,
+        )
+    };
     vec![
+        encoded("compressed", "gzip"),
+        encoded("compressed after nothing", "identity, br"),
         malformed("no body", b""),
+        malformed("a list that is cut off", b"[\"a\", 1"),
+        message("fields by their places", "", r#"["a", 1]"#),
+        message("null", "", "null"),
+        message("a number", "", "7"),
+        message("a string", "", r#""a""#),
         malformed("cut off", b"{\"event_type\": \"a"),
         malformed("not UTF-8", b"{\"event_type\": \"\xff\", \"payload\": 1}"),
         malformed(
@@ -163,6 +180,12 @@ async fn bad_requests_are_refused_in_one_shape_and_store_nothing() {
         get(
             client,
             "/v1/deliveries?endpoint_id=nonsense",
+            400,
+            "invalid_parameter",
+        ),
+        get(
+            client,
+            "/v1/deliveries?endpoint=nonsense",
             400,
             "invalid_parameter",
         ),
