@@ -115,6 +115,21 @@ async fn replaying_twice_queues_once_and_leaves_one_entry_in_the_audit_log() {
 }
 
 #[tokio::test]
+async fn a_replay_takes_an_idempotency_key_that_it_does_not_need() {
+    let api = api().await;
+    let tenant = api.tenant().await;
+    tenant.endpoint(&[]).await;
+    let delivery = dead_webhook(&api, &tenant, "a.b").await;
+    let path = format!("/v1/webhooks/dlq/{delivery}/replay");
+    let keyed = tenant.api.header("Idempotency-Key", "again");
+    for _ in 0..2 {
+        keyed.post(&path, json!({})).await.expect(202);
+    }
+    assert_eq!(audited(&api).await.len(), 1);
+    api.stop().await;
+}
+
+#[tokio::test]
 async fn many_replays_at_once_take_effect_once() {
     let api = api().await;
     let tenant = api.tenant().await;
