@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use relaypost_testkit::Proc;
+use relaypost_testkit::{Proc, eventually};
 
 use crate::SOON;
 
@@ -12,14 +12,22 @@ async fn the_demo_plays_to_its_end_and_leaves_nothing_where_it_was_started() {
     let binary = Path::new(env!("CARGO_BIN_EXE_relaypost"));
     let demo = Proc::spawn(folder.path(), binary, &["demo"], &[]);
     assert_eq!(demo.wait_exit(SOON).await, 0, "{}", demo.describe());
-    let shown = demo.stdout();
+    // What it printed is read beside waiting for its end, and may be behind it.
+    let shown = eventually(SOON, || async {
+        let shown = demo.stdout();
+        if shown.contains("Done:") {
+            Ok(shown)
+        } else {
+            Err(shown)
+        }
+    })
+    .await;
     for proof in [
         "webhook-signature: v1,",
         r#"{ "invoice": "in_1042",  "total": 12345678901234567890 }"#,
         "a changed body, timestamp or secret is refused",
         "attempt 1: delivered",
         "Subject: Your invoice",
-        "Done:",
     ] {
         assert!(shown.contains(proof), "{proof} is not in:\n{shown}");
     }

@@ -1,7 +1,8 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
+use std::time::Duration;
 
-use relaypost_testkit::{Backend, TestDatabase, World, WorldOptions};
+use relaypost_testkit::{Backend, Proc, TestDatabase, World, WorldOptions, eventually};
 use sea_orm::{ConnectionTrait, Database};
 use tempfile::TempDir;
 
@@ -10,7 +11,7 @@ fn stubs(binaries: &[&str]) -> TempDir {
     let dir = TempDir::new().unwrap();
     for binary in binaries {
         let path = dir.path().join(binary);
-        let script = "#!/bin/sh\necho \"args $*\" >&2\nenv >&2\n[ \"$1\" = up ] && exit 0\n\
+        let script = "#!/bin/sh\necho \"args $*\" >&2\nenv >&2\necho the end >&2\n[ \"$1\" = up ] && exit 0\n\
             echo listening on http://127.0.0.1:1\nexec sleep 60\n";
         fs::write(&path, script).unwrap();
         fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
@@ -25,13 +26,26 @@ fn options(stubs: &TempDir, backend: Backend) -> WorldOptions {
     WorldOptions { backend, ..options }
 }
 
+/// What a stand-in has shown. Standard error is read beside standard output, and may be behind it.
+async fn shown(process: &Proc) -> String {
+    eventually(Duration::from_secs(20), || async {
+        let text = process.stderr();
+        if text.contains("the end") {
+            Ok(text)
+        } else {
+            Err(text)
+        }
+    })
+    .await
+}
+
 #[tokio::test]
 async fn the_embedded_world_is_one_process_with_its_settings() {
     let stubs = stubs(&["relaypost"]);
     let world = World::start(options(&stubs, Backend::Embedded)).await;
     assert_eq!((world.apis.len(), world.workers.len()), (1, 0));
     assert_eq!(world.client.base(), "http://127.0.0.1:1");
-    let started = world.apis[0].stderr();
+    let started = shown(&world.apis[0]).await;
     let smtp = format!("EMAIL_PROVIDERS=smtp://{}?tls=none", world.smtp.addr());
     for line in [
         "args serve",
@@ -58,7 +72,7 @@ async fn the_stack_world_is_processes_around_postgresql_and_redis() {
     assert_eq!((world.apis.len(), world.workers.len()), (1, 2));
     world.start_worker().await;
     world.assert_all_running();
-    let started = world.workers[2].stderr();
+    let started = shown(&world.workers[2]).await;
     let redis = format!("REDIS_URL={}", world.redis().url());
     let database = format!("DATABASE_URL={}", world.database.url());
     assert!(
