@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use anyhow::{Context as _, bail};
+use anyhow::Context as _;
 use clap::{Parser, Subcommand};
 use relaypost_api::Services;
 use relaypost_migration as migration;
-use relaypost_shared::{clock::Clock, db, queue::Queue, settings::Settings, shutdown, telemetry};
+use relaypost_shared::{clock::Clock, queue::Queue, settings::Settings, shutdown, telemetry};
 
 #[derive(Parser)]
 #[command(name = "relaypost-api", version, about = "Relaypost's HTTP API")]
@@ -47,18 +47,7 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
         std::process::exit(2);
     };
     telemetry::start(&settings);
-    let db = db::connect(&settings.database_url, settings.database_connections)
-        .await
-        .context("DATABASE_URL: cannot connect to the database")?;
-    let pending = migration::pending(&db)
-        .await
-        .context("cannot read the state of the database's schema")?;
-    if !pending.is_empty() {
-        bail!(
-            "the database's schema is not up to date; run `relaypost-migrate up` first (pending: {})",
-            pending.join(", ")
-        );
-    }
+    let db = migration::open_current(&settings).await?;
     let queue =
         Queue::open(Some(redis_url)).context("REDIS_URL: not the address of a Redis server")?;
     let listener = relaypost_api::bind(settings.bind_addr)

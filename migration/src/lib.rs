@@ -3,6 +3,8 @@
 mod m0001_foundation;
 mod m0002_dead_letters;
 
+use anyhow::{Context as _, ensure};
+use relaypost_shared::{db, settings::Settings};
 use sea_orm_migration::{
     prelude::*,
     sea_orm::{DatabaseConnection, EntityTrait as _},
@@ -71,4 +73,23 @@ pub async fn pending(db: &DatabaseConnection) -> Result<Vec<String>, DbErr> {
         .into_iter()
         .map(|migration| migration.name().to_owned());
     Ok(all.filter(|name| !applied.contains(name)).collect())
+}
+
+/// The database of a process that works on it: connected, and with every migration applied.
+///
+/// # Errors
+/// When it cannot be reached, or lacks migrations; the text says what to do.
+pub async fn open_current(settings: &Settings) -> anyhow::Result<DatabaseConnection> {
+    let db = db::connect(&settings.database_url, settings.database_connections)
+        .await
+        .context("DATABASE_URL: the database cannot be reached")?;
+    let missing = pending(&db)
+        .await
+        .context("DATABASE_URL: the database's schema cannot be read")?;
+    ensure!(
+        missing.is_empty(),
+        "the database's schema is not up to date; run `relaypost-migrate up` first (pending: {})",
+        missing.join(", ")
+    );
+    Ok(db)
 }

@@ -76,16 +76,6 @@ impl<T, R> fmt::Debug for Batcher<T, R> {
 
 #[cfg(test)]
 mod tests {
-    #[tokio::test]
-    async fn a_batch_that_panics_is_lost_and_the_next_one_is_not() {
-        let batcher = Batcher::start(8, |items: Vec<u32>| async move {
-            assert!(items.iter().all(|item| *item > 0), "zero");
-            items
-        });
-        assert!(batcher.call(0).await.is_err());
-        assert_eq!(batcher.call(1).await.unwrap(), 1);
-    }
-
     use std::sync::{Arc, Mutex};
 
     use futures::future::join_all;
@@ -116,5 +106,15 @@ mod tests {
             sizes.len() <= 10 && sizes.iter().all(|size| *size <= 64),
             "{sizes:?}"
         );
+    }
+
+    #[tokio::test]
+    async fn a_batch_that_panics_is_lost_and_the_next_one_is_not() {
+        let batcher = Batcher::start(8, |items: Vec<u32>| async move {
+            assert!(items.iter().all(|item| *item > 0), "zero");
+            items
+        });
+        assert!(batcher.call(0).await.is_err());
+        assert_eq!(batcher.call(1).await.unwrap(), 1);
     }
 }

@@ -18,7 +18,6 @@ use relaypost_shared::{
     db,
     queue::Queue,
     settings::{AppEnv, Settings},
-    telemetry,
 };
 use relaypost_worker as worker;
 use tokio::{sync::watch, task::JoinHandle};
@@ -173,9 +172,6 @@ pub(crate) fn demo_settings(folder: &Path, root_key: &str) -> Result<Settings> {
         ("ROOT_API_KEY", root_key.to_owned()),
         ("LOG", "warn".to_owned()),
     ];
-    let settings = Settings::from_map(HashMap::from(
-        pairs.map(|(name, value)| (name.to_owned(), value)),
-    ))?;
-    telemetry::start(&settings);
-    Ok(settings)
+    let pairs = pairs.map(|(name, value)| (name.to_owned(), value));
+    Ok(Settings::from_map(HashMap::from(pairs))?)
 }

@@ -2,14 +2,14 @@
 
 use std::sync::Arc;
 
-use anyhow::{Context as _, bail};
+use anyhow::Context as _;
 use clap::{Parser, Subcommand};
 use poem::{
     Server,
     listener::{Acceptor as _, Listener as _, TcpListener},
 };
 use relaypost_migration as migration;
-use relaypost_shared::{clock::Clock, db, queue::Queue, settings::Settings, shutdown, telemetry};
+use relaypost_shared::{clock::Clock, queue::Queue, settings::Settings, shutdown, telemetry};
 use relaypost_worker::{Services, probes, run};
 
 #[derive(Parser)]
@@ -50,18 +50,7 @@ async fn main() -> anyhow::Result<()> {
 }
 
 async fn serve(settings: Arc<Settings>) -> anyhow::Result<()> {
-    let db = db::connect(&settings.database_url, settings.database_connections)
-        .await
-        .context("DATABASE_URL: the database cannot be reached")?;
-    let pending = migration::pending(&db)
-        .await
-        .context("DATABASE_URL: the database's schema cannot be read")?;
-    if !pending.is_empty() {
-        bail!(
-            "the database lacks migrations ({}): run `relaypost-migrate up`",
-            pending.join(", ")
-        );
-    }
+    let db = migration::open_current(&settings).await?;
     let queue = Queue::open(settings.redis_url.as_deref()).context("REDIS_URL")?;
     let services = Services {
         db,

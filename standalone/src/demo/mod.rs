@@ -6,7 +6,7 @@ mod receiver;
 use std::path::Path;
 
 use anyhow::{Context as _, Result, ensure};
-use relaypost_shared::{clock::Clock, ids::RequestId};
+use relaypost_shared::{clock::Clock, ids::RequestId, telemetry};
 use serde_json::Value;
 use standardwebhooks::Webhook;
 use tokio::time::{Duration, Instant, interval};
@@ -29,6 +29,7 @@ pub(crate) async fn play() -> Result<()> {
     let folder = tempfile::tempdir().context("no temporary folder can be made")?;
     let root_key = format!("rp_demo_{}", RequestId::generate(Clock::system().now()));
     let settings = embedded::demo_settings(folder.path(), &root_key)?;
+    telemetry::start(&settings);
     println!("Relaypost demo: one process, no services. Everything below really happens.\n");
     let relaypost = Embedded::start(settings).await?;
     let base = relaypost.url();
