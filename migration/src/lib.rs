@@ -2,6 +2,7 @@
 
 mod m0001_foundation;
 mod m0002_dead_letters;
+mod m0003_circuits_and_replays;
 
 use anyhow::{Context as _, ensure};
 use relaypost_shared::{db, settings::Settings};
@@ -20,6 +21,7 @@ impl MigratorTrait for Migrator {
         vec![
             Box::new(m0001_foundation::Migration),
             Box::new(m0002_dead_letters::Migration),
+            Box::new(m0003_circuits_and_replays::Migration),
         ]
     }
 }

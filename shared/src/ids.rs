@@ -70,6 +70,8 @@ kinds! {
     Attempt AttemptId "att";
     /// An entry of the audit log.
     AuditEntry AuditEntryId "aud";
+    /// A replay job.
+    Replay ReplayId "rpl";
     /// An HTTP request that this service received.
     Request RequestId "req";
 }

@@ -67,7 +67,7 @@ async fn claim(db: &DatabaseConnection, lane: Lane, now: Timestamp) -> Result<Ve
     let sql = format!(
         "WITH due AS MATERIALIZED (SELECT id AS due_id FROM deliveries WHERE dispatch_at <= $2 AND {} \
          ORDER BY dispatch_at LIMIT $3{}) \
-         UPDATE deliveries SET dispatch_at = $1 FROM due WHERE id = due_id RETURNING id, tenant_id",
+         UPDATE deliveries SET dispatch_at = $1 FROM due WHERE id = due_id RETURNING id, tenant_id, endpoint_id",
         of_lane(lane),
         db::skip_locked(backend)
     );
@@ -80,6 +80,7 @@ async fn claim(db: &DatabaseConnection, lane: Lane, now: Timestamp) -> Result<Ve
             Ok(Job {
                 delivery: DeliveryId::try_get(row, "", "id")?,
                 tenant: TenantId::try_get(row, "", "tenant_id")?,
+                endpoint: row.try_get("", "endpoint_id")?,
             })
         })
         .collect()

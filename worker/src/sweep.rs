@@ -14,7 +14,7 @@ use relaypost_shared::{
     clock::Timestamp,
     delivery::{DeliveryKind, Status},
     entities::delivery,
-    ids::{DeliveryId, TenantId},
+    ids::{DeliveryId, EndpointId, TenantId},
     queue::{Job, Lane, Queue},
 };
 use sea_orm::{
@@ -158,29 +158,34 @@ async fn requeue(queue: &Queue, waiting: &[(Job, Lane)]) -> Result<usize, StepEr
 struct Seen {
     id: DeliveryId,
     tenant_id: TenantId,
+    endpoint_id: Option<EndpointId>,
     kind: DeliveryKind,
     status: Status,
     dispatch_at: Option<Timestamp>,
+    parked_for: Option<uuid::Uuid>,
     replayed_at: Option<Timestamp>,
 }
 
 impl Seen {
     fn select() -> Select<delivery::Entity> {
-        use delivery::Column::{DispatchAt, Id, Kind, ReplayedAt, Status, TenantId};
-        delivery::Entity::find()
-            .select_only()
-            .columns([Id, TenantId, Kind, Status, DispatchAt, ReplayedAt])
+        use delivery::Column::{
+            DispatchAt, EndpointId, Id, Kind, ParkedFor, ReplayedAt, Status, TenantId,
+        };
+        delivery::Entity::find().select_only().columns([
+            Id, TenantId, EndpointId, Kind, Status, DispatchAt, ParkedFor, ReplayedAt,
+        ])
     }
 
-    /// Whether nothing but its job brings it on its way.
+    /// Whether nothing but its job brings it on its way. What is parked is the business of its circuit.
     fn waits(&self) -> bool {
-        self.status == Status::Pending && self.dispatch_at.is_none()
+        self.status == Status::Pending && self.dispatch_at.is_none() && self.parked_for.is_none()
     }
 
     fn job(&self) -> (Job, Lane) {
         let job = Job {
             delivery: self.id,
             tenant: self.tenant_id,
+            endpoint: self.endpoint_id,
         };
         (job, Lane::of(self.kind, self.replayed_at.is_some()))
     }
@@ -198,6 +203,7 @@ async fn waiting(
         .filter(Column::Id.lt(before))
         .filter(Column::Status.eq(Status::Pending))
         .filter(Column::DispatchAt.is_null())
+        .filter(Column::ParkedFor.is_null())
         .order_by_asc(Column::Id)
         .limit(BATCH)
         .into_model()

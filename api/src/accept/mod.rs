@@ -130,6 +130,10 @@ pub(crate) fn new_delivery(
         dead_at: None,
         replayed_at: None,
         schedule_start: 0,
+        parked_for: None,
+        released_in: None,
+        expires_at: None,
+        replay_id: None,
     }
 }
 

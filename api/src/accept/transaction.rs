@@ -165,6 +165,7 @@ fn job(delivery: &delivery::Model) -> Job {
     Job {
         delivery: delivery.id,
         tenant: delivery.tenant_id,
+        endpoint: delivery.endpoint_id,
     }
 }
 

@@ -3,7 +3,7 @@
 use poem_openapi::{Object, types::Example};
 use relaypost_shared::{
     clock::Timestamp,
-    delivery::EndpointStatus,
+    delivery::{EndpointStatus, Signing},
     entities::{Seconds, Texts, endpoint},
     ids::{Endpoint as EndpointKind, EndpointId, TenantId},
     settings::Settings,
@@ -82,6 +82,10 @@ impl NewEndpoint {
             headers: self.headers.0,
             timeout_ms: self.timeout_ms,
             retry_schedule: self.retry_schedule.map(Seconds),
+            rate_limit_per_s: None,
+            max_in_flight: None,
+            ordering: None,
+            signing: Signing::Hmac,
             status: EndpointStatus::Active,
             disabled_reason: None,
             created_at: now,

@@ -102,6 +102,7 @@ impl TenantsApi {
             id: TenantId::generate(now),
             name: new.name,
             created_at: now,
+            dlq_warned_at: None,
         };
         tenant::Entity::insert(row.clone().into_active_model())
             .exec_without_returning(&services.db)

@@ -65,7 +65,8 @@ words! {
         Delivered = "delivered",
         /// In the dead-letter queue, with a [`Reason`].
         Dead = "dead",
-        /// Taken out of the dead-letter queue for good, without having been delivered.
+        /// Given up for good without having been delivered: taken out of the dead-letter queue, or cancelled before its
+        /// time.
         Discarded = "discarded",
     }
 
@@ -79,6 +80,12 @@ words! {
         EndpointDeleted = "endpoint_deleted",
         /// Its address leads into a network that webhooks may not reach.
         SsrfBlocked = "ssrf_blocked",
+        /// It was not delivered before its `expires_at`.
+        Expired = "expired",
+        /// Its sender cancelled it before its time.
+        Cancelled = "cancelled",
+        /// The receiver says that the payload is more than it takes.
+        PayloadTooLarge = "payload_too_large",
         /// The mail server refused the mail for good.
         Rejected = "rejected",
         /// The mail server says that there is no such recipient.
@@ -105,6 +112,8 @@ words! {
         Redirect = "redirect",
         /// Every address of the host is in a network that webhooks may not reach.
         Ssrf = "ssrf",
+        /// The receiver answered 413: the payload is more than it takes.
+        BodyTooLarge = "body_too_large",
         /// The answer was not HTTP, or not SMTP, as the standard has it.
         Protocol = "protocol",
         /// The mail server answered 4yz: try later.
@@ -125,7 +134,61 @@ words! {
     EndpointStatus {
         /// It takes deliveries.
         Active = "active",
-        /// It takes none until somebody enables it again; `disabled_reason` says why.
+        /// What arrives for it is kept until it is resumed.
+        Paused = "paused",
+        /// It takes none until somebody resumes it; `disabled_reason` says why.
         Disabled = "disabled",
+    }
+
+    /// Why an endpoint is disabled.
+    DisabledReason {
+        /// It answered 410: it wants nothing any more.
+        Gone = "gone",
+        /// Every attempt failed for longer than the service puts up with.
+        Failing = "failing",
+    }
+
+    /// In which order an endpoint gets its messages.
+    Ordering {
+        /// In the order accepted, one at a time.
+        Fifo = "fifo",
+    }
+
+    /// What an endpoint's webhooks are signed with.
+    Signing {
+        /// HMAC-SHA256 with a secret that both sides have: `v1`.
+        Hmac = "hmac",
+        /// Ed25519, whose public key is all that the receiver has: `v1a`.
+        Ed25519 = "ed25519",
+    }
+
+    /// Where a circuit stands.
+    CircuitState {
+        /// Everything goes through.
+        Closed = "closed",
+        /// Nothing goes through: what comes is parked.
+        Open = "open",
+        /// A few probes go through; what comes of them decides.
+        HalfOpen = "half_open",
+    }
+
+    /// What a replay job does.
+    ReplayKind {
+        /// Replays dead letters.
+        Replay = "replay",
+        /// Discards dead letters.
+        Discard = "discard",
+        /// Replays what failed at an endpoint, and sends it what it has missed.
+        Recover = "recover",
+    }
+
+    /// Where a replay job stands.
+    ReplayStatus {
+        /// It still releases deliveries, or waits for the end of some.
+        Running = "running",
+        /// Everything that it released has ended.
+        Completed = "completed",
+        /// Somebody cancelled it; what was released goes on.
+        Cancelled = "cancelled",
     }
 }

@@ -5,7 +5,7 @@ use sea_orm::entity::prelude::*;
 use crate::{
     clock::Timestamp,
     delivery::{DeliveryKind, ErrorClass, Reason, Status},
-    ids::{DeliveryId, EmailId, EndpointId, MessageId, TenantId},
+    ids::{DeliveryId, EmailId, EndpointId, MessageId, ReplayId, TenantId},
 };
 
 /// One delivery.
@@ -51,6 +51,14 @@ pub struct Model {
     pub replayed_at: Option<Timestamp>,
     /// How many attempts had ended when it was last replayed: its retry schedule begins behind them.
     pub schedule_start: i32,
+    /// The circuit that it waits for: that of its endpoint, or of a mail provider. None when it does not wait for one.
+    pub parked_for: Option<Uuid>,
+    /// The epoch of the circuit in which it was last released: what is sent through a half-open circuit needs it.
+    pub released_in: Option<i32>,
+    /// When it is too late to deliver it.
+    pub expires_at: Option<Timestamp>,
+    /// The replay job that replayed it last, whose progress counts its end.
+    pub replay_id: Option<ReplayId>,
 }
 
 impl Entity {

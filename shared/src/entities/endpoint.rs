@@ -5,7 +5,7 @@ use sea_orm::entity::prelude::*;
 use super::{Pairs, Seconds, Texts};
 use crate::{
     clock::Timestamp,
-    delivery::EndpointStatus,
+    delivery::{EndpointStatus, Ordering, Signing},
     ids::{EndpointId, TenantId},
 };
 
@@ -33,6 +33,14 @@ pub struct Model {
     pub timeout_ms: Option<i32>,
     /// Seconds before each retry; none: the setting.
     pub retry_schedule: Option<Seconds>,
+    /// How many requests it gets a second at most; none: no limit.
+    pub rate_limit_per_s: Option<i32>,
+    /// How many requests are under way to it at a time at most; none: the setting.
+    pub max_in_flight: Option<i32>,
+    /// Whether its messages are delivered in the order accepted; none: not.
+    pub ordering: Option<Ordering>,
+    /// What its webhooks are signed with.
+    pub signing: Signing,
     /// Whether it takes deliveries.
     pub status: EndpointStatus,
     /// Why it is disabled.

@@ -4,6 +4,7 @@
 pub mod api_key;
 pub mod attempt;
 pub mod audit_log;
+pub mod circuit;
 pub mod delivery;
 pub mod email;
 pub mod endpoint;
@@ -11,6 +12,7 @@ pub mod endpoint_secret;
 pub mod event_type;
 pub mod idempotency_key;
 pub mod message;
+pub mod replay;
 pub mod tenant;
 
 use sea_orm::FromJsonQueryResult;

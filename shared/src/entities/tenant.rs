@@ -15,6 +15,8 @@ pub struct Model {
     pub name: String,
     /// When it was created.
     pub created_at: Timestamp,
+    /// When its operators were told that its dead-letter queue is over the threshold; none while it is not.
+    pub dlq_warned_at: Option<Timestamp>,
 }
 
 /// What sea-orm could join with; Relaypost writes its joins by hand.

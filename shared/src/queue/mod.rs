@@ -11,7 +11,7 @@ mod redis;
 
 use crate::{
     delivery::DeliveryKind,
-    ids::{DeliveryId, TenantId},
+    ids::{DeliveryId, EndpointId, TenantId},
 };
 
 pub use backend::JobBackend;
@@ -60,6 +60,8 @@ pub struct Job {
     pub delivery: DeliveryId,
     /// Whose it is.
     pub tenant: TenantId,
+    /// Where it goes, if it is a webhook.
+    pub endpoint: Option<EndpointId>,
 }
 
 /// The queue could not be reached. Nothing is lost: what was to be queued stays in the database.

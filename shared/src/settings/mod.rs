@@ -41,6 +41,10 @@ pub struct Settings {
     pub webhooks: Webhooks,
     /// How mails go out.
     pub emails: Emails,
+    /// When a circuit opens and closes again, for endpoints and mail providers alike.
+    pub circuit: Circuit,
+    /// From how many dead letters on a tenant's operators are told.
+    pub dlq_threshold: u32,
     /// How many replayed deliveries, of either kind, one worker has in flight at a time.
     pub bulk_concurrency: usize,
     /// How long a process that was told to stop may finish what it is doing.
@@ -58,12 +62,29 @@ pub struct Webhooks {
     pub allow_http: bool,
     /// How many deliveries one worker has in flight at a time.
     pub concurrency: usize,
+    /// How many are under way to one endpoint at a time, over all workers, unless the endpoint says otherwise.
+    pub max_in_flight: u32,
     /// How long an attempt may take, unless the endpoint says otherwise.
     pub timeout: Duration,
     /// How long making the connection may take.
     pub connect_timeout: Duration,
     /// The waits between attempts, unless the endpoint says otherwise.
     pub retry_schedule: RetrySchedule,
+}
+
+/// When a circuit opens and closes again.
+#[derive(Clone, Copy, Debug)]
+pub struct Circuit {
+    /// How many attempts in a row have to fail.
+    pub failure_threshold: u32,
+    /// How long it stays open the first time. The time doubles each time that a probe fails.
+    pub open: Duration,
+    /// How long it stays open at most.
+    pub open_at_most: Duration,
+    /// How many probes go through it when it is half-open.
+    pub probes: u32,
+    /// How long everything has to fail before an endpoint is disabled.
+    pub disable_after: Duration,
 }
 
 /// How mails go out.
@@ -140,6 +161,8 @@ impl Settings {
             idempotency_ttl: from.or::<Whole<60, 2_592_000>>("IDEMPOTENCY_TTL", "86400", "How long an `Idempotency-Key` is remembered, in seconds.").seconds(),
             webhooks: Webhooks::read(from, env),
             emails: Emails::read(from),
+            circuit: Circuit::read(from),
+            dlq_threshold: from.or::<Whole<1, 1_000_000>>("DLQ_THRESHOLD", "50", "From how many dead letters on the event `dlq.threshold` goes out, once until they are fewer than half of it.").into(),
             bulk_concurrency: from.or::<Whole<1, 100_000>>("BULK_CONCURRENCY", "64", "How many replayed deliveries, webhooks and mails together, one worker has in flight at a time, besides the live ones.").into(),
             shutdown_grace: from.or::<Whole<0, 3600>>("SHUTDOWN_GRACE_SECONDS", "30", "How long a process that was told to stop may finish what it is doing.").seconds(),
             readiness_requires_redis: from.or("READINESS_REQUIRES_REDIS", "false", "Whether `/health/ready` answers 503 when Redis is gone. The API accepts without Redis, so the default is no."),
@@ -167,10 +190,23 @@ impl Webhooks {
         Self {
             allow_cidrs,
             allow_http: allow_http || env == AppEnv::Development,
-            concurrency: from.or::<Whole<1, 100_000>>("WEBHOOK_CONCURRENCY", "256", "How many webhooks one worker has in flight at a time.").into(),
+            concurrency: from.or::<Whole<1, 100_000>>("WEBHOOK_CONCURRENCY", "512", "How many webhooks one worker has in flight at a time.").into(),
+            max_in_flight: from.or::<Whole<1, 100_000>>("WEBHOOK_MAX_IN_FLIGHT", "256", "How many webhooks are under way to one endpoint at a time, over all workers, unless the endpoint says otherwise. What waits for such a place takes none of a worker's.").into(),
             timeout: from.or::<Whole<100, 300_000>>("WEBHOOK_TIMEOUT_MS", "15000", "How long an attempt may take, in milliseconds, unless the endpoint says otherwise.").millis(),
             connect_timeout: from.or::<Whole<50, 60_000>>("WEBHOOK_CONNECT_TIMEOUT_MS", "5000", "How long making the connection may take, in milliseconds.").millis(),
             retry_schedule: from.or("RETRY_SCHEDULE", "5,30,120,600,1800,7200,18000,36000", "Seconds before each retry, varied by up to 20 %, unless the endpoint says otherwise. Emails follow it too."),
+        }
+    }
+}
+
+impl Circuit {
+    fn read(from: &mut Reader) -> Self {
+        Self {
+            failure_threshold: from.or::<Whole<1, 100_000>>("CIRCUIT_FAILURE_THRESHOLD", "10", "How many attempts in a row fail before the circuit of an endpoint, or of a mail provider, opens.").into(),
+            open: from.or::<Whole<1, 86_400>>("CIRCUIT_OPEN_SECONDS", "30", "How long a circuit stays open before probes go through. The time doubles with each probe that fails.").seconds(),
+            open_at_most: from.or::<Whole<1, 86_400>>("CIRCUIT_OPEN_MAX_SECONDS", "900", "How long a circuit stays open at most before probes go through.").seconds(),
+            probes: from.or::<Whole<1, 100>>("CIRCUIT_PROBES", "3", "How many probes go through a half-open circuit; when all have succeeded it closes.").into(),
+            disable_after: from.or::<Whole<60, 31_536_000>>("ENDPOINT_DISABLE_AFTER_SECONDS", "432000", "How long every attempt to an endpoint fails before it is disabled.").seconds(),
         }
     }
 }

@@ -25,6 +25,7 @@ fn jobs(count: usize) -> Vec<Job> {
         .map(|_| Job {
             delivery: DeliveryId::generate(now),
             tenant,
+            endpoint: None,
         })
         .collect()
 }

@@ -13,7 +13,7 @@ use relaypost_migration as migration;
 use relaypost_shared::{
     clock::{Clock, Timestamp},
     db,
-    delivery::{DeliveryKind, EndpointStatus, Status},
+    delivery::{DeliveryKind, EndpointStatus, Signing, Status},
     entities::{
         Pairs, Seconds, Texts, attempt, delivery, email, endpoint, endpoint_secret, message, tenant,
     },
@@ -58,6 +58,7 @@ impl Bench {
             id: tenant,
             name: "test".into(),
             created_at: clock.now(),
+            dlq_warned_at: None,
         };
         row.into_active_model().insert(&db).await.unwrap();
         Self {
@@ -106,6 +107,10 @@ impl Bench {
             headers: Pairs(vec![("x-own".into(), "yes".into())]),
             timeout_ms: None,
             retry_schedule: schedule.map(Seconds),
+            rate_limit_per_s: None,
+            max_in_flight: None,
+            ordering: None,
+            signing: Signing::Hmac,
             status: EndpointStatus::Active,
             disabled_reason: None,
             created_at: self.now(),
@@ -212,6 +217,10 @@ impl Bench {
             dead_at: None,
             replayed_at: None,
             schedule_start: 0,
+            parked_for: None,
+            released_in: None,
+            expires_at: None,
+            replay_id: None,
         }
     }
 
