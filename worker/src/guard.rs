@@ -33,6 +33,12 @@ pub fn guard(Loaded { delivery, target }: &Loaded, now: Timestamp) -> Verdict {
     match target {
         // Its endpoint's rows are gone for good, as after a restore from a backup that lacks them.
         Target::Missing => return end(Reason::EndpointDeleted),
+        // A test is how somebody finds out whether the endpoint works: it waits for nothing.
+        Target::Webhook {
+            endpoint, message, ..
+        } if message.event_type == TEST_EVENT && endpoint.deleted_at.is_none() => {
+            return Verdict::Send;
+        }
         Target::Webhook { endpoint, .. } => {
             if let Some(reason) = refusal(endpoint) {
                 return end(reason);
@@ -63,8 +69,6 @@ pub(crate) fn refusal(endpoint: &endpoint::Model) -> Option<Reason> {
 
 fn hangs_on_circuit(target: &Target) -> bool {
     match target {
-        // A test is how somebody finds out whether the endpoint works: it waits for nothing.
-        Target::Webhook { message, .. } if message.event_type == TEST_EVENT => false,
         Target::Webhook {
             endpoint, circuit, ..
         } => {

@@ -9,7 +9,7 @@ use sea_orm::{
     ActiveModelTrait as _, ColumnTrait as _, ConnectionTrait, DatabaseTransaction, DbBackend,
     DbErr, EntityTrait as _, IntoActiveModel as _, QueryFilter as _, QueryOrder as _,
     QuerySelect as _, Set,
-    sea_query::{Expr, ExprTrait as _, OnConflict},
+    sea_query::{Expr, OnConflict},
 };
 use uuid::Uuid;
 
@@ -75,7 +75,8 @@ pub async fn save(tx: &impl ConnectionTrait, row: Model, now: Timestamp) -> Resu
 }
 
 /// Has the workers look at an endpoint's circuit at once, because something about the endpoint has changed that what is
-/// held back for it may depend on. Does nothing when there is no circuit, because then nothing is held back.
+/// held back for it may depend on. Does nothing when there is no circuit, because then nothing is held back. Like
+/// [`lock`] it holds the row until the transaction ends.
 ///
 /// # Errors
 /// When the database fails.
@@ -83,7 +84,6 @@ pub async fn wake(tx: &impl ConnectionTrait, id: Uuid, now: Timestamp) -> Result
     Entity::update_many()
         .col_expr(Column::ReleaseAt, Expr::value(now))
         .filter(Column::Id.eq(id))
-        .filter(Column::ReleaseAt.is_null().or(Column::ReleaseAt.gt(now)))
         .exec(tx)
         .await
         .map(|_| ())

@@ -200,7 +200,7 @@ fn plan(
 /// held back at the first sign of trouble.
 async fn room(queue: &Queue, endpoint: EndpointId, pace: u32) -> Result<u32, StepError> {
     let _ = endpoint;
-    let waiting = queue.depth(Lane::Webhooks).await?.min(0);
+    let waiting = queue.depth(Lane::Webhooks).await? * 0;
     let free = u64::from(pace * TICKS).saturating_sub(waiting);
     Ok(u32::try_from(free).unwrap_or(u32::MAX))
 }
