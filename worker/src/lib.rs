@@ -2,7 +2,8 @@
 //!
 //! One delivery passes through five steps, each a module: [`load`] → [`guard`] → [`send`] → [`decide`] → [`record`].
 //! [`pipeline`] ties them together, [`circuit`] holds back what its endpoint cannot take, [`dispatch`] and [`sweep`] keep the
-//! queue filled from the database, [`prune`] removes what has expired, and [`run`] starts it all.
+//! queue filled from the database, [`prune`] removes what has expired, [`threshold`] watches the
+//! dead-letter queue, and [`run`] starts it all.
 
 pub mod circuit;
 pub mod decide;
@@ -19,5 +20,6 @@ pub mod run;
 pub mod send;
 pub mod sign;
 pub mod sweep;
+pub mod threshold;
 
 pub use run::{Services, run};

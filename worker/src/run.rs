@@ -24,6 +24,7 @@ use crate::{
     prune,
     send::{Sender, SetupError},
     sweep::{Full, Recent},
+    threshold,
 };
 
 /// How long the dispatcher rests when nothing is due.
@@ -36,6 +37,8 @@ const FORGOTTEN_EVERY: Duration = Duration::from_secs(30);
 const SWEEP_REST: Duration = Duration::from_secs(2);
 /// How long the full walk rests between its steps: it looks at half a million deliveries a second at most.
 const FULL_PACE: Duration = Duration::from_millis(10);
+/// How often the sizes of the dead-letter queues are looked at.
+const WATCH_REST: Duration = Duration::from_secs(10);
 /// How long pruning rests when nothing is left to remove.
 const PRUNE_REST: Duration = Duration::from_secs(60);
 /// How often the full walk is made.
@@ -101,6 +104,7 @@ pub async fn run(services: Services, stop: impl Future<Output = ()>) -> Result<(
     let mut keepers = JoinSet::new();
     keepers.spawn(keep_dispatching(services.clone()));
     keepers.spawn(keep_conducting(services.clone()));
+    keepers.spawn(keep_watching(services.clone()));
     keepers.spawn(keep_sweeping(services.clone(), consumers.clone()));
     keepers.spawn(keep_pruning(services.clone()));
     tracing::info!(worker = %name, "working");
@@ -200,6 +204,17 @@ async fn keep_conducting(services: Services) {
                 Err(error) => tracing::warn!(%error, "forgotten circuits cannot be looked for"),
             }
         }
+    }
+}
+
+async fn keep_watching(services: Services) {
+    loop {
+        let (db, queue) = (&services.db, &services.queue);
+        let threshold = services.settings.dlq_threshold;
+        if let Err(error) = threshold::step(db, queue, threshold, services.clock.now()).await {
+            tracing::warn!(%error, "the dead-letter queues cannot be watched");
+        }
+        tokio::time::sleep(WATCH_REST).await;
     }
 }
 

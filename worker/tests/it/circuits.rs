@@ -3,7 +3,7 @@
 use chrono::TimeDelta;
 use relaypost_shared::{
     delivery::{CircuitState, EndpointStatus, Ordering, Reason, Status},
-    entities::{circuit, delivery, endpoint},
+    entities::{Texts, circuit, delivery, endpoint},
     ids::{DeliveryId, EndpointId},
     queue::Lane,
 };
@@ -45,6 +45,13 @@ impl Bench {
             ids.push(self.webhook(endpoint).await);
         }
         ids
+    }
+
+    async fn watch(&self) {
+        let threshold = self.settings.dlq_threshold;
+        relaypost_worker::threshold::step(&self.db, &self.queue, threshold, self.now())
+            .await
+            .unwrap();
     }
 
     async fn parked(&self) -> usize {
@@ -405,5 +412,38 @@ async fn a_delivery_that_came_too_late_expires_instead_of_being_sent() {
             (Status::Dead, Some(Reason::Expired))
         );
     }
+    bench.close().await;
+}
+
+#[tokio::test]
+async fn operators_hear_once_that_the_dead_letter_queue_is_over_its_threshold() {
+    let bench = Bench::new(&[("DLQ_THRESHOLD", "4")]).await;
+    let (receiver, lane) = (Receiver::start().await, bench.lane(Lane::Webhooks));
+    let operators = Receiver::start().await;
+    let hears = bench.endpoint(&operators.url("/"), None).await;
+    let wanted = Texts(vec!["dlq.threshold".to_owned()]);
+    bench
+        .change(hears, |row| row.event_types = Set(wanted))
+        .await;
+    receiver.respond(Reply::Status(500));
+    let failing = bench.endpoint(&receiver.url("/"), Some(vec![])).await;
+    for expected in [0, 0, 0, 1, 1, 1] {
+        lane.work(&[bench.webhook(failing).await]).await;
+        bench.watch().await;
+        lane.work_queue().await;
+        assert_eq!(operators.count(), expected);
+    }
+    // Somebody discards all but one, and then it fills again.
+    let dead = delivery::Entity::find().all(&bench.db).await.unwrap();
+    for row in dead.into_iter().filter(|row| row.dead_at.is_some()).skip(1) {
+        let mut row = row.into_active_model();
+        (row.status, row.dead_at) = (Set(Status::Discarded), Set(None));
+        row.update(&bench.db).await.unwrap();
+    }
+    bench.watch().await;
+    lane.work(&bench.webhooks(failing, 3).await).await;
+    bench.watch().await;
+    lane.work_queue().await;
+    assert_eq!(operators.count(), 2);
     bench.close().await;
 }
