@@ -1,7 +1,9 @@
 //! Measures Relaypost on PostgreSQL and Redis beside a bare HTTP client at the same receiver, in one run on one machine.
 //! `scripts/bench` starts the services and builds the binaries.
 
+mod engine;
 mod load;
+mod steady;
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
@@ -23,6 +25,10 @@ async fn main() -> Result<()> {
         .map(PathBuf::from)
         .context("the benchmark lies in no folder")?;
     let quick = std::env::var("BENCH_QUICK").is_ok_and(|value| value == "1");
+    if std::env::args().nth(1).as_deref() == Some("engine") {
+        let (seconds, backlog) = if quick { (5, 10_000) } else { (30, 100_000) };
+        return engine::run(&bin_dir, seconds, backlog).await;
+    }
     let messages = if quick { 5_000 } else { 20_000 };
     let receiver = Arc::new(Receiver::start().await);
     receiver.record(false);
