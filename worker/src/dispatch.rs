@@ -21,8 +21,10 @@ use sea_orm::{
 pub const BATCH: u64 = 500;
 /// How long a claim holds.
 pub(crate) const CLAIM: TimeDelta = TimeDelta::seconds(60);
-/// A lane that already holds this many jobs gets no more: what waits in the database costs nothing.
-const FULL: u64 = 10_000;
+/// A lane that already holds this many jobs gets no more: what waits in the database costs nothing, and a job about 250
+/// bytes of Redis. The bound is for memory alone. It has to be far above the backlog of one endpoint, which waits in a
+/// line of its own and must not keep the jobs of the others out of the queue.
+pub const FULL: u64 = 500_000;
 
 /// A step of the dispatcher, or of the sweep, did not get through. Everything stays where it was.
 #[derive(Debug, thiserror::Error)]

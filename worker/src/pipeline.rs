@@ -6,9 +6,9 @@ use chrono::TimeDelta;
 use relaypost_shared::{
     batch::Batcher,
     clock::Clock,
-    delivery::{DeliveryKind, Outcome},
+    delivery::{DeliveryKind, Ordering, Outcome},
     ids::DeliveryId,
-    queue::Consumer,
+    queue::{Consumer, Limits},
     settings::Settings,
 };
 use sea_orm::{DatabaseConnection, DbErr};
@@ -70,7 +70,7 @@ impl Pipeline {
             self.consumer.acknowledge(&settled).await;
         }
         let (mut asked, mut done, mut tasks) = (Vec::new(), Vec::new(), Tasks::default());
-        for loaded in loaded {
+        for loaded in self.within_limits(loaded).await {
             match guard(&loaded, self.clock.now()) {
                 Verdict::Send => {
                     let pass = Pass::free(&loaded, &self.providers);
@@ -88,6 +88,29 @@ impl Pipeline {
             self.consumer.acknowledge(&done).await;
         }
         tasks.finish(&self.consumer).await;
+    }
+
+    /// Hands back what the queue gave out before it knew the limits that hold for it by now.
+    async fn within_limits(&self, loaded: Vec<Loaded>) -> Vec<Loaded> {
+        let limits: Vec<(DeliveryId, Limits)> = loaded
+            .iter()
+            .map(|one| (one.delivery.id, limits(one)))
+            .collect();
+        let too_early = match self.consumer.limit(&limits).await {
+            Ok(too_early) => too_early,
+            Err(error) => {
+                // Better a little over a limit than not at all.
+                tracing::warn!(%error, "the queue cannot be told of limits");
+                return loaded;
+            }
+        };
+        if too_early.is_empty() {
+            return loaded;
+        }
+        self.consumer.hand_back(&too_early).await;
+        let mut loaded = loaded;
+        loaded.retain(|one| !too_early.contains(&one.delivery.id));
+        loaded
     }
 
     /// Asks the circuits of deliveries that hang on one. What is parked needs its job no longer, and is returned.
@@ -161,6 +184,31 @@ impl Pipeline {
             tokio::time::sleep(wait).await;
         }
         self.consumer.hand_back(ids).await;
+    }
+}
+
+/// The limits of a delivery's endpoint: its own, and the pace of its circuit.
+fn limits(Loaded { target, .. }: &Loaded) -> Limits {
+    let Target::Webhook {
+        endpoint, circuit, ..
+    } = target
+    else {
+        return Limits::default();
+    };
+    let at_most = |limit: i32| u32::try_from(limit).unwrap_or(1);
+    let pace = circuit.as_ref().and_then(|circuit| circuit.pace);
+    let max_in_flight = match endpoint.ordering {
+        Some(Ordering::Fifo) => Some(1),
+        None => endpoint.max_in_flight,
+    };
+    Limits {
+        max_in_flight: max_in_flight.map(at_most),
+        rate_per_s: endpoint
+            .rate_limit_per_s
+            .into_iter()
+            .chain(pace)
+            .min()
+            .map(at_most),
     }
 }
 

@@ -89,6 +89,7 @@ pub async fn run(services: Services, stop: impl Future<Output = ()>) -> Result<(
             lane,
             &name,
             slots(&services.settings, lane),
+            Some(services.settings.webhooks.max_in_flight),
         )?;
         consumers.push(consumer.clone());
         let alive = consumer.clone();

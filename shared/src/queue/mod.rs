@@ -3,9 +3,14 @@
 //!
 //! Two forms share one interface: Redis, through apalis and on apalis-redis's layout of keys, and one inside the
 //! process for the embedded mode.
+//!
+//! A lane is no single line. Jobs wait by [`Flow`]; tenants take turns, and within a tenant its flows, a few jobs at a
+//! time, so that a backlog delays only its own endpoint. A flow that has as many jobs in flight as it may, or that is over
+//! its rate, takes no turns until it may go on: its jobs wait here and take none of a worker's slots.
 
 mod backend;
 mod consumer;
+mod flow;
 mod memory;
 mod redis;
 
@@ -16,8 +21,11 @@ use crate::{
 
 pub use backend::JobBackend;
 pub use consumer::Consumer;
+pub use flow::{Flow, Limits};
 pub use memory::MemoryQueue;
 pub use redis::RedisQueue;
+
+use flow::Owner;
 
 /// Separate queues, so that one kind of work never waits behind another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -62,6 +70,21 @@ pub struct Job {
     pub tenant: TenantId,
     /// Where it goes, if it is a webhook.
     pub endpoint: Option<EndpointId>,
+}
+
+impl Job {
+    /// The line it stands in.
+    pub fn flow(&self) -> Flow {
+        self.endpoint
+            .map_or(Flow::Tenant(self.tenant), Flow::Endpoint)
+    }
+
+    fn owner(&self) -> Owner {
+        Owner {
+            tenant: self.tenant,
+            flow: self.flow(),
+        }
+    }
 }
 
 /// The queue could not be reached. Nothing is lost: what was to be queued stays in the database.
@@ -115,7 +138,7 @@ impl Queue {
         }
     }
 
-    /// How many jobs wait in this lane.
+    /// How many jobs wait in this lane, those of flows that may not go on at the moment included.
     ///
     /// # Errors
     /// When Redis cannot be reached.
@@ -123,6 +146,17 @@ impl Queue {
         match self {
             Self::Redis(queue) => queue.depth(lane).await,
             Self::Memory(queue) => Ok(queue.depth(lane)),
+        }
+    }
+
+    /// How many jobs of one flow wait in this lane.
+    ///
+    /// # Errors
+    /// When Redis cannot be reached.
+    pub async fn waiting(&self, lane: Lane, flow: Flow) -> Result<u64, QueueError> {
+        match self {
+            Self::Redis(queue) => queue.waiting(lane, flow).await,
+            Self::Memory(queue) => Ok(queue.waiting(lane, flow)),
         }
     }
 
@@ -137,3 +171,9 @@ impl Queue {
         }
     }
 }
+
+/// Jobs that a flow may take in one turn while others wait. What a turn costs is shared by them; what it delays is one
+/// turn of everybody else.
+const TURN: usize = 8;
+/// How long a queue remembers the limits of a flow after their last use. They are told again before anything is sent.
+const LIMITS_LAST: std::time::Duration = std::time::Duration::from_secs(3600);

@@ -6,3 +6,7 @@
 )]
 
 mod queue;
+mod queue_limits;
+mod queue_model;
+mod queue_turns;
+mod support;

@@ -3,7 +3,6 @@
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex},
-    time::Duration,
 };
 
 use apalis::prelude::WorkerBuilder;
@@ -15,7 +14,8 @@ use relaypost_shared::{
 use relaypost_testkit::{RedisServer, eventually};
 use tokio::{sync::Semaphore, task::JoinHandle};
 
-const DEADLINE: Duration = Duration::from_secs(60);
+use crate::support::{DEADLINE, work_keys};
+
 const LANE: Lane = Lane::Webhooks;
 
 fn jobs(count: usize) -> Vec<Job> {
@@ -31,7 +31,7 @@ fn jobs(count: usize) -> Vec<Job> {
 }
 
 /// A worker that counts how often it got each delivery, and acknowledges when the gate lets it.
-struct Counter {
+pub(crate) struct Counter {
     consumer: Consumer,
     seen: Arc<Mutex<HashMap<DeliveryId, u32>>>,
     gate: Arc<Semaphore>,
@@ -39,8 +39,8 @@ struct Counter {
 }
 
 impl Counter {
-    fn start(queue: &Queue, name: &str, slots: usize, open: bool) -> Self {
-        let consumer = Consumer::new(queue, LANE, name, slots).unwrap();
+    pub(crate) fn start(queue: &Queue, name: &str, slots: usize, open: bool) -> Self {
+        let consumer = Consumer::new(queue, LANE, name, slots, None).unwrap();
         let seen = Arc::new(Mutex::new(HashMap::new()));
         let gate = Arc::new(Semaphore::new(if open {
             Semaphore::MAX_PERMITS
@@ -94,7 +94,7 @@ impl Counter {
             .unwrap_or(0)
     }
 
-    async fn wait_for(&self, count: usize) {
+    pub(crate) async fn wait_for(&self, count: usize) {
         eventually(DEADLINE, || async {
             let seen = self.seen();
             if seen >= count {
@@ -106,7 +106,7 @@ impl Counter {
         .await;
     }
 
-    async fn wait_idle(&self) {
+    pub(crate) async fn wait_idle(&self) {
         eventually(DEADLINE, || async {
             match self.consumer.in_flight() {
                 0 => Ok(()),
@@ -115,18 +115,6 @@ impl Counter {
         })
         .await;
     }
-}
-
-/// Keys that hold jobs; what is left of a running worker is its registration.
-async fn job_keys(redis: &RedisServer) -> Vec<String> {
-    let keys = redis.keys().await;
-    keys.into_iter()
-        .filter(|key| {
-            [":data", ":active", ":inflight"]
-                .iter()
-                .any(|part| key.contains(part))
-        })
-        .collect()
 }
 
 #[tokio::test]
@@ -141,7 +129,7 @@ async fn a_backlog_of_50_000_drains_to_the_last_key_and_each_job_comes_once() {
     assert_eq!(worker.most_often(), 1);
     assert!(!worker.running.is_finished());
     eventually(DEADLINE, || async {
-        let keys = job_keys(&redis).await;
+        let keys = work_keys(&redis).await;
         if keys.is_empty() {
             Ok(())
         } else {
@@ -202,7 +190,7 @@ async fn an_entry_that_is_no_delivery_is_removed() {
     worker.wait_for(1).await;
     worker.wait_idle().await;
     eventually(DEADLINE, || async {
-        let keys = job_keys(&redis).await;
+        let keys = work_keys(&redis).await;
         if keys.is_empty() {
             Ok(())
         } else {
@@ -239,7 +227,7 @@ async fn the_jobs_of_a_worker_that_went_silent_are_taken_over() {
     other.wait_for(200).await;
     other.wait_idle().await;
     eventually(DEADLINE, || async {
-        let keys = job_keys(&redis).await;
+        let keys = work_keys(&redis).await;
         if keys.is_empty() {
             Ok(())
         } else {

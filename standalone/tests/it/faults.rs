@@ -59,9 +59,17 @@ async fn a_backlog_of_50_000_arrives_exactly_once() {
     let left = eventually(SOON, || async {
         let keys = redis.keys().await;
         let work = |key: &String| {
-            [":active", ":data", ":inflight"]
-                .iter()
-                .any(|word| key.contains(word))
+            [
+                ":active",
+                ":data",
+                ":inflight",
+                ":waiting",
+                ":delayed",
+                ":depth",
+                ":blocked",
+            ]
+            .iter()
+            .any(|word| key.contains(word))
         };
         if keys.iter().any(work) {
             Err(format!("left in Redis: {keys:?}"))

@@ -11,7 +11,7 @@ use relaypost_shared::{
     delivery::{CircuitState, EndpointStatus, Ordering},
     entities::{circuit, endpoint},
     ids::{DeliveryId, EndpointId},
-    queue::{Lane, Queue},
+    queue::{Flow, Lane, Queue},
     settings,
 };
 use sea_orm::{
@@ -199,8 +199,9 @@ fn plan(
 /// How many more of an endpoint's deliveries may go onto the queue: what waits in the database costs nothing, and can be
 /// held back at the first sign of trouble.
 async fn room(queue: &Queue, endpoint: EndpointId, pace: u32) -> Result<u32, StepError> {
-    let _ = endpoint;
-    let waiting = queue.depth(Lane::Webhooks).await? * 0;
+    let waiting = queue
+        .waiting(Lane::Webhooks, Flow::Endpoint(endpoint))
+        .await?;
     let free = u64::from(pace * TICKS).saturating_sub(waiting);
     Ok(u32::try_from(free).unwrap_or(u32::MAX))
 }

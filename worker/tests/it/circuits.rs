@@ -134,7 +134,7 @@ async fn a_circuit_whose_probes_succeed_closes_and_what_it_held_back_is_delivere
     assert_eq!(bench.circuit(endpoint).await.state, CircuitState::Closed);
 
     let mut released = Vec::new();
-    while bench.parked().await > 0 {
+    while bench.parked().await > 0 || bench.queue.depth(Lane::Webhooks).await.unwrap() > 0 {
         let before = bench.parked().await;
         bench.conduct().await;
         released.push(before - bench.parked().await);
@@ -227,7 +227,7 @@ async fn a_paused_endpoint_keeps_what_arrives_and_gets_it_when_resumed() {
         .update(&bench.db)
         .await
         .unwrap();
-    for _ in 0..4 {
+    for _ in 0..8 {
         bench.conduct().await;
         lane.work_queue().await;
         bench.clock.advance(TimeDelta::milliseconds(250));

@@ -20,7 +20,7 @@ use relaypost_shared::{
         Pairs, Seconds, Texts, attempt, delivery, email, endpoint, endpoint_secret, message, tenant,
     },
     ids::{DeliveryId, EmailId, EndpointId, MessageId, SecretId, TenantId},
-    queue::{Consumer, Lane, Queue},
+    queue::{Consumer, Job, Lane, MemoryQueue, Queue},
     settings::Settings,
 };
 use relaypost_testkit::{Backend, TestDatabase};
@@ -65,8 +65,8 @@ impl Bench {
         row.into_active_model().insert(&db).await.unwrap();
         Self {
             db,
+            queue: Queue::Memory(MemoryQueue::simulated(clock.clone())),
             clock,
-            queue: Queue::open(None).unwrap(),
             tenant,
             settings,
             database,
@@ -94,12 +94,24 @@ impl Bench {
 
     /// A worker's lane: what `relaypost-worker` runs, without its loops.
     pub(crate) fn lane(&self, lane: Lane) -> LaneBench {
-        let consumer = Consumer::new(&self.queue, lane, "test", 1_000).unwrap();
+        let consumer = Consumer::new(&self.queue, lane, "test", 1_000, None).unwrap();
         let sender = Sender::new(&self.settings, self.clock.clone()).unwrap();
         LaneBench {
             pipeline: Pipeline::new(&self.services(), sender, consumer.clone()),
             consumer,
         }
+    }
+
+    /// Fills a lane with jobs of nobody's until there is room for `room` more.
+    pub(crate) async fn fill(&self, lane: Lane, room: u64) {
+        let jobs: Vec<Job> = (room..dispatch::FULL)
+            .map(|_| Job {
+                delivery: DeliveryId::generate(self.now()),
+                tenant: self.tenant,
+                endpoint: None,
+            })
+            .collect();
+        self.queue.push(lane, &jobs).await.unwrap();
     }
 
     pub(crate) async fn endpoint(&self, url: &str, schedule: Option<Vec<u32>>) -> EndpointId {

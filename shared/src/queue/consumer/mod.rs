@@ -1,8 +1,9 @@
 //! The taking side of a queue, as one worker uses it: fetch, acknowledge, hand back, and never fail because of Redis.
 
+mod held;
+mod persistence;
+
 use std::{
-    collections::HashSet,
-    convert::Infallible,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
@@ -10,19 +11,19 @@ use std::{
     time::Duration,
 };
 
-use apalis_core::{
-    backend::persistence::{Persistence, TaskEvent},
-    task::Task,
-    worker::context::WorkerContext,
-};
 use tokio::sync::{Mutex as AsyncMutex, Notify, Semaphore};
 
 use super::{
-    Lane, MemoryQueue, Queue, QueueError,
-    redis::{Fault, RedisWorker, WAIT},
+    Lane, Limits, MemoryQueue, Queue, QueueError,
+    flow::Fetched,
+    memory::Holder,
+    redis::{Fault, RedisWorker},
 };
 use crate::ids::DeliveryId;
+use held::Held;
 
+/// How long one wait for new jobs lasts: heartbeats pause meanwhile.
+pub(super) const WAIT: Duration = Duration::from_secs(1);
 /// Deliveries in one job at most.
 const JOB_SIZE: usize = 64;
 /// How often a worker says that it lives.
@@ -41,6 +42,8 @@ pub struct Consumer(Arc<Inner>);
 struct Inner {
     lane: Lane,
     source: Source,
+    /// The cap of endpoints that have none of their own.
+    max_in_flight: Option<u32>,
     slots: Semaphore,
     /// Held while jobs are on their way from the queue to `held`: in between, Redis and this worker differ.
     taking: AsyncMutex<()>,
@@ -53,30 +56,37 @@ struct Inner {
 #[derive(Debug)]
 enum Source {
     Redis(Box<RedisWorker>),
-    Memory(MemoryQueue),
-}
-
-#[derive(Debug, Default)]
-struct Held {
-    /// Being worked on.
-    working: HashSet<DeliveryId>,
-    /// Finished, and Redis has not heard of it yet.
-    finished: HashSet<DeliveryId>,
+    Memory(MemoryQueue, Holder),
 }
 
 impl Consumer {
     /// A consumer of `lane` that holds up to `slots` deliveries at a time. `name` must be new at every start.
+    /// `max_in_flight` is the cap, over all workers and lanes, of endpoints that have none of their own; a tenant's emails
+    /// have none without it being set.
     ///
     /// # Errors
     /// When the queue's address is not one of a Redis server.
-    pub fn new(queue: &Queue, lane: Lane, name: &str, slots: usize) -> Result<Self, QueueError> {
+    pub fn new(
+        queue: &Queue,
+        lane: Lane,
+        name: &str,
+        slots: usize,
+        max_in_flight: Option<u32>,
+    ) -> Result<Self, QueueError> {
+        let max_in_flight = max_in_flight.map(|cap| cap.max(1));
         let source = match queue {
-            Queue::Redis(queue) => Source::Redis(Box::new(queue.worker(lane, name)?)),
-            Queue::Memory(queue) => Source::Memory(queue.clone()),
+            Queue::Redis(queue) => Source::Redis(Box::new(RedisWorker::new(
+                queue,
+                lane,
+                name,
+                max_in_flight,
+            )?)),
+            Queue::Memory(queue) => Source::Memory(queue.clone(), queue.holder()),
         };
         Ok(Self(Arc::new(Inner {
             lane,
             source,
+            max_in_flight,
             slots: Semaphore::new(slots),
             taking: AsyncMutex::default(),
             held: Mutex::default(),
@@ -107,34 +117,34 @@ impl Consumer {
         }
     }
 
+    /// Makes the worker known to the queue, which gives jobs to nobody else.
+    pub async fn join(&self) {
+        if let Source::Redis(redis) = &self.0.source
+            && let Err(fault) = redis.register(&[]).await
+        {
+            self.note(&fault);
+        }
+    }
+
     /// Finished: the jobs go, and their slots are free. A fault is not the caller's concern: the next heartbeat tells
     /// Redis again.
     pub async fn acknowledge(&self, deliveries: &[DeliveryId]) {
-        {
-            let mut held = self.held();
-            for delivery in deliveries {
-                held.working.remove(delivery);
-                held.finished.insert(*delivery);
-            }
-        }
-        self.0.slots.add_permits(deliveries.len());
+        let freed = self.held().finish(deliveries);
+        self.0.slots.add_permits(freed);
         if let Err(fault) = self.flush().await {
             self.note(&fault);
         }
     }
 
-    /// Not finished: the jobs go back to the queue, and their slots are free.
+    /// Not finished: the jobs go back to the queue, in front of those of their flow, and their slots are free.
     pub async fn hand_back(&self, deliveries: &[DeliveryId]) {
-        {
-            let mut held = self.held();
-            for delivery in deliveries {
-                held.working.remove(delivery);
-            }
-        }
-        self.0.slots.add_permits(deliveries.len());
+        let freed = self.held().release(deliveries);
+        self.0.slots.add_permits(freed);
         match &self.0.source {
-            Source::Memory(queue) => queue.hand_back(self.0.lane, deliveries),
+            Source::Memory(queue, holder) => queue.hand_back(self.0.lane, *holder, deliveries),
             Source::Redis(redis) => {
+                // Should this be dropped half-way, the next heartbeat has to look.
+                self.0.doubtful.store(true, Ordering::Relaxed);
                 if let Err(fault) = redis.hand_back(deliveries).await {
                     self.note(&fault);
                 }
@@ -142,47 +152,75 @@ impl Consumer {
         }
     }
 
+    /// Compares the limits that the flows of these deliveries have by now with those under which the queue gave the
+    /// deliveries out, and tells the queue where they differ. Returns the deliveries that it gave out too early, because
+    /// it knew of no limits or of wider ones: hand them back instead of sending them, and it gives them out again as the
+    /// limits permit.
+    ///
+    /// To be asked about every job before it is sent. It costs nothing when nothing differs: the answer to each fetch
+    /// says which limits were applied, so that a queue that has lost them is noticed as well. A delivery that this
+    /// consumer does not hold is left out.
+    ///
+    /// # Errors
+    /// When Redis cannot be reached; the queue then keeps to what it knows.
+    pub async fn limit(
+        &self,
+        deliveries: &[(DeliveryId, Limits)],
+    ) -> Result<Vec<DeliveryId>, QueueError> {
+        let relimited = self.held().relimit(deliveries, self.0.max_in_flight);
+        if !relimited.flows.is_empty() {
+            match &self.0.source {
+                Source::Memory(queue, _) => queue.limit(relimited.flows),
+                Source::Redis(redis) => redis.limit(relimited.flows).await?,
+            }
+        }
+        Ok(relimited.too_early)
+    }
+
     /// Signs off from the queue; what is still held goes back.
     pub async fn leave(&self) {
-        if let Source::Redis(redis) = &self.0.source
-            && let Err(fault) = async {
-                self.flush().await?;
-                redis.leave().await
+        let left = match &self.0.source {
+            Source::Memory(queue, holder) => {
+                let held: Vec<DeliveryId> =
+                    self.held().all().into_iter().map(|(id, _)| id).collect();
+                queue.hand_back(self.0.lane, *holder, &held);
+                Ok(())
             }
-            .await
-        {
+            Source::Redis(redis) => match self.flush().await {
+                Ok(()) => redis.leave().await,
+                Err(fault) => Err(fault),
+            },
+        };
+        if let Err(fault) = left {
             self.note(&fault);
         }
     }
 
     /// How many deliveries it holds.
     pub fn in_flight(&self) -> usize {
-        self.held().working.len()
+        self.held().len()
     }
 
     fn held(&self) -> MutexGuard<'_, Held> {
         self.0.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Tells Redis what is finished.
+    /// Tells the queue what is finished.
     async fn flush(&self) -> Result<(), Fault> {
-        let finished: Vec<DeliveryId> = self.held().finished.iter().copied().collect();
+        let finished = self.held().finished();
         if finished.is_empty() {
             return Ok(());
         }
         match &self.0.source {
-            Source::Memory(queue) => queue.acknowledge(self.0.lane, &finished),
+            Source::Memory(queue, holder) => queue.acknowledge(self.0.lane, *holder, &finished),
             Source::Redis(redis) => redis.acknowledge(&finished).await?,
         }
-        let mut held = self.held();
-        for delivery in &finished {
-            held.finished.remove(delivery);
-        }
+        self.held().settled(&finished);
         Ok(())
     }
 
     /// One fetch: waits for a free slot and for jobs, both for a bounded time, and returns nothing rather than fail.
-    async fn fetch(&self) -> Vec<DeliveryId> {
+    pub async fn fetch(&self) -> Vec<DeliveryId> {
         let free = async { self.0.slots.acquire().await.map(|permit| permit.forget()) };
         if !matches!(tokio::time::timeout(WAIT, free).await, Ok(Ok(()))) {
             return Vec::new();
@@ -210,48 +248,42 @@ impl Consumer {
 
     /// Up to `max` jobs that this worker does not have yet; waits a bounded time for the first.
     async fn take(&self, max: usize) -> Result<Vec<DeliveryId>, Fault> {
-        let jobs = self.take_now(max).await?;
+        let (jobs, wait) = self.take_now(max).await?;
         if !jobs.is_empty() {
             return Ok(jobs);
         }
         match &self.0.source {
-            Source::Redis(redis) => redis.pushed().await?,
+            Source::Redis(redis) => redis.pushed(wait).await?,
             // The time-out is the bounded wait itself.
-            Source::Memory(queue) => {
-                let _ = tokio::time::timeout(WAIT, queue.pushed(self.0.lane)).await;
+            Source::Memory(queue, _) => {
+                let _ = tokio::time::timeout(wait, queue.pushed(self.0.lane)).await;
             }
         }
-        self.take_now(max).await
+        Ok(self.take_now(max).await?.0)
     }
 
-    async fn take_now(&self, max: usize) -> Result<Vec<DeliveryId>, Fault> {
+    /// Up to `max` jobs, and how long to wait for more at most.
+    async fn take_now(&self, max: usize) -> Result<(Vec<DeliveryId>, Duration), Fault> {
         let _taking = self.0.taking.lock().await;
-        let jobs = match &self.0.source {
+        let Fetched { jobs, wait } = match &self.0.source {
             Source::Redis(redis) => redis.take(max).await?,
-            Source::Memory(queue) => queue.take(self.0.lane, max),
+            Source::Memory(queue, holder) => {
+                queue.take(self.0.lane, *holder, max, self.0.max_in_flight)
+            }
         };
-        Ok(self.keep(jobs))
-    }
-
-    /// Notes what was taken, without what this worker already has: after a loss the same delivery can be queued anew.
-    fn keep(&self, taken: Vec<DeliveryId>) -> Vec<DeliveryId> {
-        let mut held = self.held();
-        taken
-            .into_iter()
-            .filter(|delivery| held.working.insert(*delivery))
-            .collect()
+        let wait = wait.map_or(WAIT, |wait| wait.min(WAIT));
+        Ok((self.held().take(jobs), wait))
     }
 
     async fn recover(&self, fault: Fault) {
         self.note(&fault);
         match (fault, &self.0.source) {
             (Fault::Unregistered, Source::Redis(redis)) => {
-                let held: Vec<DeliveryId> = {
-                    let held = self.held();
-                    held.working.iter().chain(&held.finished).copied().collect()
-                };
+                let held = self.held().all();
                 match redis.register(&held).await {
                     Ok(()) => {
+                        // What was acknowledged meanwhile is registered all the same.
+                        self.0.doubtful.store(true, Ordering::Relaxed);
                         tracing::warn!(
                             lane = self.0.lane.name(),
                             "the queue had forgotten this worker: registered again"
@@ -283,7 +315,7 @@ impl Consumer {
             let held = self.held();
             believed
                 .into_iter()
-                .filter(|id| !held.working.contains(id) && !held.finished.contains(id))
+                .filter(|id| !held.contains(id))
                 .collect()
         };
         redis.hand_back(&strayed).await
@@ -311,65 +343,5 @@ impl Drop for Reserved<'_> {
         if !self.answered {
             self.consumer.0.doubtful.store(true, Ordering::Relaxed);
         }
-    }
-}
-
-/// What apalis drives. Nothing here ever fails: apalis answers an error by ending the worker, and dropping what it has
-/// in flight, while a fault of the queue only means "nothing now, try again".
-impl Persistence for Consumer {
-    type Compact = Vec<DeliveryId>;
-    type Response = ();
-    type Error = Infallible;
-
-    async fn register(&mut self, _: &WorkerContext) -> Result<(), Infallible> {
-        if let Source::Redis(redis) = &self.0.source
-            && let Err(fault) = redis.register(&[]).await
-        {
-            self.note(&fault);
-        }
-        Ok(())
-    }
-
-    async fn heartbeat(&mut self, _: &WorkerContext) -> Result<(), Infallible> {
-        // `keep_alive` beats: apalis stops beating when it is told to stop, while work is still in flight.
-        Ok(())
-    }
-
-    async fn fetch_next(
-        &mut self,
-        _: &WorkerContext,
-    ) -> Result<Vec<Task<Self::Compact>>, Infallible> {
-        let jobs = self.fetch().await;
-        Ok(if jobs.is_empty() {
-            Vec::new()
-        } else {
-            vec![Task::new(jobs)]
-        })
-    }
-
-    async fn reenqueue_abandoned(
-        &mut self,
-        tasks: Vec<Task<Self::Compact>>,
-        _: &WorkerContext,
-    ) -> Result<u64, Infallible> {
-        let deliveries: Vec<DeliveryId> = tasks.into_iter().flat_map(|task| task.args).collect();
-        self.hand_back(&deliveries).await;
-        Ok(deliveries.len() as u64)
-    }
-
-    async fn handle_events(
-        &mut self,
-        _: Vec<TaskEvent<()>>,
-        _: &WorkerContext,
-    ) -> Result<(), Infallible> {
-        // Acknowledging is ours, in batches and after the record step: apalis sends no events.
-        Ok(())
-    }
-
-    async fn push_tasks(&mut self, tasks: Vec<Task<Self::Compact>>) -> Result<(), Infallible> {
-        // Jobs are pushed through `Queue::push`, which knows the tenant; what arrives here was fetched before.
-        let deliveries: Vec<DeliveryId> = tasks.into_iter().flat_map(|task| task.args).collect();
-        self.hand_back(&deliveries).await;
-        Ok(())
     }
 }

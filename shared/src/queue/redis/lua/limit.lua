@@ -1,0 +1,25 @@
+-- Sets the limits of flows, for ARGV[1] ms after they are last used, and lets those that wait try again under them.
+-- KEYS: every lane. ARGV[2…]: owner, cap, rate, owner, … (empty: none)
+for i = 2, #ARGV, 3 do
+  local tenant, flow = split(ARGV[i])
+  local limits, cap, rate = LIMITS .. flow, ARGV[i + 1], ARGV[i + 2]
+  if cap ~= '' then
+    call('HSET', limits, 'cap', cap)
+  else
+    call('HDEL', limits, 'cap')
+  end
+  if rate ~= '' then
+    call('HSET', limits, 'rate', rate)
+  else
+    call('HDEL', limits, 'rate', 'tat')
+  end
+  call('PEXPIRE', limits, ARGV[1])
+  unblock(tenant, flow)
+  for _, lane in ipairs(KEYS) do
+    if call('ZREM', lane .. ':delayed', ARGV[i]) == 1 then
+      admit(lane, tenant, flow)
+      ring_bell(lane)
+    end
+  end
+end
+return redis.status_reply('OK')

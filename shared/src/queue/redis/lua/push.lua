@@ -1,0 +1,31 @@
+-- Queues deliveries that have no job yet.
+-- KEYS: lane. ARGV: how many deliveries, the deliveries, owner, how many of them are its, owner, …
+local lane, total = KEYS[1], tonumber(ARGV[1])
+local known = call('HMGET', lane .. ':data', unpack(ARGV, 2, total + 1))
+local fresh, added, at = {}, {}, 1
+for i = total + 2, #ARGV, 2 do
+  local owner, ids = ARGV[i], {}
+  for place = at, at + ARGV[i + 1] - 1 do
+    local id = ARGV[place + 1]
+    if not known[place] and not added[id] then
+      added[id] = true
+      ids[#ids + 1] = id
+      fresh[#fresh + 1] = id
+      fresh[#fresh + 1] = owner
+    end
+  end
+  at = at + ARGV[i + 1]
+  if #ids > 0 then
+    local tenant, flow = split(owner)
+    -- A list that was empty belongs to a flow that stood nowhere.
+    if call('RPUSH', lane .. ':waiting:' .. flow, unpack(ids)) == #ids then
+      admit(lane, tenant, flow)
+    end
+  end
+end
+if #fresh > 0 then
+  call('HSET', lane .. ':data', unpack(fresh))
+  call('INCRBY', lane .. ':depth', #fresh / 2)
+  ring_bell(lane)
+end
+return #fresh / 2
