@@ -16,6 +16,14 @@ pub(crate) enum Action {
     Discarded,
     /// A delivery that waited was made due.
     Retried,
+    /// A message was cancelled before its time.
+    MessageCancelled,
+    /// A message was given another time.
+    MessageRescheduled,
+    /// An email was cancelled before its time.
+    EmailCancelled,
+    /// An email was given another time.
+    EmailRescheduled,
 }
 
 impl Action {
@@ -24,6 +32,10 @@ impl Action {
             Self::Replayed => "dead_letter.replayed",
             Self::Discarded => "dead_letter.discarded",
             Self::Retried => "delivery.retried",
+            Self::MessageCancelled => "message.cancelled",
+            Self::MessageRescheduled => "message.rescheduled",
+            Self::EmailCancelled => "email.cancelled",
+            Self::EmailRescheduled => "email.rescheduled",
         }
     }
 }

@@ -35,9 +35,13 @@ pub(crate) enum Code {
     IdempotencyKeyReused,
     AlreadyDelivered,
     AlreadyDiscarded,
+    AlreadyCancelled,
+    TooLate,
+    EventTypeExists,
     PayloadTooLarge,
     UnsupportedMediaType,
     ValidationFailed,
+    EventTypeArchived,
     Internal,
     Unavailable,
 }
@@ -58,9 +62,13 @@ impl Code {
             Self::IdempotencyKeyReused => "idempotency_key_reused",
             Self::AlreadyDelivered => "already_delivered",
             Self::AlreadyDiscarded => "already_discarded",
+            Self::AlreadyCancelled => "already_cancelled",
+            Self::TooLate => "too_late",
+            Self::EventTypeExists => "event_type_exists",
             Self::PayloadTooLarge => "payload_too_large",
             Self::UnsupportedMediaType => "unsupported_media_type",
             Self::ValidationFailed => "validation_failed",
+            Self::EventTypeArchived => "event_type_archived",
             Self::Internal => "internal",
             Self::Unavailable => "unavailable",
         }
@@ -77,12 +85,15 @@ impl Code {
             Self::Forbidden => StatusCode::FORBIDDEN,
             Self::NotFound | Self::RouteNotFound => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
-            Self::IdempotencyKeyReused | Self::AlreadyDelivered | Self::AlreadyDiscarded => {
-                StatusCode::CONFLICT
-            }
+            Self::IdempotencyKeyReused
+            | Self::AlreadyDelivered
+            | Self::AlreadyDiscarded
+            | Self::AlreadyCancelled
+            | Self::TooLate
+            | Self::EventTypeExists => StatusCode::CONFLICT,
             Self::PayloadTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            Self::ValidationFailed => StatusCode::UNPROCESSABLE_ENTITY,
+            Self::ValidationFailed | Self::EventTypeArchived => StatusCode::UNPROCESSABLE_ENTITY,
             Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
             Self::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
         }
@@ -103,9 +114,13 @@ impl Code {
             Self::IdempotencyKeyReused => "The idempotency key belongs to another request",
             Self::AlreadyDelivered => "It was delivered already",
             Self::AlreadyDiscarded => "It was discarded",
+            Self::AlreadyCancelled => "It was cancelled",
+            Self::TooLate => "It is too late for that",
+            Self::EventTypeExists => "There is an event type with this name",
             Self::PayloadTooLarge => "The body is too large",
             Self::UnsupportedMediaType => "The body has to be JSON, not compressed",
             Self::ValidationFailed => "The body is not valid",
+            Self::EventTypeArchived => "The event type is archived",
             Self::Internal => "Something went wrong here",
             Self::Unavailable => "Not available right now",
         }
@@ -127,9 +142,13 @@ impl Code {
             | Self::IdempotencyKeyReused
             | Self::AlreadyDelivered
             | Self::AlreadyDiscarded
+            | Self::AlreadyCancelled
+            | Self::TooLate
+            | Self::EventTypeExists
             | Self::PayloadTooLarge
             | Self::UnsupportedMediaType
-            | Self::ValidationFailed => false,
+            | Self::ValidationFailed
+            | Self::EventTypeArchived => false,
         }
     }
 }

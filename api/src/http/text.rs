@@ -10,7 +10,9 @@ use poem_openapi::{
 };
 use relaypost_shared::{
     clock::Timestamp,
-    delivery::{AttemptOutcome, DeliveryKind, EndpointStatus, ErrorClass, Reason, Status},
+    delivery::{
+        AttemptOutcome, DeliveryKind, EndpointStatus, ErrorClass, Ordering, Reason, Signing, Status,
+    },
     ids::{Id, Kind},
 };
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
@@ -129,6 +131,8 @@ words! {
     ErrorClass "ErrorClass"
     AttemptOutcome "AttemptOutcome"
     EndpointStatus "EndpointStatus"
+    Ordering "EndpointOrdering"
+    Signing "EndpointSigning"
 }
 
 impl<T: TextValue> fmt::Display for Text<T> {

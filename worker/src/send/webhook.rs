@@ -172,6 +172,7 @@ fn judge(status: StatusCode, body: &[u8]) -> Result<Success, Failure> {
             });
         }
         300..=399 => ErrorClass::Redirect,
+        413 => ErrorClass::BodyTooLarge,
         400..=499 => ErrorClass::Http4xx,
         500..=599 => ErrorClass::Http5xx,
         _ => ErrorClass::Protocol,

@@ -74,6 +74,7 @@ async fn what_the_receiver_does_decides_the_class_of_the_attempt() {
     let elsewhere = Receiver::start().await;
     let cases = [
         (Reply::Status(404), ErrorClass::Http4xx),
+        (Reply::Status(413), ErrorClass::BodyTooLarge),
         (Reply::Status(503), ErrorClass::Http5xx),
         (Reply::Redirect(elsewhere.url("/")), ErrorClass::Redirect),
         (Reply::Hang, ErrorClass::Timeout),
