@@ -22,7 +22,10 @@ fn columns() -> [(&'static str, ColumnDef); 11] {
         ("endpoints", integer_null("max_in_flight")),
         ("endpoints", text_null("ordering")),
         ("endpoints", text("signing").default("hmac").to_owned()),
-        ("event_types", integer("schema_version").default(1).to_owned()),
+        (
+            "event_types",
+            integer("schema_version").default(1).to_owned(),
+        ),
         ("messages", timestamp_with_time_zone_null("expires_at")),
         ("tenants", timestamp_with_time_zone_null("dlq_warned_at")),
     ]

@@ -37,7 +37,7 @@ pub(crate) struct Delivery {
     /// When the next attempt is due. Without it: now, or never again.
     #[serde(skip_serializing_if = "Option::is_none")]
     next_attempt_at: Option<Moment>,
-    /// Why it is dead.
+    /// Why it is dead, or `cancelled` when its sender took it back before its time.
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<Text<Reason>>,
     /// Why the last attempt failed.
@@ -45,7 +45,7 @@ pub(crate) struct Delivery {
     error_class: Option<Text<ErrorClass>>,
     /// When it was accepted.
     created_at: Moment,
-    /// When it was delivered or died.
+    /// When it was delivered, died or was cancelled.
     #[serde(skip_serializing_if = "Option::is_none")]
     finished_at: Option<Moment>,
 }

@@ -116,7 +116,10 @@ mod tests {
         let events = OperatorEvent::ALL.iter().map(|event| event.as_str());
         for event in events.chain([TEST_EVENT]) {
             assert!(!everything.wants(event, &[]), "{event}");
-            assert!(wanting(&["order.created", event]).wants(event, &[]), "{event}");
+            assert!(
+                wanting(&["order.created", event]).wants(event, &[]),
+                "{event}"
+            );
         }
     }
 }
