@@ -103,11 +103,47 @@ mod tests {
         );
     }
 
+    /// Made with another implementation (pyca/cryptography, which is OpenSSL's) from the seed 0, 1, 2, … 31.
+    const PAIR: &str = "whsk_AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8DoQe/884Qvh1w3RjnS8CZZ+TWMJulDV8d3IZkElUxuA==";
+    const SEED: &str = "whsk_AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
+
+    #[test]
+    fn another_implementation_of_ed25519_signs_alike() {
+        let at = Timestamp::from_timestamp(1_769_851_800, 0).unwrap();
+        let id: MessageId = "msg_01kg9pa7m0e61922ahgxeqgsws".parse().unwrap();
+        for key in [PAIR, SEED] {
+            let header = signatures([key], id, at, br#"{"a": 1}"#).unwrap();
+            assert_eq!(
+                header,
+                "v1a,IY5xs1HP2aJc/SYM8YQg6JoLvUc/wCWUbcXq6G2b4Z4ZLLzwJq3QdWEu5UHMLhB/WE/WurYGU8k+Wb6X2soBAA=="
+            );
+        }
+    }
+
+    #[test]
+    fn keys_of_both_kinds_sign_side_by_side() {
+        let at = Clock::system().now();
+        let id = MessageId::generate(at);
+        let header = signatures([PAIR, SECRET], id, at, b"{}").unwrap();
+        let apart = [PAIR, SECRET].map(|key| signatures([key], id, at, b"{}").unwrap());
+        assert_eq!(header, apart.join(" "));
+        assert!(apart[0].starts_with("v1a,") && apart[1].starts_with("v1,"));
+    }
+
     #[test]
     fn a_text_that_is_no_secret_is_refused() {
         let at = Clock::system().now();
         let id = MessageId::generate(at);
-        for text in ["", "plain", "whsec_***"] {
+        let mixed_up = PAIR.replace("whsk_AAEC", "whsk_BBEC");
+        let texts = [
+            "",
+            "plain",
+            "whsec_***",
+            "whsk_***",
+            "whsk_AAEC",
+            "whpk_AAEC",
+        ];
+        for text in texts.into_iter().chain([mixed_up.as_str()]) {
             assert_eq!(signatures([text], id, at, b""), Err(InvalidSecret));
         }
     }

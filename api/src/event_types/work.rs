@@ -13,7 +13,8 @@ use std::{
 use jsonschema::{Keyword, ValidationError, paths::Location};
 use serde_json::{Map, Value};
 
-/// The keyword that counts.
+/// The keyword that counts. The validator may ask it behind the others of its schema: one visit can cost more than was
+/// left, the next one is not made.
 pub(super) const KEYWORD: &str = "relaypost:work";
 /// Bytes of a text that a pattern is matched against for the price of one comparison.
 const TEXT: u64 = 32;
