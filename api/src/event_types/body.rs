@@ -95,7 +95,7 @@ pub(super) struct EventTypeChanges {
     #[oai(nullable)]
     pub(super) schema: MaybeUndefined<Any<Value>>,
     /// `true`: nothing of this type can be published any more. `false`: it can be published again.
-    pub(super) archived: Option<bool>,
+    pub(super) archived: MaybeUndefined<bool>,
 }
 
 impl Default for EventTypeChanges {
@@ -103,7 +103,7 @@ impl Default for EventTypeChanges {
         Self {
             description: MaybeUndefined::Undefined,
             schema: MaybeUndefined::Undefined,
-            archived: None,
+            archived: MaybeUndefined::Undefined,
         }
     }
 }
@@ -121,6 +121,9 @@ impl EventTypeChanges {
     pub(super) fn check(&self, checks: &mut Checks) {
         let description = self.description.value().map(String::as_str);
         check(checks, description, self.schema());
+        checks.require(!self.archived.is_null(), "archived", || {
+            "expected true or false, not null".to_owned()
+        });
     }
 
     pub(super) fn schema(&self) -> Option<&Value> {

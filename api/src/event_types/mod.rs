@@ -147,9 +147,9 @@ impl EventTypesApi {
         }
         let archived_at = row.archived_at.as_ref().as_ref().copied();
         match changes.archived {
-            None => {}
-            Some(false) => row.archived_at = Set(None),
-            Some(true) => row.archived_at = Set(archived_at.or(Some(now))),
+            MaybeUndefined::Undefined | MaybeUndefined::Null => {}
+            MaybeUndefined::Value(false) => row.archived_at = Set(None),
+            MaybeUndefined::Value(true) => row.archived_at = Set(archived_at.or(Some(now))),
         }
         let row = sea_orm::ActiveModelTrait::update(row, &tx).await?;
         tx.commit().await?;

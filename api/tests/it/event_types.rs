@@ -62,6 +62,9 @@ async fn an_event_type_is_registered_shown_changed_archived_and_taken_up_again()
         (None, None)
     );
 
+    let null = tenant.api.patch(path, json!({"archived": null})).await;
+    assert_eq!(null.body["errors"][0]["path"], "archived", "{null}");
+
     tenant.api.delete(path).await.expect(204);
     api.advance(5);
     tenant.api.delete(path).await.expect(204);

@@ -87,7 +87,8 @@ async fn what_waits_for_its_time_can_be_cancelled_and_twice_is_once() {
             assert_eq!((row.attempt_count, row.dead_at), (0, None));
         }
         api.advance(7_200);
-        let again = tenant.api.post_bytes(&cancel, "").await.expect(200);
+        let keyed = tenant.api.header("idempotency-key", "not needed");
+        let again = keyed.post_bytes(&cancel, "").await.expect(200);
         assert_eq!(again, cancelled);
         let later = json!({field: "2026-02-01T00:00:00Z"});
         let refused = tenant
