@@ -24,6 +24,14 @@ pub(crate) enum Action {
     CircuitOpened,
     /// A circuit was closed.
     CircuitClosed,
+    /// A message was cancelled before its time.
+    MessageCancelled,
+    /// A message was given another time.
+    MessageRescheduled,
+    /// An email was cancelled before its time.
+    EmailCancelled,
+    /// An email was given another time.
+    EmailRescheduled,
 }
 
 impl Action {
@@ -36,6 +44,10 @@ impl Action {
             Self::EndpointResumed => "endpoint.resumed",
             Self::CircuitOpened => "circuit.opened",
             Self::CircuitClosed => "circuit.closed",
+            Self::MessageCancelled => "message.cancelled",
+            Self::MessageRescheduled => "message.rescheduled",
+            Self::EmailCancelled => "email.cancelled",
+            Self::EmailRescheduled => "email.rescheduled",
         }
     }
 }

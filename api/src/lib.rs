@@ -10,6 +10,7 @@ mod dead_letters;
 mod deliveries;
 mod emails;
 mod endpoints;
+mod event_types;
 mod health;
 mod http;
 mod idempotency;

@@ -10,6 +10,7 @@ use crate::{
     accept::{Acceptor, Pusher, Store},
     auth::Keys,
     emails::SendEmail,
+    event_types::Schemas,
     http::{ApiError, Code},
     messages::Publish,
 };
@@ -24,6 +25,7 @@ pub struct Services {
     pub(crate) keys: Keys,
     pub(crate) messages: Acceptor<Publish>,
     pub(crate) emails: Acceptor<SendEmail>,
+    pub(crate) schemas: Schemas,
 }
 
 impl Services {
@@ -44,6 +46,7 @@ impl Services {
             keys: Keys::start(db.clone(), clock.clone()),
             messages: Acceptor::start(store.clone(), pusher.clone()),
             emails: Acceptor::start(store, pusher),
+            schemas: Schemas::new(),
             db,
             queue,
             clock,

@@ -12,7 +12,7 @@ use sea_orm_migration::{
 pub(super) struct Migration;
 
 /// What existing tables get. Each in a statement of its own: SQLite adds one column at a time.
-fn columns() -> [(&'static str, ColumnDef); 8] {
+fn columns() -> [(&'static str, ColumnDef); 10] {
     [
         ("deliveries", uuid_null("parked_for")),
         ("deliveries", timestamp_with_time_zone_null("expires_at")),
@@ -21,6 +21,11 @@ fn columns() -> [(&'static str, ColumnDef); 8] {
         ("endpoints", integer_null("max_in_flight")),
         ("endpoints", text_null("ordering")),
         ("endpoints", text("signing").default("hmac").to_owned()),
+        (
+            "event_types",
+            integer("schema_version").default(1).to_owned(),
+        ),
+        ("messages", timestamp_with_time_zone_null("expires_at")),
         ("tenants", timestamp_with_time_zone_null("dlq_warned_at")),
     ]
 }

@@ -8,7 +8,6 @@ pub mod db;
 pub mod delivery;
 pub mod entities;
 pub mod ids;
-pub mod operator_events;
 pub mod queue;
 pub mod settings;
 pub mod shutdown;

@@ -2,8 +2,7 @@
 
 use relaypost_shared::{
     clock::Timestamp,
-    delivery::{ErrorClass, Outcome, Reason},
-    operator_events::TEST_EVENT,
+    delivery::{ErrorClass, Outcome, Reason, TEST_EVENT},
 };
 
 use crate::{

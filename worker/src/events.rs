@@ -6,10 +6,9 @@
 
 use relaypost_shared::{
     clock::Timestamp,
-    delivery::{DeliveryKind, EndpointStatus, Status},
+    delivery::{DeliveryKind, EndpointStatus, OperatorEvent, Status},
     entities::{Texts, delivery, endpoint, message},
     ids::{DeliveryId, MessageId, TenantId},
-    operator_events::OperatorEvent,
     queue::{Job, Lane},
 };
 use sea_orm::{
@@ -103,6 +102,7 @@ fn message_of(event: &Event, now: Timestamp) -> message::Model {
         request_id: String::new(),
         created_at: now,
         deliver_at: None,
+        expires_at: None,
     }
 }
 

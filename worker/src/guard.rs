@@ -4,9 +4,8 @@
 use chrono::TimeDelta;
 use relaypost_shared::{
     clock::Timestamp,
-    delivery::{CircuitState, EndpointStatus, Outcome, Reason},
+    delivery::{CircuitState, EndpointStatus, Outcome, Reason, TEST_EVENT},
     entities::endpoint,
-    operator_events::TEST_EVENT,
 };
 
 use crate::load::{Loaded, Target};

@@ -9,10 +9,9 @@ use relaypost_shared::{
     circuit::Signal,
     clock::Timestamp,
     db::{self, Rows},
-    delivery::{AttemptOutcome, ErrorClass, Ordering, Outcome, Status},
+    delivery::{AttemptOutcome, ErrorClass, Ordering, Outcome, Status, is_reserved},
     entities::{attempt, delivery},
     ids::{AttemptId, DeliveryId},
-    operator_events::is_reserved,
     settings,
 };
 use sea_orm::{

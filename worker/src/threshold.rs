@@ -2,8 +2,8 @@
 //! than half of it.
 
 use relaypost_shared::{
-    clock::Timestamp, db::begin_write, entities::tenant, ids::TenantId,
-    operator_events::OperatorEvent, queue::Queue,
+    clock::Timestamp, db::begin_write, delivery::OperatorEvent, entities::tenant, ids::TenantId,
+    queue::Queue,
 };
 use sea_orm::{
     ColumnTrait as _, ConnectionTrait as _, DatabaseConnection, DbErr, EntityTrait as _,

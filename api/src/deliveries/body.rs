@@ -39,7 +39,7 @@ pub(crate) struct Delivery {
     next_attempt_at: Option<Moment>,
     /// Whether it is held back: behind its endpoint's circuit, a pause, or a message that goes first.
     parked: bool,
-    /// Why it is dead.
+    /// Why it is dead, or `cancelled` when its sender took it back before its time.
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<Text<Reason>>,
     /// Why the last attempt failed.
@@ -47,7 +47,7 @@ pub(crate) struct Delivery {
     error_class: Option<Text<ErrorClass>>,
     /// When it was accepted.
     created_at: Moment,
-    /// When it was delivered or died.
+    /// When it was delivered, died or was cancelled.
     #[serde(skip_serializing_if = "Option::is_none")]
     finished_at: Option<Moment>,
 }

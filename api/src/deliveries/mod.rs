@@ -3,6 +3,7 @@
 mod body;
 mod filter;
 mod retry;
+mod waiting;
 
 use poem::web::Data;
 use poem_openapi::{
@@ -15,8 +16,8 @@ use relaypost_shared::{
     ids::{self, DeliveryId, TenantId},
 };
 use sea_orm::{
-    ColumnTrait as _, ConnectionTrait, DatabaseConnection, DbErr, QueryFilter as _,
-    QueryOrder as _, sea_query::SimpleExpr,
+    ColumnTrait as _, ConnectionTrait, DbErr, QueryFilter as _, QueryOrder as _,
+    sea_query::SimpleExpr,
 };
 
 use self::retry::Retried;
@@ -24,6 +25,7 @@ pub(crate) use self::{
     body::{Attempt, Delivery},
     filter::Filter,
     retry::{addressed, revive},
+    waiting::{Changed, Now, cancel, reschedule},
 };
 use crate::{
     Services,
@@ -154,7 +156,7 @@ impl DeliveriesApi {
 
 /// A tenant's deliveries that fit `of` (those of some messages, say), oldest first.
 pub(crate) async fn load_all(
-    db: &DatabaseConnection,
+    db: &impl ConnectionTrait,
     tenant: TenantId,
     of: SimpleExpr,
 ) -> Result<Vec<delivery::Model>, DbErr> {

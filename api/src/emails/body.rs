@@ -21,6 +21,23 @@ pub(crate) struct EmailBatch {
     pub(super) emails: Items<NewEmail>,
 }
 
+/// When an email is to be sent instead.
+#[derive(Debug, Deserialize, Object)]
+#[serde(deny_unknown_fields)]
+#[oai(example)]
+pub(crate) struct RescheduleEmail {
+    /// The earliest time of the first attempts, up to 365 days ahead. In the past: now.
+    pub(super) send_at: Moment,
+}
+
+impl Example for RescheduleEmail {
+    fn example() -> Self {
+        Self {
+            send_at: example_time().into(),
+        }
+    }
+}
+
 /// What is sent.
 #[derive(Debug, Default, Deserialize, Object)]
 #[serde(deny_unknown_fields)]

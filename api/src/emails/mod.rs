@@ -13,21 +13,25 @@ use poem_openapi::{
     param::{Path, Query},
 };
 use relaypost_shared::{
+    db::begin_write,
     entities::{delivery, email},
-    ids::{Email as EmailKind, EmailId},
+    ids::{Email as EmailKind, EmailId, TenantId},
 };
-use sea_orm::{ColumnTrait as _, QueryFilter as _};
+use sea_orm::{
+    ColumnTrait as _, ConnectionTrait, EntityTrait as _, QueryFilter as _, sea_query::Expr,
+};
 
-use self::body::{Email, EmailBatch, EmailDetail, NewEmail};
+use self::body::{Email, EmailBatch, EmailDetail, NewEmail, RescheduleEmail};
 pub(crate) use self::{accept::SendEmail, body::EmailContent};
 use crate::{
     Services,
     accept::Submission,
+    audit::{self, Action},
     auth::{Authorized, may},
-    deliveries::{self, Delivery},
+    deliveries::{self, Changed, Delivery, Now},
     http::{
-        ApiError, Cursor, Items, Limit, Page, Paging, Recorded, Ref, Reply, Results, StrictJson,
-        Text, document::Tag,
+        ApiError, Checks, Cursor, Items, Limit, Page, Paging, Recorded, Ref, Reply, Results,
+        StrictJson, Text, document::Tag,
     },
     idempotency::{Accepted, IdempotencyKey, Keyed},
 };
@@ -132,14 +136,96 @@ impl EmailsApi {
         /// The email.
         email_id: Path<Ref<EmailKind>>,
     ) -> Result<Reply<EmailDetail>, ApiError> {
-        let row = email::Entity::of_tenant(caller.tenant)
-            .filter(email::Column::Id.eq(email_id.0.0))
-            .one(&services.db)
-            .await?
-            .ok_or_else(|| ApiError::not_found("email"))?;
+        let row = find(&services.db, caller.tenant, email_id.0.0).await?;
         let its = delivery::Column::EmailId.eq(row.id);
         let deliveries = deliveries::load_all(&services.db, caller.tenant, its).await?;
         let deliveries = deliveries.into_iter().map(Delivery::from).collect();
         Reply::of(&EmailDetail::new(row, deliveries))
     }
+    /// Cancel an email
+    ///
+    /// One whose `send_at` is still to come is sent to nobody any more: its deliveries are `discarded`, with the reason
+    /// `cancelled`. Once it is due it is 409 `too_late`. Cancelled twice it is answered the same.
+    #[oai(
+        path = "/:email_id/cancel",
+        method = "post",
+        operation_id = "emails_cancel"
+    )]
+    async fn cancel(
+        &self,
+        Data(services): Data<&Services>,
+        caller: Authorized<may::Send>,
+        /// The email.
+        email_id: Path<Ref<EmailKind>>,
+    ) -> Result<Changed<Email>, ApiError> {
+        let (tx, now) = (begin_write(&services.db).await?, services.clock.now());
+        let row = find(&tx, caller.tenant, email_id.0.0).await?;
+        let its = delivery::Column::EmailId.eq(row.id);
+        let Now {
+            changed,
+            deliveries,
+        } = deliveries::cancel(&tx, caller.tenant, its, row.send_at, now).await?;
+        if changed {
+            audit::record(&tx, &caller, Action::EmailCancelled, row.id, now).await?;
+        }
+        tx.commit().await?;
+        Reply::of(&shown(&row, deliveries)).map(Changed)
+    }
+
+    /// Reschedule an email
+    ///
+    /// Gives one whose `send_at` is still to come another time. Once it is due it is 409 `too_late`, and 409
+    /// `already_cancelled` when it was cancelled.
+    #[oai(
+        path = "/:email_id",
+        method = "patch",
+        operation_id = "emails_reschedule"
+    )]
+    async fn reschedule(
+        &self,
+        Data(services): Data<&Services>,
+        caller: Authorized<may::Send>,
+        /// The email.
+        email_id: Path<Ref<EmailKind>>,
+        body: StrictJson<RescheduleEmail>,
+    ) -> Result<Changed<Email>, ApiError> {
+        let (tx, now) = (begin_write(&services.db).await?, services.clock.now());
+        let mut row = find(&tx, caller.tenant, email_id.0.0).await?;
+        let to = body.value.send_at;
+        let mut checks = Checks::default();
+        checks.due("send_at", Some(to), now);
+        checks.finish()?;
+        let its = delivery::Column::EmailId.eq(row.id);
+        let Now { deliveries, .. } =
+            deliveries::reschedule(&tx, caller.tenant, its, row.send_at, to.0, now).await?;
+        email::Entity::update_many()
+            .col_expr(email::Column::SendAt, Expr::value(to.0))
+            .filter(email::Column::Id.eq(row.id))
+            .exec(&tx)
+            .await?;
+        row.send_at = Some(to.0);
+        audit::record(&tx, &caller, Action::EmailRescheduled, row.id, now).await?;
+        tx.commit().await?;
+        Reply::of(&shown(&row, deliveries)).map(Changed)
+    }
+}
+
+fn shown(row: &email::Model, deliveries: Vec<delivery::Model>) -> Email {
+    Email::new(row, deliveries.into_iter().map(Delivery::from).collect())
+}
+
+/// A tenant's email.
+///
+/// # Errors
+/// 404 when there is none.
+async fn find(
+    db: &impl ConnectionTrait,
+    tenant: TenantId,
+    id: EmailId,
+) -> Result<email::Model, ApiError> {
+    email::Entity::of_tenant(tenant)
+        .filter(email::Column::Id.eq(id))
+        .one(db)
+        .await?
+        .ok_or_else(|| ApiError::not_found("email"))
 }

@@ -3,7 +3,7 @@
 use poem_openapi::{Object, types::Example};
 use relaypost_shared::{
     clock::Timestamp,
-    delivery::{EndpointStatus, Signing},
+    delivery::{EndpointStatus, Ordering, Signing},
     entities::{Seconds, Texts, endpoint},
     ids::{Endpoint as EndpointKind, EndpointId, TenantId},
     settings::Settings,
@@ -12,8 +12,9 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     circuit::Circuit,
-    rules::{MAX_NAMES, check_description, check_timing, is_reserved},
-    secret, url,
+    rules::{MAX_NAMES, check_description, check_limit, check_timing, is_reserved},
+    secret::VerifyingKey,
+    url,
 };
 use crate::http::{ApiError, Checks, HeaderMap, Moment, Ref, Text, example_id, example_time};
 
@@ -47,6 +48,17 @@ pub(super) struct NewEndpoint {
     /// Empty: no retries.
     #[oai(validator(max_items = 50))]
     retry_schedule: Option<Vec<u32>>,
+    /// How many requests it gets a second at most. Without it: no limit.
+    #[oai(validator(minimum(value = "1"), maximum(value = "10000")))]
+    rate_limit_per_s: Option<i32>,
+    /// How many requests are under way to it at a time at most. Without it: the service's setting.
+    #[oai(validator(minimum(value = "1"), maximum(value = "10000")))]
+    max_in_flight: Option<i32>,
+    /// `fifo`: its messages are delivered in the order accepted, one at a time. Without it: as fast as it takes them.
+    ordering: Option<Text<Ordering>>,
+    /// What its webhooks are signed with: `hmac`, a secret that both sides have, or `ed25519`, whose public key is all
+    /// that the receiver gets. Without it: `hmac`.
+    signing: Option<Text<Signing>>,
 }
 
 impl Example for NewEndpoint {
@@ -69,6 +81,8 @@ impl NewEndpoint {
         checks.names("channels", &self.channels, MAX_NAMES);
         self.headers.check(&mut checks, is_reserved);
         check_timing(&mut checks, self.timeout_ms, self.retry_schedule.as_deref());
+        check_limit(&mut checks, "rate_limit_per_s", self.rate_limit_per_s);
+        check_limit(&mut checks, "max_in_flight", self.max_in_flight);
         checks.finish()
     }
 
@@ -83,10 +97,10 @@ impl NewEndpoint {
             headers: self.headers.0,
             timeout_ms: self.timeout_ms,
             retry_schedule: self.retry_schedule.map(Seconds),
-            rate_limit_per_s: None,
-            max_in_flight: None,
-            ordering: None,
-            signing: Signing::Hmac,
+            rate_limit_per_s: self.rate_limit_per_s,
+            max_in_flight: self.max_in_flight,
+            ordering: self.ordering.map(|ordering| ordering.0),
+            signing: self.signing.map_or(Signing::Hmac, |signing| signing.0),
             status: EndpointStatus::Active,
             disabled_reason: None,
             created_at: now,
@@ -119,6 +133,17 @@ pub(super) struct Endpoint {
     /// The waits before each retry, in seconds. Without it: the service's setting.
     #[serde(skip_serializing_if = "Option::is_none")]
     retry_schedule: Option<Vec<u32>>,
+    /// How many requests it gets a second at most. Without it: no limit.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rate_limit_per_s: Option<i32>,
+    /// How many requests are under way to it at a time at most. Without it: the service's setting.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    max_in_flight: Option<i32>,
+    /// `fifo`: its messages are delivered in the order accepted, one at a time.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ordering: Option<Text<Ordering>>,
+    /// What its webhooks are signed with.
+    signing: Text<Signing>,
     /// Whether it takes deliveries.
     status: Text<EndpointStatus>,
     /// Why it is disabled.
@@ -143,6 +168,10 @@ impl From<endpoint::Model> for Endpoint {
             headers: HeaderMap(row.headers),
             timeout_ms: row.timeout_ms,
             retry_schedule: row.retry_schedule.map(|schedule| schedule.0),
+            rate_limit_per_s: row.rate_limit_per_s,
+            max_in_flight: row.max_in_flight,
+            ordering: row.ordering.map(Text),
+            signing: row.signing.into(),
             status: row.status.into(),
             disabled_reason: row.disabled_reason,
             circuit: Circuit::default(),
@@ -179,12 +208,13 @@ impl Example for Endpoint {
     }
 }
 
-/// An endpoint with its signing secret.
+/// An endpoint with what its receiver verifies with.
 #[derive(Debug, Serialize, Object)]
 #[oai(example, skip_serializing_if_is_none)]
 pub(super) struct CreatedEndpoint {
-    /// What its webhooks are signed with: `whsec_…`. It can be read again.
-    pub(super) secret: String,
+    #[serde(flatten)]
+    #[oai(flatten)]
+    pub(super) key: VerifyingKey,
     #[serde(flatten)]
     #[oai(flatten)]
     pub(super) endpoint: Endpoint,
@@ -193,7 +223,7 @@ pub(super) struct CreatedEndpoint {
 impl Example for CreatedEndpoint {
     fn example() -> Self {
         Self {
-            secret: secret::EXAMPLE.to_owned(),
+            key: VerifyingKey::example(),
             endpoint: Endpoint::example(),
         }
     }

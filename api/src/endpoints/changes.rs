@@ -6,6 +6,7 @@ use poem_openapi::{
 };
 use relaypost_shared::{
     clock::Timestamp,
+    delivery::{Ordering, Signing},
     entities::{Seconds, Texts, endpoint},
     settings::Settings,
 };
@@ -13,10 +14,10 @@ use sea_orm::{ActiveModelTrait as _, Set};
 use serde::Deserialize;
 
 use super::{
-    rules::{MAX_NAMES, check_description, check_timing, is_reserved},
+    rules::{MAX_NAMES, check_description, check_limit, check_timing, is_reserved},
     url,
 };
-use crate::http::{ApiError, Checks, HeaderMap};
+use crate::http::{ApiError, Checks, HeaderMap, Text};
 
 /// What changes about an endpoint. A field that is left out stays as it is.
 #[derive(Debug, Deserialize, Object)]
@@ -44,6 +45,18 @@ pub(super) struct EndpointChanges {
     /// The waits before each retry, in seconds; null: the service's setting.
     #[oai(validator(max_items = 50), nullable)]
     retry_schedule: MaybeUndefined<Vec<u32>>,
+    /// How many requests it gets a second at most; null: no limit.
+    #[oai(validator(minimum(value = "1"), maximum(value = "10000")), nullable)]
+    rate_limit_per_s: MaybeUndefined<i32>,
+    /// How many requests are under way to it at a time at most; null: the service's setting.
+    #[oai(validator(minimum(value = "1"), maximum(value = "10000")), nullable)]
+    max_in_flight: MaybeUndefined<i32>,
+    /// `fifo`: in the order accepted, one at a time; null: as fast as it takes them.
+    #[oai(nullable)]
+    ordering: MaybeUndefined<Text<Ordering>>,
+    /// What its webhooks are signed with. A change makes a new key; the old one signs on beside it for a day, as after a
+    /// rotation.
+    signing: MaybeUndefined<Text<Signing>>,
 }
 
 impl Default for EndpointChanges {
@@ -56,6 +69,10 @@ impl Default for EndpointChanges {
             headers: MaybeUndefined::Undefined,
             timeout_ms: MaybeUndefined::Undefined,
             retry_schedule: MaybeUndefined::Undefined,
+            rate_limit_per_s: MaybeUndefined::Undefined,
+            max_in_flight: MaybeUndefined::Undefined,
+            ordering: MaybeUndefined::Undefined,
+            signing: MaybeUndefined::Undefined,
         }
     }
 }
@@ -98,6 +115,15 @@ impl EndpointChanges {
         }
         let schedule = self.retry_schedule.value().map(Vec::as_slice);
         check_timing(&mut checks, self.timeout_ms.value().copied(), schedule);
+        for (path, limit) in [
+            ("rate_limit_per_s", &self.rate_limit_per_s),
+            ("max_in_flight", &self.max_in_flight),
+        ] {
+            check_limit(&mut checks, path, limit.value().copied());
+        }
+        checks.require(!self.signing.is_null(), "signing", || {
+            "expected hmac or ed25519, not null".to_owned()
+        });
         checks.finish()
     }
 
@@ -124,6 +150,18 @@ impl EndpointChanges {
         }
         if let Some(schedule) = cleared_or(self.retry_schedule) {
             changes.retry_schedule = Set(schedule.map(Seconds));
+        }
+        if let Some(limit) = cleared_or(self.rate_limit_per_s) {
+            changes.rate_limit_per_s = Set(limit);
+        }
+        if let Some(limit) = cleared_or(self.max_in_flight) {
+            changes.max_in_flight = Set(limit);
+        }
+        if let Some(ordering) = cleared_or(self.ordering) {
+            changes.ordering = Set(ordering.map(|ordering| ordering.0));
+        }
+        if let MaybeUndefined::Value(signing) = self.signing {
+            changes.signing = Set(signing.0);
         }
         if !changes.is_changed() {
             return None;

@@ -22,14 +22,14 @@ use relaypost_shared::{
     ids::{Endpoint as EndpointKind, EndpointId, TenantId},
 };
 use sea_orm::{
-    ColumnTrait as _, DatabaseConnection, EntityTrait as _, IntoActiveModel as _, QueryFilter as _,
-    sea_query::Expr,
+    ColumnTrait as _, ConnectionTrait, DatabaseConnection, EntityTrait as _, IntoActiveModel as _,
+    QueryFilter as _, QuerySelect as _, sea_query::Expr,
 };
 
 use self::{
     body::{CreatedEndpoint, Endpoint, NewEndpoint},
     changes::EndpointChanges,
-    secret::{EndpointSecret, RotateSecret, RotatedSecret},
+    secret::{RotateSecret, RotatedSecret, VerifyingKey},
 };
 use crate::{
     Services,
@@ -51,7 +51,8 @@ pub(crate) struct EndpointsApi;
 impl EndpointsApi {
     /// Create an endpoint
     ///
-    /// From now on it gets every message that it wants, signed with its `secret` as Standard Webhooks has it.
+    /// From now on it gets every message that it wants, signed as Standard Webhooks has it: with its `secret`, or, when
+    /// `signing` is `ed25519`, so that its `public_key` verifies it.
     #[oai(path = "/", method = "post", operation_id = "endpoints_create")]
     async fn create(
         &self,
@@ -67,15 +68,16 @@ impl EndpointsApi {
             Begun::Work(once) => once,
         };
         let row = body.value.into_row(caller.tenant, once.now());
-        let secret = secret::generate(&row, once.now());
+        let secret = secret::generate(&row, once.now())?;
         endpoint::Entity::insert(row.clone().into_active_model())
             .exec_without_returning(once.tx())
             .await?;
-        endpoint_secret::Entity::insert(secret.clone().into_active_model())
+        let key = VerifyingKey::of(&secret.secret)?;
+        endpoint_secret::Entity::insert(secret.into_active_model())
             .exec_without_returning(once.tx())
             .await?;
         let created = CreatedEndpoint {
-            secret: secret.secret,
+            key,
             endpoint: row.into(),
         };
         Ok(once.finish(to_bytes(&created)?).await?.into())
@@ -132,23 +134,25 @@ impl EndpointsApi {
     ) -> Result<Reply<Endpoint>, ApiError> {
         let found = find(&services.db, caller.tenant, endpoint_id.0.0).await?;
         body.value.check(&services.settings)?;
-        let Some(changes) = body.value.into_changes(services.clock.now()) else {
+        let now = services.clock.now();
+        let Some(changes) = body.value.into_changes(now) else {
             return Reply::of(&show(&services.db, found, true).await?);
         };
         let tx = begin_write(&services.db).await?;
         // What is held back for it may go another way now: in order or not, faster or slower.
-        wake(&tx, found.id.uuid(), services.clock.now()).await?;
-        let changed = endpoint::Entity::update_many()
+        wake(&tx, found.id.uuid(), now).await?;
+        // Held until the end, so that two changes of what it signs with cannot both make a key.
+        let before = held(&tx, caller.tenant, found.id).await?;
+        endpoint::Entity::update_many()
             .set(changes)
-            .filter(endpoint::Column::Id.eq(found.id))
-            .filter(endpoint::Column::DeletedAt.is_null())
+            .filter(endpoint::Column::Id.eq(before.id))
             .exec(&tx)
             .await?;
-        if changed.rows_affected == 0 {
-            return Err(ApiError::not_found("endpoint"));
+        let row = find(&tx, caller.tenant, before.id).await?;
+        if row.signing != before.signing {
+            secret::replace(&tx, &row, secret::GRACE, now).await?;
         }
         tx.commit().await?;
-        let row = find(&services.db, caller.tenant, found.id).await?;
         Reply::of(&show(&services.db, row, true).await?)
     }
 
@@ -195,6 +199,8 @@ impl EndpointsApi {
     }
 
     /// Get an endpoint's signing secret
+    ///
+    /// Or its public key, when it signs with ed25519: what its receiver verifies with.
     #[oai(
         path = "/:endpoint_id/secret",
         method = "get",
@@ -206,7 +212,7 @@ impl EndpointsApi {
         caller: Authorized<may::Manage>,
         /// The endpoint.
         endpoint_id: Path<Ref<EndpointKind>>,
-    ) -> Result<Reply<EndpointSecret>, ApiError> {
+    ) -> Result<Reply<VerifyingKey>, ApiError> {
         let endpoint = find(&services.db, caller.tenant, endpoint_id.0.0).await?;
         Reply::of(&secret::current(&services.db, &endpoint).await?)
     }
@@ -229,8 +235,7 @@ impl EndpointsApi {
         body: StrictJson<RotateSecret>,
     ) -> Result<Reply<RotatedSecret>, ApiError> {
         let grace = body.value.grace_period()?;
-        let endpoint = find(&services.db, caller.tenant, endpoint_id.0.0).await?;
-        Reply::of(&secret::rotate(services, &endpoint, grace).await?)
+        Reply::of(&secret::rotate(services, caller.tenant, endpoint_id.0.0, grace).await?)
     }
 }
 
@@ -253,13 +258,27 @@ async fn show(
 }
 
 async fn find(
-    db: &DatabaseConnection,
+    db: &impl ConnectionTrait,
     tenant: TenantId,
     id: EndpointId,
 ) -> Result<endpoint::Model, ApiError> {
     endpoint::Entity::of_tenant(tenant)
         .filter(endpoint::Column::Id.eq(id))
         .one(db)
+        .await?
+        .ok_or_else(|| ApiError::not_found("endpoint"))
+}
+
+/// The endpoint, which nobody else changes before this transaction ends. SQLite has one writer and locks no rows.
+async fn held(
+    tx: &impl ConnectionTrait,
+    tenant: TenantId,
+    id: EndpointId,
+) -> Result<endpoint::Model, ApiError> {
+    endpoint::Entity::of_tenant(tenant)
+        .filter(endpoint::Column::Id.eq(id))
+        .lock_exclusive()
+        .one(tx)
         .await?
         .ok_or_else(|| ApiError::not_found("endpoint"))
 }

@@ -9,6 +9,7 @@ pub(super) const MAX_NAMES: usize = 500;
 const MAX_RETRIES: usize = 50;
 const MAX_WAIT_S: u32 = 7 * 86_400;
 const TIMEOUT_MS: RangeInclusive<i32> = 100..=300_000;
+const LIMIT: RangeInclusive<i32> = 1..=10_000;
 
 /// One line.
 pub(super) fn check_description(checks: &mut Checks, description: Option<&str>) {
@@ -30,6 +31,14 @@ pub(super) fn check_timing(checks: &mut Checks, timeout_ms: Option<i32>, schedul
     let waits_fit = schedule.iter().all(|seconds| *seconds <= MAX_WAIT_S);
     checks.require(waits_fit, "retry_schedule", || {
         format!("expected waits of 0 to {MAX_WAIT_S} seconds")
+    });
+}
+
+/// How many requests: a second, or at a time.
+pub(super) fn check_limit(checks: &mut Checks, path: &str, limit: Option<i32>) {
+    let fits = limit.is_none_or(|limit| LIMIT.contains(&limit));
+    checks.require(fits, path, || {
+        format!("expected {} to {}", LIMIT.start(), LIMIT.end())
     });
 }
 

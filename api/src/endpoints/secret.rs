@@ -1,4 +1,5 @@
-//! Signing secrets, as Standard Webhooks has them: `whsec_` and base64.
+//! Signing secrets, as Standard Webhooks has them: `whsec_` and base64 for HMAC, `whsk_` and `whpk_` for the two keys of
+//! ed25519.
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use chrono::TimeDelta;
@@ -6,12 +7,14 @@ use poem_openapi::{Object, types::Example};
 use relaypost_shared::{
     clock::Timestamp,
     db::begin_write,
+    delivery::Signing,
     entities::{endpoint, endpoint_secret},
-    ids::SecretId,
+    ids::{EndpointId, SecretId, TenantId},
 };
+use ring::signature::{Ed25519KeyPair, KeyPair as _};
 use sea_orm::{
-    ColumnTrait as _, DatabaseConnection, EntityTrait as _, IntoActiveModel as _, QueryFilter as _,
-    QueryOrder as _, sea_query::Expr,
+    ColumnTrait as _, ConnectionTrait, DatabaseConnection, EntityTrait as _, IntoActiveModel as _,
+    QueryFilter as _, QueryOrder as _, sea_query::Expr,
 };
 use serde::{Deserialize, Serialize};
 
@@ -20,21 +23,55 @@ use crate::{
     http::{ApiError, Checks, Code, Moment, example_time},
 };
 
+/// What stands before the base64 of an ed25519 key pair: 32 bytes of seed and 32 of the public key.
+const PRIVATE: &str = "whsk_";
+const PUBLIC: &str = "whpk_";
+const SEED_LEN: usize = 32;
 const DAY: u32 = 86_400;
+/// How long the old secret signs on when nobody says otherwise.
+pub(super) const GRACE: TimeDelta = TimeDelta::days(1);
 const MAX_GRACE: u32 = 7 * DAY;
 
-/// A signing secret.
+/// What the receiver of an endpoint's webhooks verifies them with: one of the two.
 #[derive(Debug, Serialize, Object)]
-#[oai(example)]
-pub(super) struct EndpointSecret {
-    /// `whsec_` and the base64 of 24 random bytes: what a Standard Webhooks library verifies with.
-    secret: String,
+#[oai(example, skip_serializing_if_is_none)]
+pub(super) struct VerifyingKey {
+    /// When `signing` is `hmac`: `whsec_` and the base64 of 24 random bytes. Whoever has it can sign as well.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    secret: Option<String>,
+    /// When `signing` is `ed25519`: `whpk_` and the base64 of the public key. The private key never leaves the service.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    public_key: Option<String>,
 }
 
-impl Example for EndpointSecret {
+impl VerifyingKey {
+    /// The part of a stored secret that the receiver gets.
+    ///
+    /// # Errors
+    /// 500 when what is stored is no secret.
+    pub(super) fn of(stored: &str) -> Result<Self, ApiError> {
+        let Some(encoded) = stored.strip_prefix(PRIVATE) else {
+            return Ok(Self {
+                secret: Some(stored.to_owned()),
+                public_key: None,
+            });
+        };
+        let pair = BASE64_STANDARD.decode(encoded).ok();
+        let public = pair.as_deref().and_then(|pair| pair.get(SEED_LEN..));
+        let public =
+            public.ok_or_else(|| ApiError::new(Code::Internal, "the key pair is broken"))?;
+        Ok(Self {
+            secret: None,
+            public_key: Some(format!("{PUBLIC}{}", BASE64_STANDARD.encode(public))),
+        })
+    }
+}
+
+impl Example for VerifyingKey {
     fn example() -> Self {
         Self {
-            secret: EXAMPLE.to_owned(),
+            secret: Some(EXAMPLE.to_owned()),
+            public_key: None,
         }
     }
 }
@@ -73,12 +110,13 @@ impl RotateSecret {
     }
 }
 
-/// The new secret after a rotation.
+/// The new secret, or the new public key, after a rotation.
 #[derive(Debug, Serialize, Object)]
-#[oai(example)]
+#[oai(example, skip_serializing_if_is_none)]
 pub(super) struct RotatedSecret {
-    /// The new secret.
-    secret: String,
+    #[serde(flatten)]
+    #[oai(flatten)]
+    key: VerifyingKey,
     /// From when on the old one signs no more.
     previous_expires_at: Moment,
 }
@@ -86,71 +124,104 @@ pub(super) struct RotatedSecret {
 impl Example for RotatedSecret {
     fn example() -> Self {
         Self {
-            secret: EXAMPLE.to_owned(),
+            key: VerifyingKey::example(),
             previous_expires_at: example_time().into(),
         }
     }
 }
 
 /// The secret that the Standard Webhooks specification uses in its examples.
-pub(super) const EXAMPLE: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
+const EXAMPLE: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 
-/// A new secret of an endpoint.
-pub(super) fn generate(endpoint: &endpoint::Model, now: Timestamp) -> endpoint_secret::Model {
-    let bytes = rand::random::<[u8; 24]>();
-    endpoint_secret::Model {
+/// A new secret of an endpoint, of the kind that it signs with.
+///
+/// # Errors
+/// 500 when no key pair can be made.
+pub(super) fn generate(
+    endpoint: &endpoint::Model,
+    now: Timestamp,
+) -> Result<endpoint_secret::Model, ApiError> {
+    let secret = match endpoint.signing {
+        Signing::Hmac => {
+            let bytes = rand::random::<[u8; 24]>();
+            format!("whsec_{}", BASE64_STANDARD.encode(bytes))
+        }
+        Signing::Ed25519 => {
+            let seed = rand::random::<[u8; SEED_LEN]>();
+            let pair = Ed25519KeyPair::from_seed_unchecked(&seed)
+                .map_err(|_| ApiError::new(Code::Internal, "no key pair could be made"))?;
+            let both = [&seed, pair.public_key().as_ref()].concat();
+            format!("{PRIVATE}{}", BASE64_STANDARD.encode(both))
+        }
+    };
+    Ok(endpoint_secret::Model {
         id: SecretId::generate(now),
         tenant_id: endpoint.tenant_id,
         endpoint_id: endpoint.id,
-        secret: format!("whsec_{}", BASE64_STANDARD.encode(bytes)),
+        secret,
         created_at: now,
         expires_at: None,
-    }
+    })
 }
 
-/// The newest secret.
+/// What the newest secret is verified with.
 pub(super) async fn current(
     db: &DatabaseConnection,
     endpoint: &endpoint::Model,
-) -> Result<EndpointSecret, ApiError> {
+) -> Result<VerifyingKey, ApiError> {
     let newest = endpoint_secret::Entity::find()
         .filter(endpoint_secret::Column::EndpointId.eq(endpoint.id))
         .order_by_desc(endpoint_secret::Column::Id)
         .one(db)
         .await?;
     let newest = newest.ok_or_else(|| ApiError::new(Code::Internal, "no secret is left"))?;
-    Ok(EndpointSecret {
-        secret: newest.secret,
-    })
+    VerifyingKey::of(&newest.secret)
 }
 
 /// Makes a new secret; the one before signs on for `grace`.
 pub(super) async fn rotate(
     services: &Services,
-    endpoint: &endpoint::Model,
+    tenant: TenantId,
+    endpoint: EndpointId,
     grace: TimeDelta,
 ) -> Result<RotatedSecret, ApiError> {
     let now = services.clock.now();
-    let (new, expires_at) = (generate(endpoint, now), now + grace);
     let tx = begin_write(&services.db).await?;
     // It also keeps a second rotation waiting until this one is done: else both would leave a secret that never ends.
     endpoint::Entity::update_many()
         .col_expr(endpoint::Column::UpdatedAt, Expr::value(now))
-        .filter(endpoint::Column::Id.eq(endpoint.id))
+        .filter(endpoint::Column::TenantId.eq(tenant))
+        .filter(endpoint::Column::Id.eq(endpoint))
         .exec(&tx)
         .await?;
-    endpoint_secret::Entity::update_many()
-        .col_expr(endpoint_secret::Column::ExpiresAt, Expr::value(expires_at))
-        .filter(endpoint_secret::Column::EndpointId.eq(endpoint.id))
-        .filter(endpoint_secret::Column::ExpiresAt.is_null())
-        .exec(&tx)
-        .await?;
-    endpoint_secret::Entity::insert(new.clone().into_active_model())
-        .exec_without_returning(&tx)
-        .await?;
+    let endpoint = super::find(&tx, tenant, endpoint).await?;
+    let new = replace(&tx, &endpoint, grace, now).await?;
     tx.commit().await?;
     Ok(RotatedSecret {
-        secret: new.secret,
-        previous_expires_at: expires_at.into(),
+        key: VerifyingKey::of(&new.secret)?,
+        previous_expires_at: (now + grace).into(),
     })
+}
+
+/// Gives an endpoint, whose row this transaction holds, a new secret; the one before signs on for `grace`.
+///
+/// # Errors
+/// When the database fails.
+pub(super) async fn replace(
+    tx: &impl ConnectionTrait,
+    endpoint: &endpoint::Model,
+    grace: TimeDelta,
+    now: Timestamp,
+) -> Result<endpoint_secret::Model, ApiError> {
+    let new = generate(endpoint, now)?;
+    endpoint_secret::Entity::update_many()
+        .col_expr(endpoint_secret::Column::ExpiresAt, Expr::value(now + grace))
+        .filter(endpoint_secret::Column::EndpointId.eq(endpoint.id))
+        .filter(endpoint_secret::Column::ExpiresAt.is_null())
+        .exec(tx)
+        .await?;
+    endpoint_secret::Entity::insert(new.clone().into_active_model())
+        .exec_without_returning(tx)
+        .await?;
+    Ok(new)
 }

@@ -6,10 +6,9 @@ use poem_openapi::{Object, types::Example};
 use relaypost_shared::{
     clock::Timestamp,
     db::begin_write,
-    delivery::{DeliveryKind, Status},
+    delivery::{DeliveryKind, Status, TEST_EVENT},
     entities::{Texts, attempt, delivery, endpoint, message},
     ids::{self, DeliveryId, MessageId},
-    operator_events::TEST_EVENT,
     queue::{Job, Lane},
 };
 use sea_orm::{
@@ -120,6 +119,7 @@ async fn send(
         request_id: caller.request_id.to_string(),
         created_at: now,
         deliver_at: None,
+        expires_at: None,
     };
     let row = delivery::Model {
         message_id: Some(message.id),

@@ -78,6 +78,24 @@ impl Checks {
         });
     }
 
+    /// The time from which on something is too late to deliver.
+    pub(crate) fn expiry(
+        &mut self,
+        path: &str,
+        expires: Option<Moment>,
+        due: Option<Moment>,
+        now: Timestamp,
+    ) {
+        let Some(expires) = expires else { return };
+        self.require(expires.0 > now, path, || {
+            "expected a time that is still to come".to_owned()
+        });
+        let after = due.is_none_or(|due| expires.0 > due.0);
+        self.require(after, path, || {
+            "expected a time after deliver_at".to_owned()
+        });
+    }
+
     /// Any JSON, in which no text may have the character U+0000.
     pub(crate) fn json(&mut self, path: &str, value: &Value) {
         self.require(!has_nul(value), path, || NUL.to_owned());

@@ -28,6 +28,8 @@ pub(crate) enum Tag {
     Emails,
     /// Where a tenant's webhooks go.
     Endpoints,
+    /// The kinds of event that a tenant publishes, with the schema that their payloads have to fit.
+    EventTypes,
     /// One message to one endpoint, or one email to one recipient: where it stands, and every attempt.
     Deliveries,
     /// Deliveries that were given up: look at them, replay them, discard them.

@@ -22,7 +22,7 @@ pub(crate) use header_map::HeaderMap;
 pub(crate) use items::{Items, Results};
 pub(crate) use names::EventTypeName;
 pub(crate) use page::{Cursor, Limit, Page, Paging};
-pub(crate) use problem::{ApiError, Code};
+pub(crate) use problem::{ApiError, Code, FieldError};
 pub(crate) use raw_json::RawJson;
 pub(crate) use reply::{Created, NoContent, Queued, Recorded, Reply, to_bytes};
 pub(crate) use strict_json::StrictJson;

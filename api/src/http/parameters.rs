@@ -42,9 +42,10 @@ impl Parameters {
             .params
             .iter()
             .any(|param| IDEMPOTENCY_KEY == param.name.to_ascii_lowercase().as_str());
-        // What is only set going (202: a replay, a retry) can be sent again without a key: twice is once.
+        // What is only set going (202: a replay, a retry) and what takes no body (a cancellation) can be sent again
+        // without a key: twice is once.
         let mut statuses = operation.responses.responses.iter().map(|one| one.status);
-        let harmless = statuses.any(|status| status == Some(202));
+        let harmless = operation.request.is_none() || statuses.any(|status| status == Some(202));
         Self {
             query: query.map(|param| param.name.clone()).collect(),
             refuses_key: operation.method == Method::POST && !takes_key && !harmless,

@@ -36,9 +36,13 @@ pub(crate) enum Code {
     AlreadyDelivered,
     AlreadyDiscarded,
     EndpointDisabled,
+    AlreadyCancelled,
+    TooLate,
+    EventTypeExists,
     PayloadTooLarge,
     UnsupportedMediaType,
     ValidationFailed,
+    EventTypeArchived,
     Internal,
     Unavailable,
 }
@@ -60,9 +64,13 @@ impl Code {
             Self::AlreadyDelivered => "already_delivered",
             Self::AlreadyDiscarded => "already_discarded",
             Self::EndpointDisabled => "endpoint_disabled",
+            Self::AlreadyCancelled => "already_cancelled",
+            Self::TooLate => "too_late",
+            Self::EventTypeExists => "event_type_exists",
             Self::PayloadTooLarge => "payload_too_large",
             Self::UnsupportedMediaType => "unsupported_media_type",
             Self::ValidationFailed => "validation_failed",
+            Self::EventTypeArchived => "event_type_archived",
             Self::Internal => "internal",
             Self::Unavailable => "unavailable",
         }
@@ -82,10 +90,13 @@ impl Code {
             Self::IdempotencyKeyReused
             | Self::AlreadyDelivered
             | Self::AlreadyDiscarded
-            | Self::EndpointDisabled => StatusCode::CONFLICT,
+            | Self::EndpointDisabled
+            | Self::AlreadyCancelled
+            | Self::TooLate
+            | Self::EventTypeExists => StatusCode::CONFLICT,
             Self::PayloadTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            Self::ValidationFailed => StatusCode::UNPROCESSABLE_ENTITY,
+            Self::ValidationFailed | Self::EventTypeArchived => StatusCode::UNPROCESSABLE_ENTITY,
             Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
             Self::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
         }
@@ -107,9 +118,13 @@ impl Code {
             Self::AlreadyDelivered => "It was delivered already",
             Self::AlreadyDiscarded => "It was discarded",
             Self::EndpointDisabled => "The endpoint is disabled",
+            Self::AlreadyCancelled => "It was cancelled",
+            Self::TooLate => "It is too late for that",
+            Self::EventTypeExists => "There is an event type with this name",
             Self::PayloadTooLarge => "The body is too large",
             Self::UnsupportedMediaType => "The body has to be JSON, not compressed",
             Self::ValidationFailed => "The body is not valid",
+            Self::EventTypeArchived => "The event type is archived",
             Self::Internal => "Something went wrong here",
             Self::Unavailable => "Not available right now",
         }
@@ -132,9 +147,13 @@ impl Code {
             | Self::AlreadyDelivered
             | Self::AlreadyDiscarded
             | Self::EndpointDisabled
+            | Self::AlreadyCancelled
+            | Self::TooLate
+            | Self::EventTypeExists
             | Self::PayloadTooLarge
             | Self::UnsupportedMediaType
-            | Self::ValidationFailed => false,
+            | Self::ValidationFailed
+            | Self::EventTypeArchived => false,
         }
     }
 }

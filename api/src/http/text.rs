@@ -11,7 +11,8 @@ use poem_openapi::{
 use relaypost_shared::{
     clock::Timestamp,
     delivery::{
-        AttemptOutcome, CircuitState, DeliveryKind, EndpointStatus, ErrorClass, Reason, Status,
+        AttemptOutcome, CircuitState, DeliveryKind, EndpointStatus, ErrorClass, Ordering, Reason,
+        Signing, Status,
     },
     ids::{Id, Kind},
 };
@@ -132,6 +133,8 @@ words! {
     AttemptOutcome "AttemptOutcome"
     EndpointStatus "EndpointStatus"
     CircuitState "CircuitState"
+    Ordering "EndpointOrdering"
+    Signing "EndpointSigning"
 }
 
 impl<T: TextValue> fmt::Display for Text<T> {

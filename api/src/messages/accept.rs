@@ -1,6 +1,6 @@
 //! Taking in a message: which endpoints get it, and what is written.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, sync::Arc};
 
 use relaypost_shared::{
     clock::Timestamp,
@@ -16,17 +16,30 @@ use crate::{
     accept::{Intake, Plan, Submission, new_delivery},
     deliveries::Delivery,
     endpoints,
+    event_types::{Checked, Registered},
     http::{ApiError, to_bytes},
 };
 
 /// A message whose fields were checked.
 #[derive(Debug)]
-pub(crate) struct Publish(pub(super) NewMessage);
+pub(crate) struct Publish {
+    pub(super) message: Arc<NewMessage>,
+    /// What the schema of its event type says about its payload, as far as one is known.
+    pub(super) checked: Option<Checked>,
+}
+
+/// What decides about the messages of a batch.
+#[derive(Debug)]
+pub(crate) struct Lookup {
+    /// The active endpoints of every tenant.
+    endpoints: HashMap<TenantId, Vec<endpoint::Model>>,
+    /// The event types that were registered.
+    registered: Registered,
+}
 
 impl Intake for Publish {
     type Row = message::ActiveModel;
-    /// The active endpoints of every tenant of the batch.
-    type Lookup = HashMap<TenantId, Vec<endpoint::Model>>;
+    type Lookup = Lookup;
     const LANE: Lane = Lane::Webhooks;
 
     async fn look_up(
@@ -36,19 +49,31 @@ impl Intake for Publish {
         let mut tenants: Vec<TenantId> = batch.iter().map(|one| one.tenant).collect();
         tenants.sort_unstable();
         tenants.dedup();
-        let mut endpoints = Self::Lookup::new();
+        let names = batch
+            .iter()
+            .map(|one| one.command.message.event_type.as_str());
+        let registered = Registered::load(tx, &tenants, names.collect()).await?;
+        let mut endpoints: HashMap<TenantId, Vec<endpoint::Model>> = HashMap::new();
         for row in endpoints::active_of(tenants).all(tx).await? {
             endpoints.entry(row.tenant_id).or_default().push(row);
         }
-        Ok(endpoints)
+        Ok(Lookup {
+            endpoints,
+            registered,
+        })
     }
 
     fn plan(
         submission: &Submission<Self>,
-        endpoints: &Self::Lookup,
+        lookup: &Lookup,
         now: Timestamp,
     ) -> Result<Plan<Self::Row>, ApiError> {
-        let new = &submission.command.0;
+        let Publish { message, checked } = &submission.command;
+        let new = message.as_ref();
+        let event_type = &new.event_type;
+        lookup
+            .registered
+            .admit(submission.tenant, event_type, checked.as_ref())?;
         let row = message::Model {
             id: MessageId::generate(now),
             tenant_id: submission.tenant,
@@ -59,13 +84,19 @@ impl Intake for Publish {
             request_id: submission.request_id.to_string(),
             created_at: now,
             deliver_at: new.deliver_at(),
+            expires_at: new.expires_at(),
         };
-        let endpoints = endpoints.get(&submission.tenant).into_iter().flatten();
+        let endpoints = lookup
+            .endpoints
+            .get(&submission.tenant)
+            .into_iter()
+            .flatten();
         let deliveries: Vec<delivery::Model> = endpoints
             .filter(|endpoint| endpoint.wants(&new.event_type, &new.channels))
             .map(|endpoint| delivery::Model {
                 message_id: Some(row.id),
                 endpoint_id: Some(endpoint.id),
+                expires_at: row.expires_at,
                 ..new_delivery(DeliveryKind::Webhook, row.tenant_id, now, row.deliver_at)
             })
             .collect();

@@ -6,12 +6,13 @@ use poem_openapi::{
     Object,
     types::{Any, Example},
 };
-use relaypost_shared::{clock::Timestamp, entities::message, ids};
+use relaypost_shared::{clock::Timestamp, delivery::is_reserved, entities::message, ids};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::{
     deliveries::Delivery,
+    event_types::RESERVED,
     http::{ApiError, Checks, Items, Moment, RawJson, Ref, Text, example_id, example_time},
 };
 
@@ -36,6 +37,9 @@ pub(crate) struct NewMessage {
     pub(super) channels: Vec<String>,
     /// The earliest time of the first attempts, up to 365 days ahead. Without it, or in the past: now.
     pub(super) deliver_at: Option<Moment>,
+    /// When it is too late to deliver it: after `deliver_at` and after now. What was not delivered by then is dead, with
+    /// the reason `expired`. Without it: never.
+    pub(super) expires_at: Option<Moment>,
     /// Notes of your own, which are shown with the message and never sent.
     pub(super) metadata: Option<Metadata>,
 }
@@ -48,6 +52,23 @@ pub(crate) struct MessageBatch {
     pub(super) messages: Items<NewMessage>,
 }
 
+/// When a message is to be delivered instead.
+#[derive(Debug, Deserialize, Object)]
+#[serde(deny_unknown_fields)]
+#[oai(example)]
+pub(crate) struct RescheduleMessage {
+    /// The earliest time of the first attempts, up to 365 days ahead and before `expires_at`. In the past: now.
+    pub(super) deliver_at: Moment,
+}
+
+impl Example for RescheduleMessage {
+    fn example() -> Self {
+        Self {
+            deliver_at: example_time().into(),
+        }
+    }
+}
+
 impl Example for NewMessage {
     fn example() -> Self {
         let payload = json!({"order_id": "42", "total": "12.50"});
@@ -56,6 +77,7 @@ impl Example for NewMessage {
             payload: RawJson::from_value(&payload),
             channels: vec![],
             deliver_at: None,
+            expires_at: None,
             metadata: Some(BTreeMap::from([(
                 "source".to_owned(),
                 Any(json!("checkout")),
@@ -68,8 +90,12 @@ impl NewMessage {
     pub(super) fn check(&self, now: Timestamp) -> Result<(), ApiError> {
         let mut checks = Checks::default();
         checks.name("event_type", &self.event_type);
+        checks.require(!is_reserved(&self.event_type), "event_type", || {
+            RESERVED.to_owned()
+        });
         checks.names("channels", &self.channels, MAX_CHANNELS);
         checks.due("deliver_at", self.deliver_at, now);
+        checks.expiry("expires_at", self.expires_at, self.deliver_at, now);
         for (name, value) in self.metadata.iter().flatten() {
             checks.text("metadata", name);
             checks.json("metadata", &value.0);
@@ -88,6 +114,10 @@ impl NewMessage {
 
     pub(super) fn deliver_at(&self) -> Option<Timestamp> {
         self.deliver_at.map(|at| at.0)
+    }
+
+    pub(super) fn expires_at(&self) -> Option<Timestamp> {
+        self.expires_at.map(|at| at.0)
     }
 }
 
@@ -118,6 +148,9 @@ pub(super) struct Message {
     /// The earliest time of the first attempts, if the sender named one.
     #[serde(skip_serializing_if = "Option::is_none")]
     deliver_at: Option<Moment>,
+    /// When it is too late to deliver it, if the sender said so.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    expires_at: Option<Moment>,
     /// One for each endpoint that gets it.
     deliveries: Vec<Delivery>,
 }
@@ -131,6 +164,7 @@ impl Message {
             metadata: row.metadata.as_ref().and_then(metadata),
             created_at: row.created_at.into(),
             deliver_at: row.deliver_at.map(Text),
+            expires_at: row.expires_at.map(Text),
             deliveries,
         }
     }
@@ -145,6 +179,7 @@ impl Example for Message {
             metadata: NewMessage::example().metadata,
             created_at: example_time().into(),
             deliver_at: None,
+            expires_at: None,
             deliveries: vec![Delivery::example()],
         }
     }

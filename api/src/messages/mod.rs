@@ -3,7 +3,7 @@
 mod accept;
 mod body;
 
-use std::collections::HashMap;
+use std::{collections::HashMap, sync::Arc};
 
 use futures::future::join_all;
 use poem::web::Data;
@@ -12,27 +12,36 @@ use poem_openapi::{
     param::{Path, Query},
 };
 use relaypost_shared::{
+    db::begin_write,
     entities::{delivery, message},
-    ids::{Message as MessageKind, MessageId},
+    ids::{Message as MessageKind, MessageId, TenantId},
 };
-use sea_orm::{ColumnTrait as _, QueryFilter as _, QueryTrait as _};
+use sea_orm::{
+    ColumnTrait as _, ConnectionTrait, EntityTrait as _, QueryFilter as _, QueryTrait as _,
+    sea_query::Expr,
+};
 
 pub(crate) use self::accept::Publish;
-use self::body::{Message, MessageBatch, MessageDetail, NewMessage};
+use self::body::{Message, MessageBatch, MessageDetail, NewMessage, RescheduleMessage};
 use crate::{
     Services,
     accept::Submission,
+    audit::{self, Action},
     auth::{Authorized, may},
-    deliveries::{self, Delivery},
+    deliveries::{self, Changed, Delivery, Now},
+    event_types::{Checked, is_stale},
     http::{
-        ApiError, Cursor, EventTypeName, Items, Limit, Page, Paging, Recorded, Ref, Reply, Results,
-        StrictJson, Text, document::Tag,
+        ApiError, Checks, Cursor, EventTypeName, Items, Limit, Page, Paging, Recorded, Ref, Reply,
+        Results, StrictJson, Text, document::Tag,
     },
     idempotency::{Accepted, IdempotencyKey, Keyed},
 };
 
 /// Messages in one batch at most.
 const MAX_BATCH: usize = 500;
+
+/// How often a message is handed in whose event type gets another schema meanwhile.
+const ATTEMPTS: usize = 3;
 
 async fn publish(
     services: &Services,
@@ -41,13 +50,31 @@ async fn publish(
     message: NewMessage,
 ) -> Result<Accepted, ApiError> {
     message.check(services.clock.now())?;
-    let submission = Submission {
-        tenant: caller.tenant,
-        request_id: caller.request_id.clone(),
-        keyed,
-        command: Publish(message),
-    };
-    services.messages.accept(submission).await
+    let (tenant, message) = (caller.tenant, Arc::new(message));
+    let name = &message.event_type;
+    let mut attempt = 1;
+    loop {
+        let payload = message.payload.get();
+        let checked = services.schemas.check(tenant, name, payload).await;
+        let edition = checked.as_ref().map(Checked::edition);
+        let submission = Submission {
+            tenant,
+            request_id: caller.request_id.clone(),
+            keyed: keyed.clone(),
+            command: Publish {
+                message: message.clone(),
+                checked,
+            },
+        };
+        match services.messages.accept(submission).await {
+            Err(error) if attempt < ATTEMPTS && is_stale(&error) => {
+                let schemas = &services.schemas;
+                schemas.load(&services.db, tenant, name, edition).await?;
+                attempt += 1;
+            }
+            answer => return answer,
+        }
+    }
 }
 
 /// The operations on messages.
@@ -144,14 +171,100 @@ impl MessagesApi {
         /// The message.
         message_id: Path<Ref<MessageKind>>,
     ) -> Result<Reply<MessageDetail>, ApiError> {
-        let row = message::Entity::of_tenant(caller.tenant)
-            .filter(message::Column::Id.eq(message_id.0.0))
-            .one(&services.db)
-            .await?
-            .ok_or_else(|| ApiError::not_found("message"))?;
+        let row = find(&services.db, caller.tenant, message_id.0.0).await?;
         let its = delivery::Column::MessageId.eq(row.id);
         let deliveries = deliveries::load_all(&services.db, caller.tenant, its).await?;
         let deliveries = deliveries.into_iter().map(Delivery::from).collect();
         Reply::of(&MessageDetail::new(row, deliveries))
     }
+    /// Cancel a message
+    ///
+    /// One whose `deliver_at` is still to come goes to nobody any more: its deliveries are `discarded`, with the reason
+    /// `cancelled`. Once it is due it is 409 `too_late`. Cancelled twice it is answered the same.
+    #[oai(
+        path = "/:message_id/cancel",
+        method = "post",
+        operation_id = "messages_cancel"
+    )]
+    async fn cancel(
+        &self,
+        Data(services): Data<&Services>,
+        caller: Authorized<may::Send>,
+        /// The message.
+        message_id: Path<Ref<MessageKind>>,
+    ) -> Result<Changed<Message>, ApiError> {
+        let (tx, now) = (begin_write(&services.db).await?, services.clock.now());
+        let row = find(&tx, caller.tenant, message_id.0.0).await?;
+        let its = delivery::Column::MessageId.eq(row.id);
+        let Now {
+            changed,
+            deliveries,
+        } = deliveries::cancel(&tx, caller.tenant, its, row.deliver_at, now).await?;
+        if changed {
+            audit::record(&tx, &caller, Action::MessageCancelled, row.id, now).await?;
+        }
+        tx.commit().await?;
+        Reply::of(&shown(&row, deliveries)).map(Changed)
+    }
+
+    /// Reschedule a message
+    ///
+    /// Gives one whose `deliver_at` is still to come another time. Once it is due it is 409 `too_late`, and 409
+    /// `already_cancelled` when it was cancelled.
+    #[oai(
+        path = "/:message_id",
+        method = "patch",
+        operation_id = "messages_reschedule"
+    )]
+    async fn reschedule(
+        &self,
+        Data(services): Data<&Services>,
+        caller: Authorized<may::Send>,
+        /// The message.
+        message_id: Path<Ref<MessageKind>>,
+        body: StrictJson<RescheduleMessage>,
+    ) -> Result<Changed<Message>, ApiError> {
+        let (tx, now) = (begin_write(&services.db).await?, services.clock.now());
+        let mut row = find(&tx, caller.tenant, message_id.0.0).await?;
+        let to = body.value.deliver_at;
+        let mut checks = Checks::default();
+        checks.due("deliver_at", Some(to), now);
+        let in_time = row.expires_at.is_none_or(|expires| to.0 < expires);
+        checks.require(in_time, "deliver_at", || {
+            "expected a time before expires_at".to_owned()
+        });
+        checks.finish()?;
+        let its = delivery::Column::MessageId.eq(row.id);
+        let Now { deliveries, .. } =
+            deliveries::reschedule(&tx, caller.tenant, its, row.deliver_at, to.0, now).await?;
+        message::Entity::update_many()
+            .col_expr(message::Column::DeliverAt, Expr::value(to.0))
+            .filter(message::Column::Id.eq(row.id))
+            .exec(&tx)
+            .await?;
+        row.deliver_at = Some(to.0);
+        audit::record(&tx, &caller, Action::MessageRescheduled, row.id, now).await?;
+        tx.commit().await?;
+        Reply::of(&shown(&row, deliveries)).map(Changed)
+    }
+}
+
+fn shown(row: &message::Model, deliveries: Vec<delivery::Model>) -> Message {
+    Message::new(row, deliveries.into_iter().map(Delivery::from).collect())
+}
+
+/// A tenant's message.
+///
+/// # Errors
+/// 404 when there is none.
+async fn find(
+    db: &impl ConnectionTrait,
+    tenant: TenantId,
+    id: MessageId,
+) -> Result<message::Model, ApiError> {
+    message::Entity::of_tenant(tenant)
+        .filter(message::Column::Id.eq(id))
+        .one(db)
+        .await?
+        .ok_or_else(|| ApiError::not_found("message"))
 }

@@ -231,7 +231,7 @@ async fn what_an_endpoint_cannot_be_is_named() {
             "headers.X-A",
             with("headers", json!({"X-A": "a\r\nX-B: b"})),
         ),
-        ("rate_limit_per_s", with("rate_limit_per_s", json!(5))),
+        ("rate_limit", with("rate_limit", json!(5))),
     ] {
         let refused = tenant.api.post("/v1/endpoints", new).await;
         assert_eq!(

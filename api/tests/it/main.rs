@@ -15,6 +15,7 @@ mod dlq;
 mod document;
 mod emails;
 mod endpoints;
+mod event_types;
 mod faults;
 mod health;
 mod idempotency;
@@ -24,6 +25,8 @@ mod pages;
 mod parameters;
 mod problems;
 mod replay;
+mod signing;
 mod support;
+mod waiting;
 
 use support::{Answer, Api, api, id};

@@ -11,7 +11,9 @@ fn operations(tenant: &str) -> Vec<(Method, String)> {
     let document: Value = serde_json::from_str(&relaypost_api::openapi()).unwrap();
     let mut operations = Vec::new();
     for (path, methods) in document["paths"].as_object().unwrap() {
-        let path = path.replace("{tenant_id}", tenant);
+        let path = path
+            .replace("{tenant_id}", tenant)
+            .replace("{name}", "order.created");
         let path = [("message", "msg"), ("email", "eml"), ("endpoint", "ep")]
             .into_iter()
             .chain([("delivery", "dlv"), ("key", "key")])

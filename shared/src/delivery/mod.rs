@@ -48,6 +48,11 @@ macro_rules! words {
     )*};
 }
 
+// Behind the macro, which it uses.
+mod operator;
+
+pub use operator::{OperatorEvent, TEST_EVENT, is_reserved};
+
 words! {
     /// What is delivered.
     DeliveryKind {
@@ -70,7 +75,7 @@ words! {
         Discarded = "discarded",
     }
 
-    /// Why a delivery is dead.
+    /// Why a delivery is dead, or was given up before its time.
     Reason {
         /// Every attempt of its schedule failed.
         RetriesExhausted = "retries_exhausted",

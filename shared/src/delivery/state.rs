@@ -48,6 +48,11 @@ pub const TRANSITIONS: &[Transition] = &[
         to: Status::Dead,
     },
     Transition {
+        from: Some(Status::Pending),
+        on: "cancelled",
+        to: Status::Discarded,
+    },
+    Transition {
         from: Some(Status::Dead),
         on: "replayed",
         to: Status::Pending,

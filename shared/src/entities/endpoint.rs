@@ -5,7 +5,7 @@ use sea_orm::entity::prelude::*;
 use super::{Pairs, Seconds, Texts};
 use crate::{
     clock::Timestamp,
-    delivery::{EndpointStatus, Ordering, Signing},
+    delivery::{EndpointStatus, Ordering, Signing, is_reserved},
     ids::{EndpointId, TenantId},
 };
 
@@ -63,11 +63,13 @@ impl Entity {
 }
 
 impl Model {
-    /// Whether a message of this type on these channels goes to this endpoint.
+    /// Whether a message of this type on these channels goes to this endpoint. An event of Relaypost's own goes only to
+    /// endpoints that name its type: who takes everything means everything that the tenant publishes.
     pub fn wants(&self, event_type: &str, channels: &[String]) -> bool {
         let types = &self.event_types.0;
         let mine = &self.channels.0;
-        (types.is_empty() || types.iter().any(|wanted| wanted == event_type))
+        let takes_all = types.is_empty() && !is_reserved(event_type);
+        (takes_all || types.iter().any(|wanted| wanted == event_type))
             && (mine.is_empty() || mine.iter().any(|wanted| channels.contains(wanted)))
     }
 }
@@ -77,3 +79,47 @@ impl Model {
 pub enum Relation {}
 
 impl ActiveModelBehavior for ActiveModel {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::delivery::{OperatorEvent, TEST_EVENT};
+
+    fn wanting(event_types: &[&str]) -> Model {
+        let at = Timestamp::default();
+        Model {
+            id: EndpointId::generate(at),
+            tenant_id: TenantId::generate(at),
+            url: "https://example.com/".to_owned(),
+            description: None,
+            event_types: Texts(event_types.iter().map(|name| (*name).to_owned()).collect()),
+            channels: Texts::default(),
+            headers: Pairs::default(),
+            timeout_ms: None,
+            retry_schedule: None,
+            rate_limit_per_s: None,
+            max_in_flight: None,
+            ordering: None,
+            signing: Signing::Hmac,
+            status: EndpointStatus::Active,
+            disabled_reason: None,
+            created_at: at,
+            updated_at: at,
+            deleted_at: None,
+        }
+    }
+
+    #[test]
+    fn an_event_for_operators_goes_only_to_endpoints_that_name_its_type() {
+        let everything = wanting(&[]);
+        assert!(everything.wants("order.created", &[]));
+        let events = OperatorEvent::ALL.iter().map(|event| event.as_str());
+        for event in events.chain([TEST_EVENT]) {
+            assert!(!everything.wants(event, &[]), "{event}");
+            assert!(
+                wanting(&["order.created", event]).wants(event, &[]),
+                "{event}"
+            );
+        }
+    }
+}

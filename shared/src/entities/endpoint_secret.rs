@@ -18,7 +18,7 @@ pub struct Model {
     pub tenant_id: TenantId,
     /// The endpoint it signs for.
     pub endpoint_id: EndpointId,
-    /// `whsec_…`.
+    /// `whsec_…` of HMAC, or `whsk_…`, the key pair of ed25519.
     pub secret: String,
     /// When it was created.
     pub created_at: Timestamp,

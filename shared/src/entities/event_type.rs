@@ -22,10 +22,19 @@ pub struct Model {
     pub description: Option<String>,
     /// JSON Schema of its payload.
     pub schema: Option<Json>,
+    /// Counts the changes of the schema: what was compiled from an earlier one is not used any more.
+    pub schema_version: i32,
     /// When it was created.
     pub created_at: Timestamp,
     /// From when on nothing of this type can be published.
     pub archived_at: Option<Timestamp>,
+}
+
+impl Entity {
+    /// A tenant's event types, archived ones included.
+    pub fn of_tenant(tenant: TenantId) -> Select<Self> {
+        Self::find().filter(Column::TenantId.eq(tenant))
+    }
 }
 
 /// What sea-orm could join with; Relaypost writes its joins by hand.

@@ -32,6 +32,8 @@ pub struct Model {
     pub created_at: Timestamp,
     /// The earliest time of its first attempts, if the sender named one.
     pub deliver_at: Option<Timestamp>,
+    /// When it is too late to deliver it, if the sender said so. What counts is the copy in each of its deliveries.
+    pub expires_at: Option<Timestamp>,
 }
 
 impl Entity {

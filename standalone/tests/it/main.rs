@@ -16,6 +16,7 @@ mod faults;
 mod isolation;
 mod journeys;
 mod retries;
+mod senders;
 mod verifiers;
 
 use std::path::Path;

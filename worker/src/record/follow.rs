@@ -4,10 +4,9 @@
 use relaypost_shared::{
     circuit::Notice,
     clock::Timestamp,
-    delivery::{CircuitState, DisabledReason, EndpointStatus, Outcome, Reason},
+    delivery::{CircuitState, DisabledReason, EndpointStatus, OperatorEvent, Outcome, Reason},
     entities::{circuit, delivery, endpoint},
     ids::EndpointId,
-    operator_events::OperatorEvent,
 };
 use sea_orm::{
     ColumnTrait as _, DatabaseTransaction, DbErr, EntityTrait as _, QueryFilter as _,

@@ -161,6 +161,7 @@ impl Bench {
             request_id: "req-test".into(),
             created_at: self.now(),
             deliver_at: None,
+            expires_at: None,
         };
         row.into_active_model().insert(&self.db).await.unwrap();
         id

@@ -1,12 +1,15 @@
 //! What happens to a webhook, attempt by attempt.
 
+use base64::{Engine as _, prelude::BASE64_STANDARD};
 use chrono::TimeDelta;
 use relaypost_shared::{
     delivery::{AttemptOutcome, ErrorClass, Reason, Status},
-    entities::endpoint,
+    entities::{endpoint, endpoint_secret},
+    ids::SecretId,
     queue::Lane,
 };
 use relaypost_testkit::{Receiver, Reply};
+use ring::signature::{ED25519, Ed25519KeyPair, KeyPair as _, UnparsedPublicKey};
 use sea_orm::{ActiveModelTrait, ActiveValue::Set, EntityTrait, IntoActiveModel};
 use tokio::{io::AsyncWriteExt as _, net::TcpListener};
 
@@ -74,6 +77,7 @@ async fn what_the_receiver_does_decides_the_class_of_the_attempt() {
     let elsewhere = Receiver::start().await;
     let cases = [
         (Reply::Status(404), ErrorClass::Http4xx),
+        (Reply::Status(413), ErrorClass::BodyTooLarge),
         (Reply::Status(503), ErrorClass::Http5xx),
         (Reply::Redirect(elsewhere.url("/")), ErrorClass::Redirect),
         (Reply::Hang, ErrorClass::Timeout),
@@ -282,5 +286,53 @@ async fn a_request_carries_the_headers_of_the_contract_and_of_its_endpoint() {
         hit.header("webhook-signature"),
         Some(signed.sign(&message, at, b"{}").unwrap().as_str())
     );
+    bench.close().await;
+}
+
+#[tokio::test]
+async fn while_the_kind_of_signature_changes_every_receiver_can_verify() {
+    let bench = Bench::new(&[]).await;
+    let receiver = Receiver::start().await;
+    let endpoint = bench.endpoint(&receiver.url("/"), None).await;
+    let now = bench.now();
+    let hmac = endpoint_secret::Entity::find().one(&bench.db).await;
+    let mut hmac = hmac.unwrap().unwrap().into_active_model();
+    hmac.expires_at = Set(Some(now + TimeDelta::days(1)));
+    hmac.update(&bench.db).await.unwrap();
+    let seed = [7; 32];
+    let pair = Ed25519KeyPair::from_seed_unchecked(&seed).unwrap();
+    let both = [&seed[..], pair.public_key().as_ref()].concat();
+    let key = endpoint_secret::Model {
+        id: SecretId::generate(now),
+        tenant_id: bench.tenant,
+        endpoint_id: endpoint,
+        secret: format!("whsk_{}", BASE64_STANDARD.encode(both)),
+        created_at: now,
+        expires_at: None,
+    };
+    key.into_active_model().insert(&bench.db).await.unwrap();
+    let lane = bench.lane(Lane::Webhooks);
+    lane.work(&[bench.webhook(endpoint).await]).await;
+    bench.clock.advance(TimeDelta::days(1));
+    lane.work(&[bench.webhook(endpoint).await]).await;
+
+    let public = UnparsedPublicKey::new(&ED25519, pair.public_key().as_ref());
+    for (hit, kinds) in receiver.hits().iter().zip([&["v1a", "v1"][..], &["v1a"]]) {
+        let header = hit.header("webhook-signature").unwrap();
+        let parts = header.split(' ').map(|one| one.split_once(',').unwrap());
+        let parts: Vec<(&str, &str)> = parts.collect();
+        let versions: Vec<&str> = parts.iter().map(|(version, _)| *version).collect();
+        assert_eq!(versions, kinds);
+        let [id, at] = ["webhook-id", "webhook-timestamp"].map(|name| hit.header(name).unwrap());
+        let signed = [format!("{id}.{at}.").as_bytes(), &hit.body].concat();
+        let signature = BASE64_STANDARD.decode(parts[0].1).unwrap();
+        public.verify(&signed, &signature).unwrap();
+        if let Some((_, hmac)) = parts.get(1) {
+            let library = standardwebhooks::Webhook::new(SECRET).unwrap();
+            let expected = library.sign(id, at.parse().unwrap(), &hit.body).unwrap();
+            assert_eq!(format!("v1,{hmac}"), expected);
+        }
+    }
+    assert_eq!(receiver.count(), 2);
     bench.close().await;
 }
