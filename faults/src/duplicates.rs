@@ -95,3 +95,67 @@ pub(crate) fn of_mails(mails: &[Mail]) -> Vec<Duplicate> {
     }
     duplicates
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::Planned;
+
+    fn at(began: Instant, seconds: u64) -> Instant {
+        began + Duration::from_secs(seconds)
+    }
+
+    fn struck(began: Instant, fault: Fault, from: u64, until: u64) -> Struck {
+        let planned = Planned {
+            at: Duration::from_secs(from),
+            fault,
+            away: Duration::ZERO,
+        };
+        Struck {
+            planned,
+            from: at(began, from),
+            until: at(began, until),
+        }
+    }
+
+    fn duplicate(began: Instant, first: u64, again: u64) -> Duplicate {
+        Duplicate {
+            what: "msg_1".to_owned(),
+            first: at(began, first),
+            again: at(began, again),
+        }
+    }
+
+    #[test]
+    fn only_a_fault_that_makes_a_worker_forget_is_to_blame() {
+        let began = Instant::now();
+        let innocent = [
+            Fault::StopWorker(0),
+            Fault::StopApi(0),
+            Fault::KillApi(0),
+            Fault::CrashPostgres,
+        ];
+        for fault in innocent {
+            let struck = [struck(began, fault, 11, 12)];
+            assert_eq!(duplicate(began, 10, 15).cause(&struck), None, "{fault}");
+        }
+        for fault in [Fault::KillWorker(0), Fault::FlushRedis, Fault::LoseRedis] {
+            let struck = [struck(began, fault, 11, 12)];
+            assert_eq!(duplicate(began, 10, 15).cause(&struck), Some(0), "{fault}");
+        }
+    }
+
+    #[test]
+    fn a_fault_is_to_blame_only_if_it_came_between_and_the_nearest_one_is() {
+        let began = Instant::now();
+        let kill = |seconds| struck(began, Fault::KillWorker(1), seconds, seconds + 1);
+        let lost = struck(began, Fault::LoseRedis, 20, 24);
+        let duplicate = |first, again| duplicate(began, first, again);
+        assert_eq!(duplicate(10, 15).cause(&[kill(5)]), None, "before");
+        assert_eq!(duplicate(10, 15).cause(&[kill(16)]), None, "after");
+        assert_eq!(duplicate(10, 15).cause(&[kill(14), kill(11)]), Some(1));
+        // Redis forgets for as long as it is away, and a moment longer.
+        assert_eq!(duplicate(26, 27).cause(&[lost]), Some(0));
+        assert_eq!(duplicate(30, 31).cause(&[lost]), None);
+    }
+}
