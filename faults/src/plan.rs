@@ -10,6 +10,10 @@ pub(crate) const FLEET: usize = 2;
 const PACE: Duration = Duration::from_secs(6);
 /// The part of the load in which faults strike: it begins and ends in peace.
 const SPAN: std::ops::Range<f64> = 0.05..0.92;
+/// Where in its stretch of time a fault strikes: early, so that what comes of it does so before the next one.
+const EARLY: std::ops::Range<f64> = 0.0..0.5;
+/// How long after the first of two faults that come together the second one strikes.
+const TOGETHER_MS: std::ops::Range<u64> = 0..2_000;
 /// How long a process is away at most before it is started again.
 const AWAY_MS: u64 = 4_000;
 
@@ -88,31 +92,37 @@ pub(crate) struct Planned {
     pub(crate) away: Duration,
 }
 
-/// Draws a plan for this much load: every kind of fault at least once, at random moments, some while others last.
+/// Draws a plan for this much load: every kind of fault once for itself, so that it alone is to blame for what comes of
+/// it, and for the rest of the time two faults together. The order is random, and so are the moments.
 pub(crate) fn draw(seed: u64, load: Duration) -> Vec<Planned> {
     let mut random = StdRng::seed_from_u64(seed);
-    let mut faults = Fault::every(&mut random).to_vec();
+    let mut groups: Vec<Vec<Fault>> = Fault::every(&mut random).map(|fault| vec![fault]).into();
     let wanted = load.as_millis() / PACE.as_millis();
-    while (faults.len() as u128) < wanted {
-        let [first, ..] = {
-            let mut kinds = Fault::every(&mut random);
-            kinds.shuffle(&mut random);
-            kinds
-        };
-        faults.push(first);
+    while (groups.iter().flatten().count() as u128) < wanted {
+        let mut faults = Fault::every(&mut random);
+        faults.shuffle(&mut random);
+        groups.push(faults[..2].to_vec());
     }
-    let mut plan: Vec<Planned> = faults
-        .into_iter()
-        .map(|fault| Planned {
-            at: load.mul_f64(random.random_range(SPAN)),
-            fault,
-            away: Duration::from_millis(if fault.takes_away() {
-                random.random_range(0..AWAY_MS)
-            } else {
-                0
-            }),
-        })
-        .collect();
+    groups.shuffle(&mut random);
+    let stretch = load.mul_f64((SPAN.end - SPAN.start) / groups.len() as f64);
+    let mut plan = Vec::new();
+    for (number, faults) in groups.into_iter().enumerate() {
+        let begin = load.mul_f64(SPAN.start) + stretch.mul_f64(number as f64);
+        let moment = begin + stretch.mul_f64(random.random_range(EARLY));
+        for (place, fault) in faults.into_iter().enumerate() {
+            let behind = Duration::from_millis(random.random_range(TOGETHER_MS));
+            let away = Duration::from_millis(random.random_range(0..AWAY_MS));
+            plan.push(Planned {
+                at: moment + behind.mul_f64(place as f64),
+                fault,
+                away: if fault.takes_away() {
+                    away
+                } else {
+                    Duration::ZERO
+                },
+            });
+        }
+    }
     plan.sort_by_key(|planned| planned.at);
     plan
 }
@@ -129,6 +139,22 @@ mod tests {
     fn a_seed_gives_the_same_plan_again_and_another_seed_another() {
         assert_eq!(draw(7, LOAD), draw(7, LOAD));
         assert_ne!(draw(7, LOAD), draw(8, LOAD));
+    }
+
+    #[test]
+    fn every_kind_of_fault_strikes_once_for_itself() {
+        let near = Duration::from_secs(2);
+        for seed in 0..50 {
+            let plan = draw(seed, LOAD);
+            let others = |one: &Planned| {
+                let near = |other: &&Planned| other.at.abs_diff(one.at) < near;
+                plan.iter().filter(near).count() - 1
+            };
+            let alone = plan.iter().filter(|one| others(one) == 0);
+            let kinds: HashSet<_> = alone.map(|one| discriminant(&one.fault)).collect();
+            assert_eq!(kinds.len(), 7, "seed {seed}");
+            assert!(plan.iter().any(|one| others(one) > 0), "seed {seed}");
+        }
     }
 
     #[test]
