@@ -21,6 +21,19 @@ const LOOK: Duration = Duration::from_millis(500);
 /// How many deliveries ended how: `webhook delivered`, `email dead (uncertain)`.
 pub(crate) type Ends = BTreeMap<String, usize>;
 
+/// What the deliveries came to.
+#[derive(Default)]
+pub(crate) struct Settled {
+    pub(crate) ends: Ends,
+    /// Every delivery as the API shows it, by [`row_key`].
+    pub(crate) rows: HashMap<String, Value>,
+}
+
+/// What a delivery is found by: where it goes to, with the message if that is an endpoint.
+pub(crate) fn row_key(message: &str, to: &str) -> String {
+    format!("{message} {to}").trim_start().to_owned()
+}
+
 /// Everything that the check compares.
 pub(crate) struct Evidence<'a> {
     pub(crate) tenants: &'a [Tenant],
@@ -54,8 +67,8 @@ pub(crate) async fn drain(tenants: &[Tenant], deadline: Duration, broken: &Broke
 
 impl Evidence<'_> {
     /// Notes what is broken and counts what is not.
-    pub(crate) async fn check(&self) -> Ends {
-        let mut ends = Ends::new();
+    pub(crate) async fn check(&self) -> Settled {
+        let mut settled = Settled::default();
         let ids = distinct(self.acknowledged, self.broken);
         let arrived: Vec<_> = self.endpoints.iter().map(Endpoint::arrivals).collect();
         for (endpoint, arrivals) in self.endpoints.iter().zip(&arrived) {
@@ -95,11 +108,19 @@ impl Evidence<'_> {
                     }
                 }
                 for delivery in deliveries {
-                    *ends.entry(self.end(delivery, &stored)).or_default() += 1;
+                    let end = self.end(delivery, &stored);
+                    *settled.ends.entry(end).or_default() += 1;
+                    let to = format!(
+                        "{}{}",
+                        text(delivery, "endpoint_id"),
+                        text(delivery, "recipient")
+                    );
+                    let key = row_key(text(delivery, "message_id"), &to);
+                    settled.rows.insert(key, delivery.clone());
                 }
             }
         }
-        ends
+        settled
     }
 
     /// A message has one delivery for each endpoint that wants it.

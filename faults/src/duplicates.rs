@@ -7,7 +7,7 @@ use std::{
 
 use relaypost_testkit::Mail;
 
-use crate::{fleet::Struck, plan::Fault, receivers::Endpoint};
+use crate::{check::row_key, fleet::Struck, plan::Fault, receivers::Endpoint};
 
 /// An attempt lasts no longer than this: one that is answered so long after a fault had begun before it.
 const ATTEMPT: Duration = Duration::from_secs(1);
@@ -19,6 +19,8 @@ const TOLD: Duration = Duration::from_secs(3);
 pub(crate) struct Duplicate {
     /// What, for messages about it.
     pub(crate) what: String,
+    /// What its row is found by: see `check::row_key`.
+    pub(crate) row: String,
     /// When it was taken for the first time.
     first: Instant,
     /// When it came again.
@@ -69,6 +71,7 @@ pub(crate) fn of_webhooks(endpoints: &[Endpoint]) -> Vec<Duplicate> {
             };
             duplicates.extend(arrivals.map(|again| Duplicate {
                 what: format!("{id} at the {}", endpoint.describe()),
+                row: row_key(&id, &endpoint.id),
                 first: first.at,
                 again: again.at,
             }));
@@ -85,6 +88,7 @@ pub(crate) fn of_mails(mails: &[Mail]) -> Vec<Duplicate> {
             if let Some(first) = seen.get(recipient) {
                 duplicates.push(Duplicate {
                     what: format!("the mail to {recipient}"),
+                    row: row_key("", recipient),
                     first: *first,
                     again: mail.at,
                 });
@@ -121,6 +125,7 @@ mod tests {
     fn duplicate(began: Instant, first: u64, again: u64) -> Duplicate {
         Duplicate {
             what: "msg_1".to_owned(),
+            row: String::new(),
             first: at(began, first),
             again: at(began, again),
         }

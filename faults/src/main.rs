@@ -79,7 +79,7 @@ async fn main() -> Result<ExitCode> {
         mails: &mails,
         broken: &broken,
     };
-    let ends = evidence.check().await;
+    let settled = evidence.check().await;
     fleet.end().await;
     let report = Report {
         began,
@@ -87,7 +87,7 @@ async fn main() -> Result<ExitCode> {
         acknowledged: acknowledged.len(),
         counts: &publishers.counts,
         drained,
-        ends,
+        settled,
         webhooks: duplicates::of_webhooks(&endpoints),
         mails: duplicates::of_mails(&mails),
     };

@@ -6,7 +6,7 @@ use std::{
 };
 
 use crate::{
-    MAIL_SLOTS, SLOTS, broken::Broken, check::Ends, duplicates::Duplicate, fleet::Struck,
+    MAIL_SLOTS, SLOTS, broken::Broken, check::Settled, duplicates::Duplicate, fleet::Struck,
     load::Counts, plan::Planned,
 };
 
@@ -34,7 +34,7 @@ pub(crate) struct Report<'a> {
     pub(crate) acknowledged: usize,
     pub(crate) counts: &'a Counts,
     pub(crate) drained: Duration,
-    pub(crate) ends: Ends,
+    pub(crate) settled: Settled,
     pub(crate) webhooks: Vec<Duplicate>,
     pub(crate) mails: Vec<Duplicate>,
 }
@@ -96,13 +96,18 @@ impl Report<'_> {
             "| sent once more on purpose, replayed | {} |",
             count(&self.counts.once_more)
         );
-        for (end, times) in &self.ends {
+        for (end, times) in &self.settled.ends {
             println!("| {end} | {times} |");
         }
         println!(
             "| seconds from the end of the load until all was settled | {:.1} |",
             self.drained.as_secs_f64()
         );
+    }
+
+    fn row(&self, duplicate: &Duplicate) -> String {
+        let row = self.settled.rows.get(&duplicate.row);
+        row.map_or("no such delivery".to_owned(), ToString::to_string)
     }
 
     /// How many of the duplicates each fault is to blame for.
@@ -112,9 +117,10 @@ impl Report<'_> {
             match duplicate.cause(self.struck) {
                 Some(place) => blamed[place] += 1,
                 None => broken.note(format!(
-                    "{} was sent again, and no fault explains it: {}",
+                    "{} was sent again, and no fault explains it: {}; {}",
                     duplicate.what,
-                    duplicate.when(self.began)
+                    duplicate.when(self.began),
+                    self.row(duplicate)
                 )),
             }
         }
