@@ -113,6 +113,11 @@ pub(crate) fn event_types(tenant: usize) -> Vec<&'static str> {
     names
 }
 
+/// Whether anybody publishes this event type.
+pub(crate) fn is_published(event_type: &str) -> bool {
+    ENDPOINTS.iter().any(|endpoint| endpoint.1 == event_type)
+}
+
 /// Lets the endpoint that goes away do so.
 pub(crate) async fn go_away(endpoints: &[Endpoint], began: Instant, load: Duration) {
     let going = endpoints.iter().filter(|one| one.manner == Manner::Away);
