@@ -16,6 +16,14 @@ pub(crate) enum Action {
     Discarded,
     /// A delivery that waited was made due.
     Retried,
+    /// An endpoint was paused.
+    EndpointPaused,
+    /// An endpoint was resumed.
+    EndpointResumed,
+    /// A circuit was opened.
+    CircuitOpened,
+    /// A circuit was closed.
+    CircuitClosed,
 }
 
 impl Action {
@@ -24,6 +32,10 @@ impl Action {
             Self::Replayed => "dead_letter.replayed",
             Self::Discarded => "dead_letter.discarded",
             Self::Retried => "delivery.retried",
+            Self::EndpointPaused => "endpoint.paused",
+            Self::EndpointResumed => "endpoint.resumed",
+            Self::CircuitOpened => "circuit.opened",
+            Self::CircuitClosed => "circuit.closed",
         }
     }
 }

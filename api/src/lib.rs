@@ -17,6 +17,7 @@ mod messages;
 mod routes;
 mod server;
 mod services;
+mod stats;
 mod tenants;
 
 pub use routes::{app, openapi};

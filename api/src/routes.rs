@@ -16,10 +16,11 @@ use crate::{
     dead_letters::{EmailDeadLettersApi, WebhookDeadLettersApi},
     deliveries::DeliveriesApi,
     emails::EmailsApi,
-    endpoints::EndpointsApi,
+    endpoints::{EndpointControlsApi, EndpointsApi},
     health,
     http::{allow::AllowedMethods, document::Documented, outermost::Outermost},
     messages::MessagesApi,
+    stats::StatsApi,
     tenants::{ApiKeysApi, TenantsApi},
 };
 
@@ -28,9 +29,11 @@ type Slices = (
     MessagesApi,
     EmailsApi,
     EndpointsApi,
+    EndpointControlsApi,
     DeliveriesApi,
     WebhookDeadLettersApi,
     EmailDeadLettersApi,
+    StatsApi,
     TenantsApi,
     ApiKeysApi,
 );
@@ -56,9 +59,11 @@ fn service() -> OpenApiService<Documented<Slices>, ()> {
         MessagesApi,
         EmailsApi,
         EndpointsApi,
+        EndpointControlsApi,
         DeliveriesApi,
         WebhookDeadLettersApi,
         EmailDeadLettersApi,
+        StatsApi,
         TenantsApi,
         ApiKeysApi,
     );

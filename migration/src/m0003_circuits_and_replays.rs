@@ -12,10 +12,9 @@ use sea_orm_migration::{
 pub(super) struct Migration;
 
 /// What existing tables get. Each in a statement of its own: SQLite adds one column at a time.
-fn columns() -> [(&'static str, ColumnDef); 9] {
+fn columns() -> [(&'static str, ColumnDef); 8] {
     [
         ("deliveries", uuid_null("parked_for")),
-        ("deliveries", integer_null("released_in")),
         ("deliveries", timestamp_with_time_zone_null("expires_at")),
         ("deliveries", uuid_null("replay_id")),
         ("endpoints", integer_null("rate_limit_per_s")),

@@ -2,11 +2,13 @@
 //! the queue and the telemetry. Anything that only one of the two needs lives in that one.
 
 pub mod batch;
+pub mod circuit;
 pub mod clock;
 pub mod db;
 pub mod delivery;
 pub mod entities;
 pub mod ids;
+pub mod operator_events;
 pub mod queue;
 pub mod settings;
 pub mod shutdown;

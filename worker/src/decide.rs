@@ -3,6 +3,7 @@
 use relaypost_shared::{
     clock::Timestamp,
     delivery::{ErrorClass, Outcome, Reason},
+    operator_events::TEST_EVENT,
 };
 
 use crate::{
@@ -26,15 +27,25 @@ pub struct Context<'a> {
 pub fn decide(loaded: &Loaded, attempted: &Attempted, context: Context<'_>) -> Outcome {
     match &attempted.result {
         Ok(_) => Outcome::Delivered,
-        Err(failure) => after_failure(loaded, failure, context),
+        Err(failure) => after_failure(loaded, attempted, failure, context),
     }
 }
 
-fn after_failure(loaded: &Loaded, failure: &Failure, context: Context<'_>) -> Outcome {
+fn after_failure(
+    loaded: &Loaded,
+    attempted: &Attempted,
+    failure: &Failure,
+    context: Context<'_>,
+) -> Outcome {
+    if attempted.is_gone() {
+        return Outcome::DeadLettered(Reason::EndpointDisabled);
+    }
     if let Some(reason) = final_reason(failure) {
         return Outcome::DeadLettered(reason);
     }
     let schedule = match &loaded.target {
+        // A test is made once: somebody waits for its result.
+        Target::Webhook { message, .. } if message.event_type == TEST_EVENT => Some(&[][..]),
         Target::Webhook { endpoint, .. } => endpoint
             .retry_schedule
             .as_ref()
@@ -50,9 +61,14 @@ fn after_failure(loaded: &Loaded, failure: &Failure, context: Context<'_>) -> Ou
         context.now,
         context.chance,
     );
-    next.map_or(Outcome::DeadLettered(Reason::RetriesExhausted), |next| {
-        Outcome::RetryAt(retry::put_off(next, failure.not_before, context.now))
-    })
+    let Some(next) = next else {
+        return Outcome::DeadLettered(Reason::RetriesExhausted);
+    };
+    let next = retry::put_off(next, failure.not_before, context.now);
+    match loaded.delivery.expires_at {
+        Some(expires_at) if expires_at <= next => Outcome::DeadLettered(Reason::Expired),
+        Some(_) | None => Outcome::RetryAt(next),
+    }
 }
 
 /// The reason why another attempt would be wrong, if it would.
@@ -65,6 +81,10 @@ fn final_reason(failure: &Failure) -> Option<Reason> {
             class: ErrorClass::Ssrf,
             ..
         } => Some(Reason::SsrfBlocked),
+        Failure {
+            class: ErrorClass::BodyTooLarge,
+            ..
+        } => Some(Reason::PayloadTooLarge),
         Failure {
             class: ErrorClass::Smtp5xx,
             recipient_refused: true,

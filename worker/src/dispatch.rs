@@ -7,19 +7,20 @@ use chrono::TimeDelta;
 use relaypost_shared::{
     clock::Timestamp,
     db,
+    delivery::DeliveryKind,
     entities::delivery,
     ids::{DeliveryId, TenantId},
     queue::{Job, Lane, Queue, QueueError},
 };
 use sea_orm::{
-    ColumnTrait, ConnectionTrait, DatabaseConnection, DbErr, EntityTrait, QueryFilter, Statement,
-    TryGetable, sea_query::Expr,
+    ColumnTrait, ConnectionTrait, DatabaseConnection, DbErr, EntityTrait, QueryFilter, QueryResult,
+    Statement, TryGetable, sea_query::Expr,
 };
 
 /// How many deliveries one step moves at most.
 pub const BATCH: u64 = 500;
 /// How long a claim holds.
-const CLAIM: TimeDelta = TimeDelta::seconds(60);
+pub(crate) const CLAIM: TimeDelta = TimeDelta::seconds(60);
 /// A lane that already holds this many jobs gets no more: what waits in the database costs nothing.
 const FULL: u64 = 10_000;
 
@@ -53,7 +54,7 @@ pub async fn step(
             continue;
         }
         if let Err(error) = queue.push(lane, &jobs).await {
-            release(db, &jobs, now).await?;
+            return_claim(db, &jobs, now).await?;
             return Err(error.into());
         }
         moved += jobs.len() as u64;
@@ -75,19 +76,42 @@ async fn claim(db: &DatabaseConnection, lane: Lane, now: Timestamp) -> Result<Ve
     let rows = db
         .query_all_raw(Statement::from_sql_and_values(backend, sql, params))
         .await?;
-    rows.iter()
-        .map(|row| {
-            Ok(Job {
-                delivery: DeliveryId::try_get(row, "", "id")?,
-                tenant: TenantId::try_get(row, "", "tenant_id")?,
-                endpoint: row.try_get("", "endpoint_id")?,
-            })
+    rows.iter().map(job).collect()
+}
+
+fn job(row: &QueryResult) -> Result<Job, DbErr> {
+    Ok(Job {
+        delivery: DeliveryId::try_get(row, "", "id")?,
+        tenant: TenantId::try_get(row, "", "tenant_id")?,
+        endpoint: row.try_get("", "endpoint_id")?,
+    })
+}
+
+/// A delivery that goes onto the queue, and onto which.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Dispatched {
+    pub(crate) lane: Lane,
+    pub(crate) job: Job,
+}
+
+impl Dispatched {
+    /// Reads `id`, `tenant_id`, `endpoint_id`, `kind` and `replayed_at`.
+    pub(crate) fn read(row: &QueryResult) -> Result<Self, DbErr> {
+        let kind = DeliveryKind::try_get(row, "", "kind")?;
+        let replayed: Option<Timestamp> = row.try_get("", "replayed_at")?;
+        Ok(Self {
+            lane: Lane::of(kind, replayed.is_some()),
+            job: job(row)?,
         })
-        .collect()
+    }
 }
 
 /// Takes a claim back, so that the next step finds the deliveries at once.
-async fn release(db: &DatabaseConnection, jobs: &[Job], now: Timestamp) -> Result<(), DbErr> {
+pub(crate) async fn return_claim(
+    db: &DatabaseConnection,
+    jobs: &[Job],
+    now: Timestamp,
+) -> Result<(), DbErr> {
     delivery::Entity::update_many()
         .col_expr(delivery::Column::DispatchAt, Expr::value(now))
         .filter(delivery::Column::Id.is_in(jobs.iter().map(|job| job.delivery)))

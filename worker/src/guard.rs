@@ -1,9 +1,12 @@
-//! Step 2: decide before sending whether to send at all.
+//! Step 2: decide before sending whether to send at all. Pure; where the answer hangs on a circuit that is not plainly
+//! closed, [`crate::circuit::ask`] gives it under the circuit's lock.
 
 use chrono::TimeDelta;
 use relaypost_shared::{
     clock::Timestamp,
-    delivery::{EndpointStatus, Outcome, Reason},
+    delivery::{CircuitState, EndpointStatus, Outcome, Reason},
+    entities::endpoint,
+    operator_events::TEST_EVENT,
 };
 
 use crate::load::{Loaded, Target};
@@ -16,29 +19,68 @@ const EARLY: TimeDelta = TimeDelta::seconds(1);
 pub enum Verdict {
     /// Send it.
     Send,
+    /// Ask its circuit.
+    Ask,
     /// Not its time: a job that came twice. The dispatcher has it for later.
     NotDue,
     /// It ends here, without an attempt.
     End(Outcome),
 }
 
-/// The verdict on each delivery of a slice, in the order given.
-pub fn guard(slice: &[Loaded], now: Timestamp) -> Vec<Verdict> {
-    slice.iter().map(|loaded| verdict(loaded, now)).collect()
-}
-
-fn verdict(Loaded { delivery, target }: &Loaded, now: Timestamp) -> Verdict {
+/// The verdict on a delivery.
+pub fn guard(Loaded { delivery, target }: &Loaded, now: Timestamp) -> Verdict {
     let end = |reason| Verdict::End(Outcome::DeadLettered(reason));
     match target {
-        Target::Webhook { endpoint, .. } if endpoint.deleted_at.is_some() => {
-            end(Reason::EndpointDeleted)
-        }
-        Target::Webhook { endpoint, .. } if endpoint.status == EndpointStatus::Disabled => {
-            end(Reason::EndpointDisabled)
-        }
         // Its endpoint's rows are gone for good, as after a restore from a backup that lacks them.
-        Target::Missing => end(Reason::EndpointDeleted),
-        _ if delivery.next_attempt_at.is_some_and(|at| at - EARLY > now) => Verdict::NotDue,
-        Target::Webhook { .. } | Target::Email { .. } => Verdict::Send,
+        Target::Missing => return end(Reason::EndpointDeleted),
+        // A test is how somebody finds out whether the endpoint works: it waits for nothing.
+        Target::Webhook {
+            endpoint, message, ..
+        } if message.event_type == TEST_EVENT && endpoint.deleted_at.is_none() => {
+            return Verdict::Send;
+        }
+        Target::Webhook { endpoint, .. } => {
+            if let Some(reason) = refusal(endpoint) {
+                return end(reason);
+            }
+        }
+        Target::Email { .. } => {}
+    }
+    if delivery.next_attempt_at.is_some_and(|at| at - EARLY > now) {
+        return Verdict::NotDue;
+    }
+    if delivery.expires_at.is_some_and(|at| at <= now) {
+        return end(Reason::Expired);
+    }
+    if hangs_on_circuit(target) {
+        Verdict::Ask
+    } else {
+        Verdict::Send
+    }
+}
+
+/// Why an endpoint takes nothing any more, if it does not.
+pub(crate) fn refusal(endpoint: &endpoint::Model) -> Option<Reason> {
+    if endpoint.deleted_at.is_some() {
+        return Some(Reason::EndpointDeleted);
+    }
+    (endpoint.status == EndpointStatus::Disabled).then_some(Reason::EndpointDisabled)
+}
+
+fn hangs_on_circuit(target: &Target) -> bool {
+    match target {
+        Target::Webhook {
+            endpoint, circuit, ..
+        } => {
+            endpoint.status == EndpointStatus::Paused
+                || endpoint.ordering.is_some()
+                || circuit
+                    .as_ref()
+                    .is_some_and(|circuit| circuit.state != CircuitState::Closed)
+        }
+        Target::Email { circuits, .. } => circuits
+            .values()
+            .any(|circuit| circuit.state != CircuitState::Closed),
+        Target::Missing => false,
     }
 }

@@ -1,11 +1,13 @@
 //! The delivery worker: takes due deliveries from the queue, sends them, and records what came of it.
 //!
 //! One delivery passes through five steps, each a module: [`load`] → [`guard`] → [`send`] → [`decide`] → [`record`].
-//! [`pipeline`] ties them together, [`dispatch`] and [`sweep`] keep the queue filled from the database, [`prune`] removes what
-//! has expired, and [`run`] starts it all.
+//! [`pipeline`] ties them together, [`circuit`] holds back what its endpoint cannot take, [`dispatch`] and [`sweep`] keep the
+//! queue filled from the database, [`prune`] removes what has expired, and [`run`] starts it all.
 
+pub mod circuit;
 pub mod decide;
 pub mod dispatch;
+mod events;
 pub mod guard;
 pub mod load;
 pub mod pipeline;

@@ -5,9 +5,11 @@ use std::{collections::HashMap, sync::Arc};
 use relaypost_shared::{
     clock::Timestamp,
     delivery::{DeliveryKind, Status},
-    entities::{delivery, email, endpoint, endpoint_secret, message},
+    entities::{circuit, delivery, email, endpoint, endpoint_secret, message},
     ids::{DeliveryId, EndpointId},
 };
+use uuid::Uuid;
+
 use sea_orm::{ColumnTrait, Condition, DatabaseConnection, DbErr, EntityTrait, QueryFilter};
 
 /// A pending delivery with what it delivers.
@@ -18,6 +20,9 @@ pub struct Loaded {
     /// What is sent, and where to.
     pub target: Target,
 }
+
+/// Circuits of a slice.
+type Circuits = Arc<HashMap<Uuid, Arc<circuit::Model>>>;
 
 /// What is sent, and where to.
 #[derive(Clone, Debug)]
@@ -30,6 +35,8 @@ pub enum Target {
         endpoint: Arc<endpoint::Model>,
         /// The secrets that sign it, the newest first.
         secrets: Arc<[String]>,
+        /// The endpoint's circuit, if it has one.
+        circuit: Option<Arc<circuit::Model>>,
     },
     /// An email to one recipient.
     Email {
@@ -37,19 +44,22 @@ pub enum Target {
         email: Arc<email::Model>,
         /// The recipient's address.
         recipient: String,
+        /// The circuits of the mail providers, as far as they have any.
+        circuits: Circuits,
     },
     /// A row that the delivery needs does not exist.
     Missing,
 }
 
 /// Loads the deliveries among `ids` that are still pending. What is missing from the answer is finished or unknown:
-/// there is nothing to do for it.
+/// there is nothing to do for it. `providers` are the ids of the mail providers' circuits.
 ///
 /// # Errors
 /// When the database cannot be asked.
 pub async fn load(
     db: &DatabaseConnection,
     ids: &[DeliveryId],
+    providers: &[Uuid],
     now: Timestamp,
 ) -> Result<Vec<Loaded>, DbErr> {
     let deliveries = delivery::Entity::find()
@@ -57,7 +67,8 @@ pub async fn load(
         .filter(delivery::Column::Status.eq(Status::Pending))
         .all(db)
         .await?;
-    let webhooks = Webhooks::of(db, &deliveries, now).await?;
+    let circuits = circuits_of(db, &deliveries, providers).await?;
+    let webhooks = Webhooks::of(db, &deliveries, circuits.clone(), now).await?;
     let emails = emails_of(db, &deliveries).await?;
     Ok(deliveries
         .into_iter()
@@ -72,6 +83,7 @@ pub async fn load(
                             Some(Target::Email {
                                 email: emails.get(&id)?.clone(),
                                 recipient,
+                                circuits: circuits.clone(),
                             })
                         }),
                 };
@@ -87,12 +99,14 @@ struct Webhooks {
     messages: HashMap<relaypost_shared::ids::MessageId, Arc<message::Model>>,
     endpoints: HashMap<EndpointId, Arc<endpoint::Model>>,
     secrets: HashMap<EndpointId, Arc<[String]>>,
+    circuits: Circuits,
 }
 
 impl Webhooks {
     async fn of(
         db: &DatabaseConnection,
         deliveries: &[delivery::Model],
+        circuits: Circuits,
         now: Timestamp,
     ) -> Result<Self, DbErr> {
         let messages = distinct(deliveries.iter().filter_map(|delivery| delivery.message_id));
@@ -106,6 +120,7 @@ impl Webhooks {
                 messages: HashMap::new(),
                 endpoints: HashMap::new(),
                 secrets: HashMap::new(),
+                circuits,
             });
         }
         let messages = message::Entity::find()
@@ -127,6 +142,7 @@ impl Webhooks {
                 .map(|row| (row.id, Arc::new(row)))
                 .collect(),
             secrets,
+            circuits,
         })
     }
 
@@ -136,8 +152,36 @@ impl Webhooks {
             message: self.messages.get(&delivery.message_id?)?.clone(),
             endpoint: self.endpoints.get(&endpoint)?.clone(),
             secrets: self.secrets.get(&endpoint)?.clone(),
+            circuit: self.circuits.get(&endpoint.uuid()).cloned(),
         })
     }
+}
+
+/// The circuits that the deliveries go through: those of their endpoints, and of the mail providers if there are mails.
+async fn circuits_of(
+    db: &DatabaseConnection,
+    deliveries: &[delivery::Model],
+    providers: &[Uuid],
+) -> Result<Circuits, DbErr> {
+    let endpoints = deliveries
+        .iter()
+        .filter_map(|delivery| Some(delivery.endpoint_id?.uuid()));
+    let mut ids = distinct(endpoints);
+    if deliveries.iter().any(|one| one.kind == DeliveryKind::Email) {
+        ids.extend(providers);
+    }
+    if ids.is_empty() {
+        return Ok(Circuits::default());
+    }
+    let rows = circuit::Entity::find()
+        .filter(circuit::Column::Id.is_in(ids))
+        .all(db)
+        .await?;
+    Ok(Arc::new(
+        rows.into_iter()
+            .map(|row| (row.id, Arc::new(row)))
+            .collect(),
+    ))
 }
 
 async fn secrets_of(

@@ -2,21 +2,27 @@
 
 use std::{collections::HashMap, sync::Arc};
 
+use chrono::TimeDelta;
 use relaypost_shared::{
     batch::Batcher,
     clock::Clock,
     delivery::{DeliveryKind, Outcome},
     ids::DeliveryId,
     queue::Consumer,
+    settings::Settings,
 };
 use sea_orm::{DatabaseConnection, DbErr};
 use tokio::task::JoinSet;
+use uuid::Uuid;
 
 use crate::{
+    Services,
+    circuit::{self, Answer, Pass},
     decide::{self, decide},
+    dispatch::Dispatched,
     guard::{Verdict, guard},
     load::{Loaded, Target, load},
-    record::{Recorded, record},
+    record::{Recorded, Written, record},
     retry,
     send::{Attempted, Sender},
 };
@@ -29,35 +35,30 @@ const RECORD_AT_MOST: usize = 100;
 pub struct Pipeline {
     db: DatabaseConnection,
     clock: Clock,
+    settings: Arc<Settings>,
     sender: Sender,
-    schedule: Arc<[u32]>,
+    providers: Arc<[Uuid]>,
     consumer: Consumer,
     recorder: Batcher<Recorded, Result<(), Arc<DbErr>>>,
 }
 
 impl Pipeline {
-    /// A pipeline whose jobs come from `consumer`. `schedule` is the retry schedule of whatever has none of its own.
-    pub fn new(
-        db: DatabaseConnection,
-        clock: Clock,
-        sender: Sender,
-        schedule: &[u32],
-        consumer: Consumer,
-    ) -> Self {
-        let recorder = recorder(db.clone(), consumer.clone());
+    /// A pipeline whose jobs come from `consumer`.
+    pub fn new(services: &Services, sender: Sender, consumer: Consumer) -> Self {
         Self {
-            db,
-            clock,
+            db: services.db.clone(),
+            clock: services.clock.clone(),
+            settings: services.settings.clone(),
+            providers: sender.providers().into(),
             sender,
-            schedule: schedule.into(),
+            recorder: recorder(services.clone(), consumer.clone()),
             consumer,
-            recorder,
         }
     }
 
     /// Works on one job, and returns when each of its deliveries is recorded and acknowledged, or back in the queue.
     pub async fn work(self, ids: Vec<DeliveryId>) {
-        let loaded = match load(&self.db, &ids, self.clock.now()).await {
+        let loaded = match load(&self.db, &ids, &self.providers, self.clock.now()).await {
             Ok(loaded) => loaded,
             Err(error) => return self.give_back(&ids, &error).await,
         };
@@ -68,40 +69,63 @@ impl Pipeline {
         if !settled.is_empty() {
             self.consumer.acknowledge(&settled).await;
         }
-        let verdicts = guard(&loaded, self.clock.now());
-        let mut tasks = JoinSet::new();
-        let mut deliveries = HashMap::new();
-        for (loaded, verdict) in loaded.into_iter().zip(verdicts) {
-            let pipeline = self.clone();
-            let delivery = loaded.delivery.id;
-            let task = match verdict {
-                Verdict::Send => tasks.spawn(async move { pipeline.attempt(loaded).await }),
-                Verdict::End(outcome) => {
-                    tasks.spawn(async move { pipeline.settle(&loaded, None, outcome).await })
+        let (mut asked, mut done, mut tasks) = (Vec::new(), Vec::new(), Tasks::default());
+        for loaded in loaded {
+            match guard(&loaded, self.clock.now()) {
+                Verdict::Send => {
+                    let pass = Pass::free(&loaded, &self.providers);
+                    tasks.attempt(&self, loaded, pass);
                 }
-                Verdict::NotDue => tasks.spawn(async move {
-                    pipeline.consumer.acknowledge(&[delivery]).await;
-                }),
-            };
-            deliveries.insert(task.id(), delivery);
+                Verdict::Ask => asked.push(loaded),
+                Verdict::End(outcome) => tasks.end(&self, loaded, outcome),
+                Verdict::NotDue => done.push(loaded.delivery.id),
+            }
         }
-        while let Some(ended) = tasks.join_next().await {
-            let Err(error) = ended else { continue };
-            let delivery = deliveries.get(&error.id());
-            tracing::error!(%error, delivery = delivery.map(tracing::field::display), "a delivery's task ended unexpectedly");
-            // Without a job it is found again by the sweep or the dispatcher, which is not at once: if it ends like this
-            // every time, it does so in peace.
-            self.consumer
-                .acknowledge(delivery.map(std::slice::from_ref).unwrap_or_default())
-                .await;
+        if !asked.is_empty() {
+            done.extend(self.ask(asked, &mut tasks).await);
         }
+        if !done.is_empty() {
+            self.consumer.acknowledge(&done).await;
+        }
+        tasks.finish(&self.consumer).await;
+    }
+
+    /// Asks the circuits of deliveries that hang on one. What is parked needs its job no longer, and is returned.
+    async fn ask(&self, slice: Vec<Loaded>, tasks: &mut Tasks) -> Vec<DeliveryId> {
+        let timeout = TimeDelta::from_std(self.settings.webhooks.timeout).unwrap_or_default();
+        let answers = circuit::ask(
+            &self.db,
+            &self.settings.circuit,
+            timeout,
+            &self.providers,
+            &slice,
+            self.clock.now(),
+        )
+        .await;
+        let answers = match answers {
+            Ok(answers) => answers,
+            Err(error) => {
+                let ids: Vec<DeliveryId> = slice.iter().map(|one| one.delivery.id).collect();
+                self.give_back(&ids, &error).await;
+                return Vec::new();
+            }
+        };
+        let mut parked = Vec::new();
+        for (loaded, answer) in slice.into_iter().zip(answers) {
+            match answer {
+                Answer::Send(pass) => tasks.attempt(self, loaded, pass),
+                Answer::End(outcome) => tasks.end(self, loaded, outcome),
+                Answer::Parked => parked.push(loaded.delivery.id),
+            }
+        }
+        parked
     }
 
     /// Sends, decides, records.
-    async fn attempt(&self, loaded: Loaded) {
-        let attempted = self.sender.send(&loaded).await;
+    async fn attempt(&self, loaded: Loaded, pass: Pass) {
+        let attempted = self.sender.send(&loaded, &pass).await;
         let context = decide::Context {
-            schedule: &self.schedule,
+            schedule: &self.settings.webhooks.retry_schedule.0,
             now: self.clock.now(),
             chance: rand::random(),
         };
@@ -113,11 +137,10 @@ impl Pipeline {
     /// Records until it is recorded: what was sent must not be forgotten because the database restarts.
     async fn settle(&self, loaded: &Loaded, attempted: Option<Attempted>, outcome: Outcome) {
         let recorded = Recorded {
-            delivery: loaded.delivery.clone(),
+            loaded: loaded.clone(),
             attempted,
             outcome,
             at: self.clock.now(),
-            request_id: loaded.request_id().to_owned(),
         };
         for wait in retry::infrastructure() {
             match self.recorder.call(recorded.clone()).await {
@@ -141,54 +164,96 @@ impl Pipeline {
     }
 }
 
+/// The deliveries of one job that are being sent or ended.
+#[derive(Default)]
+struct Tasks {
+    running: JoinSet<()>,
+    deliveries: HashMap<tokio::task::Id, DeliveryId>,
+}
+
+impl Tasks {
+    fn attempt(&mut self, pipeline: &Pipeline, loaded: Loaded, pass: Pass) {
+        let (pipeline, delivery) = (pipeline.clone(), loaded.delivery.id);
+        let task = async move { pipeline.attempt(loaded, pass).await };
+        self.deliveries
+            .insert(self.running.spawn(task).id(), delivery);
+    }
+
+    fn end(&mut self, pipeline: &Pipeline, loaded: Loaded, outcome: Outcome) {
+        let (pipeline, delivery) = (pipeline.clone(), loaded.delivery.id);
+        let task = async move { pipeline.settle(&loaded, None, outcome).await };
+        self.deliveries
+            .insert(self.running.spawn(task).id(), delivery);
+    }
+
+    async fn finish(mut self, consumer: &Consumer) {
+        while let Some(ended) = self.running.join_next().await {
+            let Err(error) = ended else { continue };
+            let delivery = self.deliveries.get(&error.id());
+            tracing::error!(%error, delivery = delivery.map(tracing::field::display), "a delivery's task ended unexpectedly");
+            // Without a job it is found again by the sweep or the dispatcher, which is not at once: if it ends like this
+            // every time, it does so in peace.
+            consumer
+                .acknowledge(delivery.map(std::slice::from_ref).unwrap_or_default())
+                .await;
+        }
+    }
+}
+
 /// Records in batches, and acknowledges a batch once it is committed.
-fn recorder(
-    db: DatabaseConnection,
-    consumer: Consumer,
-) -> Batcher<Recorded, Result<(), Arc<DbErr>>> {
+fn recorder(services: Services, consumer: Consumer) -> Batcher<Recorded, Result<(), Arc<DbErr>>> {
     Batcher::start(RECORD_AT_MOST, move |batch: Vec<Recorded>| {
-        let (db, consumer) = (db.clone(), consumer.clone());
+        let (services, consumer) = (services.clone(), consumer.clone());
         async move {
-            let results = record_each(&db, &batch).await;
+            let (results, released) = record_each(&services, &batch).await;
             let done: Vec<DeliveryId> = batch
                 .iter()
                 .zip(&results)
                 .filter(|(_, result)| result.is_ok())
-                .map(|(recorded, _)| recorded.delivery.id)
+                .map(|(recorded, _)| recorded.loaded.delivery.id)
                 .collect();
             consumer.acknowledge(&done).await;
+            let now = services.clock.now();
+            let pushed = circuit::push(&services.db, &services.queue, &released, now).await;
+            if let Err(error) = pushed {
+                // They are in the database, where the dispatcher and the sweep find them.
+                tracing::debug!(%error, "what was released is not on the queue yet");
+            }
             results
         }
     })
 }
 
 /// Records a batch. When that fails, each alone, so that one row that cannot be written holds nobody else up.
-async fn record_each(db: &DatabaseConnection, batch: &[Recorded]) -> Vec<Result<(), Arc<DbErr>>> {
-    let error = match record(db, batch).await {
-        Ok(effective) => {
-            for recorded in batch
-                .iter()
-                .filter(|recorded| !effective.contains(&recorded.delivery.id))
-            {
-                tracing::warn!(delivery = %recorded.delivery.id, "another worker had the same delivery and was first");
+async fn record_each(
+    services: &Services,
+    batch: &[Recorded],
+) -> (Vec<Result<(), Arc<DbErr>>>, Vec<Dispatched>) {
+    let (db, policy) = (&services.db, &services.settings.circuit);
+    let error = match record(db, policy, batch).await {
+        Ok(Written {
+            effective,
+            released,
+        }) => {
+            let late = batch.iter().map(|one| one.loaded.delivery.id);
+            for delivery in late.filter(|id| !effective.contains(id)) {
+                tracing::warn!(%delivery, "it was changed meanwhile: another worker had it too and was first, or it was cancelled");
             }
-            return vec![Ok(()); batch.len()];
+            return (vec![Ok(()); batch.len()], released);
         }
         Err(error) => Arc::new(error),
     };
     if batch.len() == 1 || is_connection(&error) {
-        return vec![Err(error); batch.len()];
+        return (vec![Err(error); batch.len()], Vec::new());
     }
-    let mut results = Vec::with_capacity(batch.len());
+    let (mut results, mut released) = (Vec::with_capacity(batch.len()), Vec::new());
     for recorded in batch {
-        results.push(
-            record(db, std::slice::from_ref(recorded))
-                .await
-                .map(|_| ())
-                .map_err(Arc::new),
-        );
+        let written = record(db, policy, std::slice::from_ref(recorded)).await;
+        results.push(written.map_err(Arc::new).map(|mut written| {
+            released.append(&mut written.released);
+        }));
     }
-    results
+    (results, released)
 }
 
 fn is_connection(error: &DbErr) -> bool {
@@ -222,7 +287,7 @@ fn log(loaded: &Loaded, attempted: &Attempted, outcome: Outcome) {
 
 impl Loaded {
     /// The id of the request that made the delivery.
-    fn request_id(&self) -> &str {
+    pub(crate) fn request_id(&self) -> &str {
         match &self.target {
             Target::Webhook { message, .. } => &message.request_id,
             Target::Email { email, .. } => &email.request_id,

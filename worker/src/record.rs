@@ -1,34 +1,53 @@
-//! Step 5: write the outcomes of a slice of deliveries, with their attempts, in one transaction.
+//! Step 5: write the outcomes of a slice of deliveries in one transaction: the deliveries, their attempts, what the
+//! attempts say about the circuits, and what follows from all that.
+
+mod follow;
 
 use std::{collections::HashSet, fmt};
 
 use relaypost_shared::{
+    circuit::Signal,
     clock::Timestamp,
     db::{self, Rows},
-    delivery::{AttemptOutcome, ErrorClass, Outcome, Status},
+    delivery::{AttemptOutcome, ErrorClass, Ordering, Outcome, Status},
     entities::{attempt, delivery},
     ids::{AttemptId, DeliveryId},
+    operator_events::is_reserved,
+    settings,
 };
 use sea_orm::{
-    ConnectionTrait, DatabaseConnection, DbErr, EntityTrait, Statement, TryGetable,
-    sea_query::OnConflict,
+    ConnectionTrait, DatabaseConnection, DatabaseTransaction, DbErr, EntityTrait, Statement,
+    TryGetable, sea_query::OnConflict,
 };
+use uuid::Uuid;
 
-use crate::send::Attempted;
+use crate::{
+    circuit::{Told, observe},
+    dispatch::Dispatched,
+    load::{Loaded, Target},
+    send::Attempted,
+};
 
 /// A decided delivery, to be written down.
 #[derive(Clone, Debug)]
 pub struct Recorded {
     /// The delivery as it was loaded.
-    pub delivery: delivery::Model,
+    pub loaded: Loaded,
     /// The attempt, where there was one.
     pub attempted: Option<Attempted>,
     /// What it means for the delivery.
     pub outcome: Outcome,
     /// When it was decided.
     pub at: Timestamp,
-    /// The request that made the delivery, for the attempt's row.
-    pub request_id: String,
+}
+
+/// What came of recording a slice.
+#[derive(Debug, Default)]
+pub struct Written {
+    /// The deliveries whose outcome took effect.
+    pub effective: HashSet<DeliveryId>,
+    /// What can go onto the queue now because of it.
+    pub(crate) released: Vec<Dispatched>,
 }
 
 /// Columns of the rows that the update joins with.
@@ -37,52 +56,142 @@ const GIVEN: &str = "delivery_id, seen, attempts, new_status, next_at, why, clas
 /// Only a delivery that is still as it was loaded is changed: when two workers had the same one, the first result
 /// counts and the second changes nothing.
 const UPDATE: &str = "UPDATE deliveries SET status = new_status, attempt_count = attempts, next_attempt_at = next_at, \
-     dispatch_at = next_at, reason = why, error_class = class, finished_at = finished, \
+     dispatch_at = next_at, reason = why, error_class = class, finished_at = finished, parked_for = NULL, \
      dead_at = CASE new_status WHEN 'dead' THEN finished END \
      FROM given WHERE id = delivery_id AND attempt_count = seen AND status = 'pending' RETURNING id";
 
-/// Writes the slice down and returns the deliveries whose outcome took effect.
+/// Writes the slice down.
 ///
 /// # Errors
 /// When the database fails; then nothing of the slice is written.
 pub async fn record(
     db: &DatabaseConnection,
+    policy: &settings::Circuit,
+    slice: &[Recorded],
+) -> Result<Written, DbErr> {
+    let Some(now) = slice.iter().map(|recorded| recorded.at).max() else {
+        return Ok(Written::default());
+    };
+    let transaction = db::begin_write(db).await?;
+    let told: Vec<Told> = slice.iter().flat_map(Recorded::told).collect();
+    let in_order = slice.iter().filter_map(Recorded::ends_turn_at);
+    let disabling = slice.iter().filter_map(Recorded::disables);
+    let mut observed = observe(&transaction, policy, &told, in_order.chain(disabling), now).await?;
+    let effective = update(&transaction, slice).await?;
+    insert_attempts(&transaction, slice).await?;
+    let ended: Vec<&Recorded> = slice
+        .iter()
+        .filter(|one| effective.contains(&one.loaded.delivery.id))
+        .collect();
+    let released = follow::up(&transaction, &mut observed, &ended, now).await?;
+    observed.write(&transaction, now).await?;
+    transaction.commit().await?;
+    Ok(Written {
+        effective,
+        released,
+    })
+}
+
+async fn update(
+    transaction: &DatabaseTransaction,
     slice: &[Recorded],
 ) -> Result<HashSet<DeliveryId>, DbErr> {
-    let transaction = db::begin_write(db).await?;
     let rows = Rows::new(GIVEN, slice.iter().map(Recorded::row));
     let (sql, params) = rows.with(Vec::new(), UPDATE);
     let statement = Statement::from_sql_and_values(transaction.get_database_backend(), sql, params);
     let updated = transaction.query_all_raw(statement).await?;
-    let updated: Result<HashSet<DeliveryId>, _> = updated
+    updated
         .iter()
-        .map(|row| DeliveryId::try_get(row, "", "id"))
-        .collect();
-    let updated = updated?;
+        .map(|row| DeliveryId::try_get(row, "", "id").map_err(DbErr::from))
+        .collect()
+}
+
+async fn insert_attempts(
+    transaction: &DatabaseTransaction,
+    slice: &[Recorded],
+) -> Result<(), DbErr> {
     let attempts: Vec<attempt::ActiveModel> = slice
         .iter()
         .filter_map(Recorded::attempt)
         .map(Into::into)
         .collect();
-    if !attempts.is_empty() {
-        let once = [attempt::Column::DeliveryId, attempt::Column::Number];
-        attempt::Entity::insert_many(attempts)
-            .on_conflict(OnConflict::columns(once).do_nothing().to_owned())
-            .exec_without_returning(&transaction)
-            .await?;
+    if attempts.is_empty() {
+        return Ok(());
     }
-    transaction.commit().await?;
-    Ok(updated)
+    let once = [attempt::Column::DeliveryId, attempt::Column::Number];
+    attempt::Entity::insert_many(attempts)
+        .on_conflict(OnConflict::columns(once).do_nothing().to_owned())
+        .exec_without_returning(transaction)
+        .await
+        .map(|_| ())
 }
 
 impl Recorded {
+    fn delivery(&self) -> &delivery::Model {
+        &self.loaded.delivery
+    }
+
+    /// Whether it delivers an operator event or a test, about which operators hear nothing.
+    fn is_of_operators(&self) -> bool {
+        matches!(&self.loaded.target, Target::Webhook { message, .. } if is_reserved(&message.event_type))
+    }
+
+    /// What its attempt says about circuits. A success that would change nothing is left out: an endpoint without
+    /// trouble costs no statement.
+    fn told(&self) -> Vec<Told> {
+        let reports = self.attempted.iter().flat_map(|one| &one.reports);
+        let owner = match &self.loaded.target {
+            Target::Webhook { endpoint, .. } => Some(endpoint.tenant_id),
+            Target::Email { .. } | Target::Missing => None,
+        };
+        reports
+            .filter(|report| report.signal != Signal::Success || !self.is_quiet(report.circuit))
+            .map(|report| Told {
+                report: *report,
+                owner,
+                at: self.at,
+                silent: self.is_of_operators(),
+            })
+            .collect()
+    }
+
+    /// Whether the circuit was at rest when the delivery was loaded.
+    fn is_quiet(&self, circuit: Uuid) -> bool {
+        match &self.loaded.target {
+            Target::Webhook { circuit, .. } => circuit.as_ref().is_none_or(|row| row.is_quiet()),
+            Target::Email { circuits, .. } => {
+                circuits.get(&circuit).is_none_or(|row| row.is_quiet())
+            }
+            Target::Missing => true,
+        }
+    }
+
+    /// The circuit of an endpoint that gets its messages in order, if this delivery has ended.
+    fn ends_turn_at(&self) -> Option<Uuid> {
+        let Target::Webhook { endpoint, .. } = &self.loaded.target else {
+            return None;
+        };
+        let ends =
+            endpoint.ordering == Some(Ordering::Fifo) && self.outcome.status() != Status::Pending;
+        ends.then_some(endpoint.id.uuid())
+    }
+
+    /// The circuit of the endpoint that said that it wants nothing any more.
+    fn disables(&self) -> Option<Uuid> {
+        let gone = self.attempted.as_ref()?.is_gone();
+        self.delivery()
+            .endpoint_id
+            .filter(|_| gone)
+            .map(|id| id.uuid())
+    }
+
     fn row(&self) -> Vec<sea_orm::Value> {
         let status = self.outcome.status();
-        let seen = self.delivery.attempt_count;
+        let seen = self.delivery().attempt_count;
         let attempts = seen + i32::from(self.attempted.is_some());
         let finished = (status != Status::Pending).then_some(self.at);
         vec![
-            self.delivery.id.into(),
+            self.delivery().id.into(),
             seen.into(),
             attempts.into(),
             status.as_str().into(),
@@ -102,7 +211,7 @@ impl Recorded {
     fn error_class(&self) -> Option<ErrorClass> {
         match &self.attempted {
             Some(attempted) => attempted.result.as_ref().err().map(|failure| failure.class),
-            None => self.delivery.error_class,
+            None => self.delivery().error_class,
         }
     }
 
@@ -123,23 +232,23 @@ impl Recorded {
             ),
         };
         Some(attempt::Model {
-            delivery_id: self.delivery.id,
-            number: self.delivery.attempt_count + 1,
+            delivery_id: self.delivery().id,
+            number: self.delivery().attempt_count + 1,
             id: AttemptId::generate(self.at),
-            tenant_id: self.delivery.tenant_id,
+            tenant_id: self.delivery().tenant_id,
             started_at: attempted.started_at,
             duration_ms: i32::try_from(attempted.duration.as_millis()).unwrap_or(i32::MAX),
             outcome,
             error_class: class,
             http_status: status.map(i32::from),
             response_snippet: snippet,
-            request_id: self.request_id.clone(),
+            request_id: self.loaded.request_id().to_owned(),
         })
     }
 }
 
 impl fmt::Display for Recorded {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {}", self.delivery.id, self.outcome.name())
+        write!(f, "{} {}", self.delivery().id, self.outcome.name())
     }
 }

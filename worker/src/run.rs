@@ -18,6 +18,7 @@ use tokio::{
 };
 
 use crate::{
+    circuit,
     dispatch::{self, StepError},
     pipeline::Pipeline,
     prune,
@@ -27,6 +28,10 @@ use crate::{
 
 /// How long the dispatcher rests when nothing is due.
 const DISPATCH_REST: Duration = Duration::from_millis(250);
+/// How long the conductor rests when no circuit is due.
+const CONDUCT_REST: Duration = Duration::from_millis(125);
+/// How often circuits are looked for that hold something back and have been forgotten.
+const FORGOTTEN_EVERY: Duration = Duration::from_secs(30);
 /// How long the recent walk rests between its steps.
 const SWEEP_REST: Duration = Duration::from_secs(2);
 /// How long the full walk rests between its steps: it looks at half a million deliveries a second at most.
@@ -95,6 +100,7 @@ pub async fn run(services: Services, stop: impl Future<Output = ()>) -> Result<(
     }
     let mut keepers = JoinSet::new();
     keepers.spawn(keep_dispatching(services.clone()));
+    keepers.spawn(keep_conducting(services.clone()));
     keepers.spawn(keep_sweeping(services.clone(), consumers.clone()));
     keepers.spawn(keep_pruning(services.clone()));
     tracing::info!(worker = %name, "working");
@@ -138,14 +144,7 @@ async fn work_lane(
     name: String,
     mut stopped: watch::Receiver<bool>,
 ) {
-    let schedule = &services.settings.webhooks.retry_schedule.0;
-    let pipeline = Pipeline::new(
-        services.db.clone(),
-        services.clock.clone(),
-        sender,
-        schedule,
-        consumer.clone(),
-    );
+    let pipeline = Pipeline::new(&services, sender, consumer.clone());
     while !*stopped.borrow_and_update() {
         let pipeline = pipeline.clone();
         let worker = WorkerBuilder::new(format!("{name}-{}", consumer.lane().name()))
@@ -175,6 +174,30 @@ async fn keep_dispatching(services: Services) {
             Err(error) => {
                 tracing::warn!(%error, "the dispatcher waits");
                 tokio::time::sleep(DISPATCH_REST * 4).await;
+            }
+        }
+    }
+}
+
+async fn keep_conducting(services: Services) {
+    let mut looked_for_forgotten = Instant::now();
+    loop {
+        let now = services.clock.now();
+        let policy = &services.settings.circuit;
+        match circuit::step(&services.db, &services.queue, policy, now).await {
+            Ok(looked) if looked >= circuit::BATCH => {}
+            Ok(_) => tokio::time::sleep(CONDUCT_REST).await,
+            Err(error) => {
+                tracing::warn!(%error, "the conductor waits");
+                tokio::time::sleep(CONDUCT_REST * 8).await;
+            }
+        }
+        if looked_for_forgotten.elapsed() >= FORGOTTEN_EVERY {
+            looked_for_forgotten = Instant::now();
+            match circuit::find_forgotten(&services.db, services.clock.now()).await {
+                Ok(0) => {}
+                Ok(circuits) => tracing::warn!(circuits, "woke circuits that nobody looked at"),
+                Err(error) => tracing::warn!(%error, "forgotten circuits cannot be looked for"),
             }
         }
     }

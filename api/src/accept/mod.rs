@@ -131,7 +131,6 @@ pub(crate) fn new_delivery(
         replayed_at: None,
         schedule_start: 0,
         parked_for: None,
-        released_in: None,
         expires_at: None,
         replay_id: None,
     }

@@ -37,6 +37,8 @@ pub(crate) struct Delivery {
     /// When the next attempt is due. Without it: now, or never again.
     #[serde(skip_serializing_if = "Option::is_none")]
     next_attempt_at: Option<Moment>,
+    /// Whether it is held back: behind its endpoint's circuit, a pause, or a message that goes first.
+    parked: bool,
     /// Why it is dead.
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<Text<Reason>>,
@@ -62,6 +64,7 @@ impl From<delivery::Model> for Delivery {
             recipient: row.recipient,
             attempt_count: row.attempt_count,
             next_attempt_at: row.next_attempt_at.map(Text),
+            parked: row.parked_for.is_some(),
             reason: row.reason.map(Text),
             error_class: row.error_class.map(Text),
             created_at: row.created_at.into(),
@@ -120,6 +123,7 @@ impl Example for Delivery {
             recipient: None,
             attempt_count: 1,
             next_attempt_at: Some(example_time().into()),
+            parked: false,
             reason: None,
             error_class: Some(Text(ErrorClass::Http5xx)),
             created_at: example_time().into(),

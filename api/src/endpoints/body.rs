@@ -11,6 +11,7 @@ use relaypost_shared::{
 use serde::{Deserialize, Serialize};
 
 use super::{
+    circuit::Circuit,
     rules::{MAX_NAMES, check_description, check_timing, is_reserved},
     secret, url,
 };
@@ -123,6 +124,8 @@ pub(super) struct Endpoint {
     /// Why it is disabled.
     #[serde(skip_serializing_if = "Option::is_none")]
     disabled_reason: Option<String>,
+    /// Whether deliveries go through to it.
+    circuit: Circuit,
     /// When it was created.
     created_at: Moment,
     /// When it was last changed.
@@ -142,6 +145,7 @@ impl From<endpoint::Model> for Endpoint {
             retry_schedule: row.retry_schedule.map(|schedule| schedule.0),
             status: row.status.into(),
             disabled_reason: row.disabled_reason,
+            circuit: Circuit::default(),
             created_at: row.created_at.into(),
             updated_at: row.updated_at.into(),
         }
@@ -150,8 +154,13 @@ impl From<endpoint::Model> for Endpoint {
 
 impl Endpoint {
     /// An endpoint as it is shown to a caller that may see secrets or may not.
-    pub(super) fn shown(row: endpoint::Model, sees_secrets: bool) -> Self {
+    pub(super) fn shown(
+        row: endpoint::Model,
+        circuit: Option<Circuit>,
+        sees_secrets: bool,
+    ) -> Self {
         let mut endpoint = Self::from(row);
+        endpoint.circuit = circuit.unwrap_or_default();
         if !sees_secrets {
             endpoint.headers = endpoint.headers.hidden();
         }

@@ -2,8 +2,11 @@
 
 mod body;
 mod changes;
+mod circuit;
+mod control;
 mod rules;
 mod secret;
+mod test;
 mod url;
 
 use poem::web::Data;
@@ -12,6 +15,7 @@ use poem_openapi::{
     param::{Path, Query},
 };
 use relaypost_shared::{
+    circuit::{create_missing, wake},
     db::begin_write,
     delivery::EndpointStatus,
     entities::{delivery, endpoint, endpoint_secret},
@@ -36,6 +40,8 @@ use crate::{
     },
     idempotency::{Begun, IdempotencyKey, Once},
 };
+
+pub(crate) use self::{circuit::Circuit, control::EndpointControlsApi};
 
 /// The operations on endpoints.
 #[derive(Debug)]
@@ -88,7 +94,11 @@ impl EndpointsApi {
         let page = Paging::new(limit.0, cursor.0)
             .load(&services.db, endpoints, endpoint::Column::Id, |row| row.id)
             .await?;
-        Reply::of(&page.map(|row| Endpoint::shown(row, caller.sees_secrets)))
+        let mut circuits = circuit::of(&services.db, page.data.iter().map(|row| row.id)).await?;
+        Reply::of(&page.map(|row| {
+            let circuit = circuits.remove(&row.id);
+            Endpoint::shown(row, circuit, caller.sees_secrets)
+        }))
     }
 
     /// Get an endpoint
@@ -101,7 +111,7 @@ impl EndpointsApi {
         endpoint_id: Path<Ref<EndpointKind>>,
     ) -> Result<Reply<Endpoint>, ApiError> {
         let row = find(&services.db, caller.tenant, endpoint_id.0.0).await?;
-        Reply::of(&Endpoint::shown(row, caller.sees_secrets))
+        Reply::of(&show(&services.db, row, caller.sees_secrets).await?)
     }
 
     /// Change an endpoint
@@ -123,19 +133,23 @@ impl EndpointsApi {
         let found = find(&services.db, caller.tenant, endpoint_id.0.0).await?;
         body.value.check(&services.settings)?;
         let Some(changes) = body.value.into_changes(services.clock.now()) else {
-            return Reply::of(&found.into());
+            return Reply::of(&show(&services.db, found, true).await?);
         };
+        let tx = begin_write(&services.db).await?;
+        // What is held back for it may go another way now: in order or not, faster or slower.
+        wake(&tx, found.id.uuid(), services.clock.now()).await?;
         let changed = endpoint::Entity::update_many()
             .set(changes)
             .filter(endpoint::Column::Id.eq(found.id))
             .filter(endpoint::Column::DeletedAt.is_null())
-            .exec(&services.db)
+            .exec(&tx)
             .await?;
         if changed.rows_affected == 0 {
             return Err(ApiError::not_found("endpoint"));
         }
+        tx.commit().await?;
         let row = find(&services.db, caller.tenant, found.id).await?;
-        Reply::of(&row.into())
+        Reply::of(&show(&services.db, row, true).await?)
     }
 
     /// Delete an endpoint
@@ -155,6 +169,10 @@ impl EndpointsApi {
     ) -> Result<NoContent, ApiError> {
         let now = services.clock.now();
         let tx = begin_write(&services.db).await?;
+        // Locked before the endpoint and its deliveries, as the workers do it. What is held back is let go, and ends.
+        let circuit = (endpoint_id.0.0.uuid(), Some(caller.tenant));
+        create_missing(&tx, [circuit], now).await?;
+        wake(&tx, circuit.0, now).await?;
         let deleted = endpoint::Entity::update_many()
             .col_expr(endpoint::Column::DeletedAt, Expr::value(now))
             .filter(endpoint::Column::TenantId.eq(caller.tenant))
@@ -216,12 +234,22 @@ impl EndpointsApi {
     }
 }
 
-/// The tenant's endpoints that may get messages at all; [`endpoint::Model::wants`] says which get one.
+/// The tenant's endpoints that may get messages at all, now or when they are resumed; [`endpoint::Model::wants`] says which get one.
 pub(crate) fn active_of(tenants: Vec<TenantId>) -> sea_orm::Select<endpoint::Entity> {
     endpoint::Entity::find()
         .filter(endpoint::Column::TenantId.is_in(tenants))
         .filter(endpoint::Column::DeletedAt.is_null())
-        .filter(endpoint::Column::Status.eq(EndpointStatus::Active))
+        .filter(endpoint::Column::Status.ne(EndpointStatus::Disabled))
+}
+
+/// An endpoint with its circuit, to a caller that may see secrets or may not.
+async fn show(
+    db: &DatabaseConnection,
+    row: endpoint::Model,
+    sees_secrets: bool,
+) -> Result<Endpoint, ApiError> {
+    let circuit = circuit::of(db, [row.id]).await?.remove(&row.id);
+    Ok(Endpoint::shown(row, circuit, sees_secrets))
 }
 
 async fn find(

@@ -32,6 +32,8 @@ pub(crate) enum Tag {
     Deliveries,
     /// Deliveries that were given up: look at them, replay them, discard them.
     DeadLetters,
+    /// How deliveries are doing, in figures.
+    Stats,
     /// Whom everything else belongs to. For the operator of the platform.
     Tenants,
     /// What programs sign in with.

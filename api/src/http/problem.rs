@@ -35,6 +35,7 @@ pub(crate) enum Code {
     IdempotencyKeyReused,
     AlreadyDelivered,
     AlreadyDiscarded,
+    EndpointDisabled,
     PayloadTooLarge,
     UnsupportedMediaType,
     ValidationFailed,
@@ -58,6 +59,7 @@ impl Code {
             Self::IdempotencyKeyReused => "idempotency_key_reused",
             Self::AlreadyDelivered => "already_delivered",
             Self::AlreadyDiscarded => "already_discarded",
+            Self::EndpointDisabled => "endpoint_disabled",
             Self::PayloadTooLarge => "payload_too_large",
             Self::UnsupportedMediaType => "unsupported_media_type",
             Self::ValidationFailed => "validation_failed",
@@ -77,9 +79,10 @@ impl Code {
             Self::Forbidden => StatusCode::FORBIDDEN,
             Self::NotFound | Self::RouteNotFound => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
-            Self::IdempotencyKeyReused | Self::AlreadyDelivered | Self::AlreadyDiscarded => {
-                StatusCode::CONFLICT
-            }
+            Self::IdempotencyKeyReused
+            | Self::AlreadyDelivered
+            | Self::AlreadyDiscarded
+            | Self::EndpointDisabled => StatusCode::CONFLICT,
             Self::PayloadTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::ValidationFailed => StatusCode::UNPROCESSABLE_ENTITY,
@@ -103,6 +106,7 @@ impl Code {
             Self::IdempotencyKeyReused => "The idempotency key belongs to another request",
             Self::AlreadyDelivered => "It was delivered already",
             Self::AlreadyDiscarded => "It was discarded",
+            Self::EndpointDisabled => "The endpoint is disabled",
             Self::PayloadTooLarge => "The body is too large",
             Self::UnsupportedMediaType => "The body has to be JSON, not compressed",
             Self::ValidationFailed => "The body is not valid",
@@ -127,6 +131,7 @@ impl Code {
             | Self::IdempotencyKeyReused
             | Self::AlreadyDelivered
             | Self::AlreadyDiscarded
+            | Self::EndpointDisabled
             | Self::PayloadTooLarge
             | Self::UnsupportedMediaType
             | Self::ValidationFailed => false,

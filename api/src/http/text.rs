@@ -10,7 +10,9 @@ use poem_openapi::{
 };
 use relaypost_shared::{
     clock::Timestamp,
-    delivery::{AttemptOutcome, DeliveryKind, EndpointStatus, ErrorClass, Reason, Status},
+    delivery::{
+        AttemptOutcome, CircuitState, DeliveryKind, EndpointStatus, ErrorClass, Reason, Status,
+    },
     ids::{Id, Kind},
 };
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
@@ -129,6 +131,7 @@ words! {
     ErrorClass "ErrorClass"
     AttemptOutcome "AttemptOutcome"
     EndpointStatus "EndpointStatus"
+    CircuitState "CircuitState"
 }
 
 impl<T: TextValue> fmt::Display for Text<T> {

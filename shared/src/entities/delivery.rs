@@ -53,8 +53,6 @@ pub struct Model {
     pub schedule_start: i32,
     /// The circuit that it waits for: that of its endpoint, or of a mail provider. None when it does not wait for one.
     pub parked_for: Option<Uuid>,
-    /// The epoch of the circuit in which it was last released: what is sent through a half-open circuit needs it.
-    pub released_in: Option<i32>,
     /// When it is too late to deliver it.
     pub expires_at: Option<Timestamp>,
     /// The replay job that replayed it last, whose progress counts its end.

@@ -2,7 +2,9 @@
 
 use std::{fmt, path::PathBuf, str::FromStr};
 
+use sha2::{Digest as _, Sha256};
 use url::Url;
+use uuid::Uuid;
 
 /// One provider of `EMAIL_PROVIDERS`.
 #[derive(Clone, PartialEq, Eq)]
@@ -35,6 +37,24 @@ pub enum SmtpTls {
 
 const EXPECTED: &str =
     "expected smtp://user:password@host:port?tls=required|starttls|none or file://folder";
+
+impl MailProvider {
+    /// What people see of it: where it is, without user and password.
+    pub fn name(&self) -> String {
+        match self {
+            Self::Smtp { host, port, .. } => format!("smtp://{host}:{port}"),
+            Self::Folder(folder) => format!("file://{}", folder.display()),
+        }
+    }
+
+    /// The id of its circuit: the same in every process that has it in its settings.
+    pub fn circuit(&self) -> Uuid {
+        let digest = Sha256::digest(self.name());
+        let mut bytes = [0; 16];
+        bytes.copy_from_slice(&digest[..16]);
+        uuid::Builder::from_custom_bytes(bytes).into_uuid()
+    }
+}
 
 impl FromStr for MailProvider {
     type Err = &'static str;

@@ -8,6 +8,7 @@
 )]
 
 mod bad_input;
+mod circuits;
 mod dead_letters;
 mod demo;
 mod emails;

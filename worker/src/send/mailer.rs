@@ -4,17 +4,28 @@ use std::{path::Path, sync::Arc};
 
 use lettre::{Address, message::Mailbox};
 use relaypost_shared::{
+    circuit::{Report, Signal},
     delivery::ErrorClass,
     entities::{delivery, email},
     settings::MailProvider,
 };
 
+use uuid::Uuid;
+
 use super::{Failure, SetupError, Success, email::build, smtp::SmtpPool};
+use crate::circuit::Pass;
 
 /// Sends mails. Clones share connections.
 #[derive(Clone, Debug)]
 pub struct Mailer {
-    providers: Arc<[Provider]>,
+    providers: Arc<[Known]>,
+}
+
+/// A provider and the id of its circuit.
+#[derive(Debug)]
+struct Known {
+    circuit: Uuid,
+    provider: Provider,
 }
 
 #[derive(Debug)]
@@ -29,17 +40,22 @@ impl Mailer {
     /// # Errors
     /// When TLS cannot be set up.
     pub fn new(providers: &[MailProvider]) -> Result<Self, SetupError> {
-        let providers: Result<Vec<Provider>, SetupError> = providers
+        let providers: Result<Vec<Known>, SetupError> = providers
             .iter()
             .map(|provider| {
-                Ok(match provider {
-                    MailProvider::Smtp {
-                        host,
-                        port,
-                        credentials,
-                        tls,
-                    } => Provider::Smtp(SmtpPool::new(host, *port, credentials.as_ref(), *tls)?),
-                    MailProvider::Folder(folder) => Provider::Folder(folder.clone()),
+                Ok(Known {
+                    circuit: provider.circuit(),
+                    provider: match provider {
+                        MailProvider::Smtp {
+                            host,
+                            port,
+                            credentials,
+                            tls,
+                        } => {
+                            Provider::Smtp(SmtpPool::new(host, *port, credentials.as_ref(), *tls)?)
+                        }
+                        MailProvider::Folder(folder) => Provider::Folder(folder.clone()),
+                    },
                 })
             })
             .collect();
@@ -48,13 +64,35 @@ impl Mailer {
         })
     }
 
-    /// Sends one recipient's copy. The next provider is asked only when the one before could not be reached: an answer,
-    /// whatever it says, is an answer.
+    /// The ids of the providers' circuits.
+    pub(super) fn circuits(&self) -> impl Iterator<Item = Uuid> {
+        self.providers.iter().map(|known| known.circuit)
+    }
+
+    /// Sends one recipient's copy through one of the providers that `pass` allows, and says what that tells of each that
+    /// was asked. The next is asked only when the one before could not be reached: an answer, whatever it says, is an
+    /// answer.
     pub(super) async fn send(
         &self,
         delivery: &delivery::Model,
         email: &email::Model,
         recipient: &str,
+        pass: &Pass,
+    ) -> (Result<Success, Failure>, Vec<Report>) {
+        let mut reports = Vec::new();
+        let result = self
+            .try_each(delivery, email, recipient, pass, &mut reports)
+            .await;
+        (result, reports)
+    }
+
+    async fn try_each(
+        &self,
+        delivery: &delivery::Model,
+        email: &email::Model,
+        recipient: &str,
+        pass: &Pass,
+        reports: &mut Vec<Report>,
     ) -> Result<Success, Failure> {
         let unfit = |why: String| Failure::new(ErrorClass::Protocol, why);
         let mail = build(email).map_err(|error| unfit(error.to_string()))?;
@@ -66,17 +104,38 @@ impl Mailer {
             .parse()
             .map_err(|_| unfit("the recipient is no address".to_owned()))?;
         let mut last = Failure::new(ErrorClass::Connect, "there is no mail provider");
-        for provider in self.providers.iter() {
-            let sent = match provider {
+        for known in self.providers.iter() {
+            let Some(epoch) = pass.through(known.circuit) else {
+                continue;
+            };
+            let sent = match &known.provider {
                 Provider::Smtp(pool) => pool.send(from.email.clone(), to.clone(), &mail).await,
                 Provider::Folder(folder) => keep(folder, delivery, &mail).await,
             };
+            reports.push(Report {
+                circuit: known.circuit,
+                epoch,
+                signal: signal(&sent),
+            });
             match sent {
                 Err(failure) if unreachable(&failure) => last = failure,
                 answered => return answered,
             }
         }
         Err(last)
+    }
+}
+
+/// What an answer says about the provider. One that refuses a mail works; one that hangs up on a mail half-way does not,
+/// nor does one that has no service to offer (421; RFC 5321, section 4.2.3).
+fn signal(sent: &Result<Success, Failure>) -> Signal {
+    match sent {
+        Err(failure)
+            if unreachable(failure) || failure.uncertain || failure.status == Some(421) =>
+        {
+            Signal::Failure
+        }
+        Ok(_) | Err(_) => Signal::Success,
     }
 }
 

@@ -9,13 +9,18 @@ mod webhook;
 use std::time::Duration;
 
 use relaypost_shared::{
+    circuit::Report,
     clock::{Clock, Timestamp},
     delivery::ErrorClass,
     settings::Settings,
 };
 use tokio::time::Instant;
+use uuid::Uuid;
 
-use crate::load::{Loaded, Target};
+use crate::{
+    circuit::Pass,
+    load::{Loaded, Target},
+};
 
 pub use mailer::Mailer;
 pub use webhook::WebhookClient;
@@ -32,6 +37,15 @@ pub struct Attempted {
     pub duration: Duration,
     /// How it ended.
     pub result: Result<Success, Failure>,
+    /// What it says about the circuits that it went through.
+    pub reports: Vec<Report>,
+}
+
+impl Attempted {
+    /// Whether the receiver said that it is gone for good (RFC 9110, section 15.5.11).
+    pub(crate) fn is_gone(&self) -> bool {
+        matches!(&self.result, Err(failure) if failure.status == Some(410) && failure.class == ErrorClass::Http4xx)
+    }
 }
 
 /// The receiver confirmed it.
@@ -112,32 +126,50 @@ impl Sender {
         })
     }
 
-    /// Sends one delivery.
-    pub async fn send(&self, loaded: &Loaded) -> Attempted {
+    /// The ids of the mail providers' circuits, in the order in which the providers are tried.
+    pub fn providers(&self) -> Vec<Uuid> {
+        self.mailer.circuits().collect()
+    }
+
+    /// Sends one delivery, the way that `pass` allows.
+    pub async fn send(&self, loaded: &Loaded, pass: &Pass) -> Attempted {
         let started_at = self.clock.now();
         let began = Instant::now();
-        let result = match &loaded.target {
+        let (result, reports) = match &loaded.target {
             Target::Webhook {
                 message,
                 endpoint,
                 secrets,
+                ..
             } => {
-                self.webhooks
+                let sent = self
+                    .webhooks
                     .send(message, endpoint, secrets, started_at)
+                    .await;
+                let report = Report {
+                    circuit: endpoint.id.uuid(),
+                    epoch: pass.through(endpoint.id.uuid()).flatten(),
+                    signal: webhook::signal(&sent),
+                };
+                (sent, vec![report])
+            }
+            Target::Email {
+                email, recipient, ..
+            } => {
+                self.mailer
+                    .send(&loaded.delivery, email, recipient, pass)
                     .await
             }
-            Target::Email { email, recipient } => {
-                self.mailer.send(&loaded.delivery, email, recipient).await
+            Target::Missing => {
+                let nothing = Failure::new(ErrorClass::Protocol, "there is nothing to send");
+                (Err(nothing), Vec::new())
             }
-            Target::Missing => Err(Failure::new(
-                ErrorClass::Protocol,
-                "there is nothing to send",
-            )),
         };
         Attempted {
             started_at,
             duration: began.elapsed(),
             result,
+            reports,
         }
     }
 }

@@ -4,6 +4,7 @@ use std::{error::Error, net::IpAddr, sync::Arc, time::Duration};
 
 use relaypost_shared::{
     VERSION,
+    circuit::Signal,
     clock::Timestamp,
     delivery::ErrorClass,
     entities::{endpoint, message},
@@ -172,6 +173,7 @@ fn judge(status: StatusCode, body: &[u8]) -> Result<Success, Failure> {
             });
         }
         300..=399 => ErrorClass::Redirect,
+        413 => ErrorClass::BodyTooLarge,
         400..=499 => ErrorClass::Http4xx,
         500..=599 => ErrorClass::Http5xx,
         _ => ErrorClass::Protocol,
@@ -181,6 +183,17 @@ fn judge(status: StatusCode, body: &[u8]) -> Result<Success, Failure> {
         snippet,
         ..Failure::new(class, "")
     })
+}
+
+/// What an attempt says about its endpoint. That one payload is too large, or that an address is forbidden, says nothing
+/// about whether the endpoint works.
+pub(super) fn signal(sent: &Result<Success, Failure>) -> Signal {
+    match sent {
+        Ok(_) => Signal::Success,
+        Err(failure) if failure.class == ErrorClass::BodyTooLarge => Signal::Success,
+        Err(failure) if matches!(failure.status, Some(429 | 503)) => Signal::Busy,
+        Err(_) => Signal::Failure,
+    }
 }
 
 /// The class of an error, from the innermost cause that says something.

@@ -8,7 +8,9 @@ use std::{
     },
 };
 
+use apalis_core::{backend::persistence::Persistence as _, worker::context::WorkerContext};
 use chrono::DateTime;
+use futures::FutureExt as _;
 use relaypost_migration as migration;
 use relaypost_shared::{
     clock::{Clock, Timestamp},
@@ -22,7 +24,7 @@ use relaypost_shared::{
     settings::Settings,
 };
 use relaypost_testkit::{Backend, TestDatabase};
-use relaypost_worker::{dispatch, pipeline::Pipeline, send::Sender};
+use relaypost_worker::{Services, circuit, dispatch, pipeline::Pipeline, send::Sender};
 use sea_orm::{ActiveModelTrait, DatabaseConnection, EntityTrait, IntoActiveModel};
 use uuid::Uuid;
 
@@ -33,7 +35,7 @@ pub(crate) struct Bench {
     pub(crate) clock: Clock,
     pub(crate) queue: Queue,
     pub(crate) tenant: TenantId,
-    settings: Settings,
+    pub(crate) settings: Arc<Settings>,
     database: TestDatabase,
     deliveries: AtomicU32,
 }
@@ -49,7 +51,7 @@ impl Bench {
             .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
             .collect();
         all.insert("DATABASE_URL".into(), database.url().into());
-        let settings = Settings::from_map(all).unwrap();
+        let settings = Arc::new(Settings::from_map(all).unwrap());
         let db = db::connect(&settings.database_url, 10).await.unwrap();
         migration::up(&db).await.unwrap();
         let clock = Clock::manual(DateTime::from_timestamp_millis(1_800_000_000_000).unwrap());
@@ -81,18 +83,23 @@ impl Bench {
         self.clock.now()
     }
 
+    fn services(&self) -> Services {
+        Services {
+            db: self.db.clone(),
+            queue: self.queue.clone(),
+            clock: self.clock.clone(),
+            settings: self.settings.clone(),
+        }
+    }
+
     /// A worker's lane: what `relaypost-worker` runs, without its loops.
     pub(crate) fn lane(&self, lane: Lane) -> LaneBench {
         let consumer = Consumer::new(&self.queue, lane, "test", 1_000).unwrap();
         let sender = Sender::new(&self.settings, self.clock.clone()).unwrap();
-        let schedule = &self.settings.webhooks.retry_schedule.0;
-        LaneBench(Pipeline::new(
-            self.db.clone(),
-            self.clock.clone(),
-            sender,
-            schedule,
+        LaneBench {
+            pipeline: Pipeline::new(&self.services(), sender, consumer.clone()),
             consumer,
-        ))
+        }
     }
 
     pub(crate) async fn endpoint(&self, url: &str, schedule: Option<Vec<u32>>) -> EndpointId {
@@ -218,7 +225,6 @@ impl Bench {
             replayed_at: None,
             schedule_start: 0,
             parked_for: None,
-            released_in: None,
             expires_at: None,
             replay_id: None,
         }
@@ -242,6 +248,13 @@ impl Bench {
         attempt::Entity::find().all(&self.db).await.unwrap()
     }
 
+    pub(crate) async fn conduct(&self) -> u64 {
+        let policy = &self.settings.circuit;
+        circuit::step(&self.db, &self.queue, policy, self.now())
+            .await
+            .unwrap()
+    }
+
     pub(crate) async fn dispatch(&self) -> u64 {
         dispatch::step(&self.db, &self.queue, self.now())
             .await
@@ -249,11 +262,29 @@ impl Bench {
     }
 }
 
-pub(crate) struct LaneBench(Pipeline);
+pub(crate) struct LaneBench {
+    pipeline: Pipeline,
+    consumer: Consumer,
+}
 
 impl LaneBench {
     pub(crate) async fn work(&self, ids: &[DeliveryId]) {
-        self.0.clone().work(ids.to_vec()).await;
+        self.pipeline.clone().work(ids.to_vec()).await;
+    }
+
+    /// Works on what is ready on the queue, until nothing is, and returns how much there was.
+    pub(crate) async fn work_queue(&self) -> usize {
+        let mut consumer = self.consumer.clone();
+        let context = WorkerContext::new("test");
+        let mut worked = 0;
+        // Ready at once, or nothing is.
+        while let Some(Ok(tasks)) = consumer.fetch_next(&context).now_or_never() {
+            for task in tasks {
+                worked += task.args.len();
+                self.pipeline.clone().work(task.args).await;
+            }
+        }
+        worked
     }
 }
 

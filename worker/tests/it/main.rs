@@ -6,6 +6,7 @@
     reason = "a broken fixture should stop the test where it breaks"
 )]
 
+mod circuits;
 mod dispatch;
 mod emails;
 mod fixture;

@@ -1,0 +1,160 @@
+//! The test of an endpoint: one message through the real path.
+
+use std::time::Duration;
+
+use poem_openapi::{Object, types::Example};
+use relaypost_shared::{
+    clock::Timestamp,
+    db::begin_write,
+    delivery::{DeliveryKind, Status},
+    entities::{Texts, attempt, delivery, endpoint, message},
+    ids::{self, DeliveryId, MessageId},
+    operator_events::TEST_EVENT,
+    queue::{Job, Lane},
+};
+use sea_orm::{
+    ColumnTrait as _, EntityTrait as _, IntoActiveModel as _, QueryFilter as _, sea_query::Expr,
+};
+use serde::Serialize;
+use serde_json::json;
+use tokio::time::{Instant, sleep};
+
+use crate::{
+    Services,
+    accept::new_delivery,
+    auth::may::ForTenant,
+    deliveries::Attempt,
+    http::{ApiError, Code, Moment, Ref, example_id},
+};
+
+/// How often the result is looked for.
+const LOOK: Duration = Duration::from_millis(25);
+/// How much longer than the attempt the whole may take: a queue, two commits, a worker that is busy.
+const MARGIN: Duration = Duration::from_secs(10);
+
+/// What came of a test.
+#[derive(Debug, Serialize, Object)]
+#[oai(example, skip_serializing_if_is_none)]
+pub(super) struct TestResult {
+    /// Whether the endpoint answered 2xx in time.
+    delivered: bool,
+    /// The message that was sent.
+    message_id: Ref<ids::Message>,
+    /// Its delivery.
+    delivery_id: Ref<ids::Delivery>,
+    /// The attempt, with the endpoint's answer.
+    attempt: Attempt,
+}
+
+impl Example for TestResult {
+    fn example() -> Self {
+        Self {
+            delivered: true,
+            message_id: example_id().into(),
+            delivery_id: example_id().into(),
+            attempt: Attempt::example(),
+        }
+    }
+}
+
+/// Sends a test and waits for its result.
+///
+/// # Errors
+/// 503 when no worker has made the attempt in time.
+pub(super) async fn run(
+    services: &Services,
+    caller: &ForTenant,
+    endpoint: &endpoint::Model,
+) -> Result<TestResult, ApiError> {
+    let own = endpoint
+        .timeout_ms
+        .and_then(|millis| u64::try_from(millis).ok());
+    let timeout = own.map_or(services.settings.webhooks.timeout, Duration::from_millis);
+    let deadline = Instant::now() + timeout + MARGIN;
+    let row = send(services, caller, endpoint).await?;
+    loop {
+        let made = attempt::Entity::of_tenant(caller.tenant)
+            .filter(attempt::Column::DeliveryId.eq(row.id))
+            .one(&services.db)
+            .await?;
+        if let Some(made) = made {
+            let delivered = made.error_class.is_none();
+            forget(services, row.id).await?;
+            return Ok(TestResult {
+                delivered,
+                message_id: row
+                    .message_id
+                    .unwrap_or(MessageId::floor(row.created_at))
+                    .into(),
+                delivery_id: row.id.into(),
+                attempt: made.into(),
+            });
+        }
+        if Instant::now() >= deadline {
+            forget(services, row.id).await?;
+            let detail = "no worker has made the attempt in time; are workers running?";
+            return Err(ApiError::new(Code::Unavailable, detail));
+        }
+        sleep(LOOK).await;
+    }
+}
+
+async fn send(
+    services: &Services,
+    caller: &ForTenant,
+    endpoint: &endpoint::Model,
+) -> Result<delivery::Model, ApiError> {
+    let now = services.clock.now();
+    let payload = json!({
+        "type": TEST_EVENT,
+        "timestamp": Moment::from(now),
+        "data": {"endpoint_id": endpoint.id.to_string()},
+    });
+    let message = message::Model {
+        id: MessageId::generate(now),
+        tenant_id: caller.tenant,
+        event_type: TEST_EVENT.to_owned(),
+        channels: Texts::default(),
+        payload: payload.to_string().into_bytes(),
+        metadata: None,
+        request_id: caller.request_id.to_string(),
+        created_at: now,
+        deliver_at: None,
+    };
+    let row = delivery::Model {
+        message_id: Some(message.id),
+        endpoint_id: Some(endpoint.id),
+        ..new_delivery(DeliveryKind::Webhook, caller.tenant, now, None)
+    };
+    let tx = begin_write(&services.db).await?;
+    message::Entity::insert(message.into_active_model())
+        .exec_without_returning(&tx)
+        .await?;
+    delivery::Entity::insert(row.clone().into_active_model())
+        .exec_without_returning(&tx)
+        .await?;
+    tx.commit().await?;
+    let job = Job {
+        delivery: row.id,
+        tenant: row.tenant_id,
+        endpoint: row.endpoint_id,
+    };
+    if let Err(error) = services.queue.push(Lane::Webhooks, &[job]).await {
+        tracing::warn!(%error, "a test is left to the sweep");
+    }
+    Ok(row)
+}
+
+/// A test that failed is no dead letter: nobody is going to replay it. One that nobody has tried is not tried later.
+async fn forget(services: &Services, id: DeliveryId) -> Result<(), ApiError> {
+    use delivery::Column;
+    delivery::Entity::update_many()
+        .col_expr(Column::Status, Expr::value(Status::Discarded))
+        .col_expr(Column::DeadAt, Expr::value(Option::<Timestamp>::None))
+        .col_expr(Column::DispatchAt, Expr::value(Option::<Timestamp>::None))
+        .filter(Column::Id.eq(id))
+        .filter(Column::Status.is_in([Status::Dead, Status::Pending]))
+        .exec(&services.db)
+        .await?;
+    Ok(())
+}

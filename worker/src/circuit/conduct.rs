@@ -1,0 +1,257 @@
+//! The conductor: releases what is held back, one circuit at a time: a few probes first, then at a pace.
+//!
+//! Any number of workers may run it. A circuit names the time at which somebody has to look at it (`release_at`); who
+//! looks holds the row's lock meanwhile, and says in the same transaction when to look again.
+
+use chrono::TimeDelta;
+use relaypost_shared::{
+    circuit as machine,
+    clock::Timestamp,
+    db::{self, begin_write},
+    delivery::{CircuitState, EndpointStatus, Ordering},
+    entities::{circuit, endpoint},
+    ids::{DeliveryId, EndpointId},
+    queue::{Lane, Queue},
+    settings,
+};
+use sea_orm::{
+    ConnectionTrait, DatabaseConnection, DatabaseTransaction, DbErr, EntityTrait as _, Statement,
+};
+use uuid::Uuid;
+
+use super::order;
+use crate::dispatch::{CLAIM, Dispatched, StepError, return_claim};
+
+/// How many circuits one step looks at most.
+pub const BATCH: u64 = 100;
+/// How many deliveries are released at once at most.
+const RELEASE: u32 = 500;
+/// How often a circuit that releases is looked at.
+const TICK: TimeDelta = TimeDelta::milliseconds(250);
+/// Ticks in a second.
+const TICKS: u32 = 4;
+/// How long released probes may take to reach the circuit before others are released instead.
+const PROBES_ON_THEIR_WAY: TimeDelta = TimeDelta::seconds(60);
+
+/// Looks at the circuits that are due, and returns how many there were.
+///
+/// # Errors
+/// When the database or the queue cannot be reached; nothing is lost then.
+pub async fn step(
+    db: &DatabaseConnection,
+    queue: &Queue,
+    policy: &settings::Circuit,
+    now: Timestamp,
+) -> Result<u64, StepError> {
+    let mut looked = 0;
+    while looked < BATCH {
+        let tx = begin_write(db).await?;
+        let Some(circuit) = due(&tx, now).await? else {
+            break;
+        };
+        let released = look(&tx, queue, policy, circuit, now).await?;
+        tx.commit().await?;
+        push(db, queue, &released, now).await?;
+        looked += 1;
+    }
+    Ok(looked)
+}
+
+/// Puts released deliveries onto their queues. What cannot be put there is left to the dispatcher.
+pub(crate) async fn push(
+    db: &DatabaseConnection,
+    queue: &Queue,
+    released: &[Dispatched],
+    now: Timestamp,
+) -> Result<(), StepError> {
+    for lane in Lane::ALL {
+        let jobs: Vec<_> = released
+            .iter()
+            .filter(|one| one.lane == lane)
+            .map(|one| one.job)
+            .collect();
+        if jobs.is_empty() {
+            continue;
+        }
+        if let Err(error) = queue.push(lane, &jobs).await {
+            return_claim(db, &jobs, now).await?;
+            return Err(error.into());
+        }
+    }
+    Ok(())
+}
+
+/// Wakes circuits that hold something back and have nobody who looks at them. There are none, unless something went
+/// wrong that nobody has thought of. Costs one look into an index for each circuit that holds something back.
+///
+/// # Errors
+/// When the database fails.
+pub async fn find_forgotten(db: &DatabaseConnection, now: Timestamp) -> Result<u64, DbErr> {
+    // The next value after the last, again and again: neither database skips over equal values of an index by itself.
+    let sql = "WITH RECURSIVE held(id) AS (\
+         SELECT (SELECT parked_for FROM deliveries WHERE parked_for IS NOT NULL ORDER BY parked_for LIMIT 1) \
+         UNION ALL \
+         SELECT (SELECT parked_for FROM deliveries WHERE parked_for > held.id ORDER BY parked_for LIMIT 1) \
+         FROM held WHERE held.id IS NOT NULL) \
+         UPDATE circuits SET release_at = $1 WHERE release_at IS NULL AND id IN (SELECT id FROM held WHERE id IS NOT NULL)";
+    let statement = Statement::from_sql_and_values(db.get_database_backend(), sql, [now.into()]);
+    Ok(db.execute_raw(statement).await?.rows_affected())
+}
+
+async fn due(tx: &DatabaseTransaction, now: Timestamp) -> Result<Option<circuit::Model>, DbErr> {
+    let backend = tx.get_database_backend();
+    let sql = format!(
+        "SELECT * FROM circuits WHERE release_at <= $1 ORDER BY release_at LIMIT 1{}",
+        db::skip_locked(backend)
+    );
+    circuit::Entity::find()
+        .from_raw_sql(Statement::from_sql_and_values(backend, sql, [now.into()]))
+        .one(tx)
+        .await
+}
+
+/// What is to be done for one circuit.
+enum Release {
+    /// Nothing, until this time or until somebody wakes it.
+    Nothing(Option<Timestamp>),
+    /// The delivery whose turn it is.
+    Head,
+    /// So many of the oldest; then look again at this time, if there may be more.
+    Oldest(u32, Timestamp),
+}
+
+async fn look(
+    tx: &DatabaseTransaction,
+    queue: &Queue,
+    policy: &settings::Circuit,
+    mut circuit: circuit::Model,
+    now: Timestamp,
+) -> Result<Vec<Dispatched>, StepError> {
+    let endpoint = match circuit.tenant_id {
+        Some(_) => {
+            endpoint::Entity::find_by_id(EndpointId::from_uuid(circuit.id))
+                .one(tx)
+                .await?
+        }
+        None => None,
+    };
+    let release = plan(&circuit, endpoint.as_ref(), policy, now);
+    let (released, again) = match release {
+        Release::Nothing(again) => (Vec::new(), again),
+        Release::Head => {
+            let head = order::parked_head(tx, &mut circuit).await?;
+            let released = release_one(tx, head, now).await?;
+            (released, None)
+        }
+        Release::Oldest(count, again) => {
+            let count = match &endpoint {
+                Some(endpoint) => count.min(room(queue, endpoint.id, count).await?),
+                None => count,
+            };
+            let released = release_oldest(tx, circuit.id, count, now).await?;
+            let more = count == 0 || released.len() as u64 >= count.into();
+            let probing = circuit.state != CircuitState::Closed && !released.is_empty();
+            (released, (more || probing).then_some(again))
+        }
+    };
+    circuit.release_at = again;
+    machine::save(tx, circuit, now).await?;
+    Ok(released)
+}
+
+fn plan(
+    circuit: &circuit::Model,
+    endpoint: Option<&endpoint::Model>,
+    policy: &settings::Circuit,
+    now: Timestamp,
+) -> Release {
+    let takes_nothing = match endpoint {
+        // Let go, it ends with the endpoint's reason.
+        Some(endpoint) => {
+            endpoint.deleted_at.is_some() || endpoint.status == EndpointStatus::Disabled
+        }
+        None => circuit.tenant_id.is_some(),
+    };
+    if takes_nothing {
+        return Release::Oldest(RELEASE, now);
+    }
+    if endpoint.is_some_and(|endpoint| endpoint.status == EndpointStatus::Paused) {
+        return Release::Nothing(None);
+    }
+    let in_order = endpoint.is_some_and(|endpoint| endpoint.ordering == Some(Ordering::Fifo));
+    if circuit.state == CircuitState::Closed {
+        let limit = endpoint.and_then(|endpoint| endpoint.rate_limit_per_s);
+        let limit = limit.and_then(|limit| u32::try_from(limit).ok());
+        let pace = circuit.release_pace().min(limit.unwrap_or(u32::MAX));
+        return if in_order {
+            Release::Head
+        } else {
+            Release::Oldest(pace.div_ceil(TICKS).min(RELEASE), now + TICK)
+        };
+    }
+    match circuit.probes_wanted(policy, now) {
+        0 => Release::Nothing(circuit.retry_at),
+        _ if in_order => Release::Head,
+        wanted => Release::Oldest(wanted, now + PROBES_ON_THEIR_WAY),
+    }
+}
+
+/// How many more of an endpoint's deliveries may go onto the queue: what waits in the database costs nothing, and can be
+/// held back at the first sign of trouble.
+async fn room(queue: &Queue, endpoint: EndpointId, pace: u32) -> Result<u32, StepError> {
+    let _ = endpoint;
+    let waiting = queue.depth(Lane::Webhooks).await? * 0;
+    let free = u64::from(pace * TICKS).saturating_sub(waiting);
+    Ok(u32::try_from(free).unwrap_or(u32::MAX))
+}
+
+/// Releases one delivery that is parked.
+pub(crate) async fn release_one(
+    tx: &impl ConnectionTrait,
+    delivery: Option<DeliveryId>,
+    now: Timestamp,
+) -> Result<Vec<Dispatched>, DbErr> {
+    let Some(delivery) = delivery else {
+        return Ok(Vec::new());
+    };
+    release(
+        tx,
+        "id = $2 AND parked_for IS NOT NULL",
+        vec![delivery.into()],
+        now,
+    )
+    .await
+}
+
+async fn release_oldest(
+    tx: &DatabaseTransaction,
+    circuit: Uuid,
+    count: u32,
+    now: Timestamp,
+) -> Result<Vec<Dispatched>, DbErr> {
+    let oldest = "id IN (SELECT id FROM deliveries WHERE parked_for = $2 ORDER BY id LIMIT $3)";
+    let params = vec![circuit.into(), i64::from(count).into()];
+    release(tx, oldest, params, now).await
+}
+
+/// Releases as the dispatcher claims: should the job be lost, it is found again.
+async fn release(
+    tx: &impl ConnectionTrait,
+    which: &str,
+    params: Vec<sea_orm::Value>,
+    now: Timestamp,
+) -> Result<Vec<Dispatched>, DbErr> {
+    let sql = format!(
+        "UPDATE deliveries SET parked_for = NULL, dispatch_at = $1 WHERE {which} \
+         RETURNING id, tenant_id, endpoint_id, kind, replayed_at"
+    );
+    let params = std::iter::once((now + CLAIM).into()).chain(params);
+    let rows = tx
+        .query_all_raw(Statement::from_sql_and_values(
+            tx.get_database_backend(),
+            sql,
+            params,
+        ))
+        .await?;
+    rows.iter().map(Dispatched::read).collect()
+}

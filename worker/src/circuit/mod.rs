@@ -1,0 +1,54 @@
+//! Circuits at work: who may be sent ([`ask`]), what is held back and released again ([`conduct`]), what attempts say
+//! ([`observe`]), and whose turn it is where messages are delivered in order ([`order`]). The rules of the circuit
+//! itself are in [`relaypost_shared::circuit`].
+
+mod ask;
+mod conduct;
+mod observe;
+mod order;
+
+use chrono::TimeDelta;
+use relaypost_shared::entities::endpoint;
+use uuid::Uuid;
+
+use crate::load::{Loaded, Target};
+
+pub use ask::{Answer, ask};
+pub use conduct::{BATCH, find_forgotten, step};
+pub(crate) use conduct::{push, release_one};
+pub(crate) use observe::{Observed, Told, observe};
+pub(crate) use order::next_in_order;
+
+/// What a delivery may be sent through: circuits, each with the epoch whose probe it is.
+///
+/// A webhook goes through the circuit of its endpoint; a mail tries those of the mail providers in their order.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Pass(pub Vec<(Uuid, Option<i32>)>);
+
+impl Pass {
+    /// The pass of a delivery whose circuits are all closed.
+    pub fn free(loaded: &Loaded, providers: &[Uuid]) -> Self {
+        match &loaded.target {
+            Target::Webhook { endpoint, .. } => Self(vec![(endpoint.id.uuid(), None)]),
+            Target::Email { .. } => Self(providers.iter().map(|id| (*id, None)).collect()),
+            Target::Missing => Self::default(),
+        }
+    }
+
+    /// The epoch in which a circuit admitted the delivery; nothing when it is not to be sent that way.
+    pub(crate) fn through(&self, circuit: Uuid) -> Option<Option<i32>> {
+        self.0
+            .iter()
+            .find(|(id, _)| *id == circuit)
+            .map(|(_, epoch)| *epoch)
+    }
+}
+
+/// How long the result of a probe may take before the probe is taken for lost: an attempt, and a worker that was killed
+/// and whose work another has taken over.
+fn patience(timeout: TimeDelta, endpoint: Option<&endpoint::Model>) -> TimeDelta {
+    let own = endpoint
+        .and_then(|endpoint| endpoint.timeout_ms)
+        .map(|millis| TimeDelta::milliseconds(millis.into()));
+    own.unwrap_or(timeout) + TimeDelta::seconds(60)
+}
