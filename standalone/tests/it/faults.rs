@@ -215,6 +215,23 @@ async fn a_worker_that_is_told_to_stop_finishes_what_it_has_begun() {
     world.stop().await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_process_that_is_told_to_stop_as_soon_as_it_listens_exits_with_0() {
+    let Some(_turn) = turn("told to stop early").await else {
+        return;
+    };
+    let world = World::start(options().workers(0)).await;
+    for binary in ["relaypost-api", "relaypost-worker"] {
+        // The moment is short: several tries find it.
+        for _ in 0..5 {
+            let process = world.try_serve(binary).await.unwrap();
+            process.sigterm();
+            assert_eq!(process.wait_exit(SOON).await, 0, "{}", process.describe());
+        }
+    }
+    world.stop().await;
+}
+
 /// Publishes this many messages with 50 clients at once; every one has to be accepted.
 async fn publish_many(tenant: &Tenant, messages: usize) {
     let next = Arc::new(AtomicUsize::new(0));
