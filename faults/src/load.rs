@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use tokio::{
     sync::watch,
     task::JoinSet,
-    time::{MissedTickBehavior, interval, sleep},
+    time::{MissedTickBehavior, interval, sleep, timeout},
 };
 
 use crate::{
@@ -30,6 +30,9 @@ const PUBLISHERS: usize = 24;
 const EMAILS: f64 = 0.07;
 /// The share of requests that are sent once more although they were answered.
 const ONCE_MORE: f64 = 0.1;
+/// The share of first tries that are hung up on, and how soon: whether those are accepted nobody knows.
+const HUNG_UP: f64 = 0.03;
+const HANG_UP_MS: std::ops::Range<u64> = 1..30;
 /// Between two tries of the same request.
 const PAUSE: Duration = Duration::from_millis(100);
 /// Something that nobody accepts for this long is never accepted.
@@ -84,6 +87,8 @@ struct Keyed {
     key: String,
     path: &'static str,
     body: String,
+    /// How long its first try is waited for, if that is to be too short.
+    hang_up: Option<Duration>,
     what: What,
 }
 
@@ -138,14 +143,12 @@ impl Load {
             if began.elapsed() > GIVE_UP {
                 break;
             }
-            let answer = match self.send(keyed, turn).await {
-                Ok(answer) => answer,
-                Err(_) => {
-                    self.counts.unanswered.fetch_add(1, Ordering::Relaxed);
-                    may_be_known = true;
-                    sleep(PAUSE).await;
-                    continue;
-                }
+            let patience = keyed.hang_up.filter(|_| turn == first);
+            let Some(answer) = self.send(keyed, turn, patience).await else {
+                self.counts.unanswered.fetch_add(1, Ordering::Relaxed);
+                may_be_known = true;
+                sleep(PAUSE).await;
+                continue;
             };
             match answer.status {
                 201 | 200 => return self.accepted(keyed, &answer, known, may_be_known),
@@ -169,13 +172,17 @@ impl Load {
         None
     }
 
-    async fn send(&self, keyed: &Keyed, turn: usize) -> reqwest::Result<Answer> {
+    /// One try. `None`: no whole answer came, or not within the caller's patience.
+    async fn send(&self, keyed: &Keyed, turn: usize, patience: Option<Duration>) -> Option<Answer> {
         let url = self.urls[turn % self.urls.len()].borrow().clone();
         let api = self.tenants[keyed.tenant].api.with_base(&url);
+        let api = api.with_header("Idempotency-Key", &keyed.key);
         let body = ("application/json", keyed.body.clone().into_bytes());
-        api.with_header("Idempotency-Key", &keyed.key)
-            .try_send(Method::POST, keyed.path, Some(body))
-            .await
+        let answer = api.try_send(Method::POST, keyed.path, Some(body));
+        match patience {
+            Some(patience) => timeout(patience, answer).await.ok()?.ok(),
+            None => answer.await.ok(),
+        }
     }
 
     /// Checks an answer that says yes, and takes the id out of it.
@@ -212,6 +219,9 @@ impl Load {
 impl Keyed {
     fn draw(random: &mut StdRng, tenants: usize, key: String) -> Self {
         let tenant = random.random_range(0..tenants);
+        let hang_up = random
+            .random_bool(HUNG_UP)
+            .then(|| Duration::from_millis(random.random_range(HANG_UP_MS)));
         if random.random_bool(EMAILS) {
             let recipient = format!("{key}@example.test");
             let body = json!({"to": [&recipient], "subject": "A fault", "text": key});
@@ -219,6 +229,7 @@ impl Keyed {
                 tenant,
                 path: "/v1/emails",
                 body: body.to_string(),
+                hang_up,
                 what: What::Email { recipient },
                 key,
             };
@@ -231,6 +242,7 @@ impl Keyed {
             tenant,
             path: "/v1/messages",
             body: format!(r#"{{"event_type":"{event_type}","payload":{payload}}}"#),
+            hang_up,
             what: What::Message {
                 event_type,
                 payload,

@@ -35,14 +35,15 @@ end_test_run() {
   exit "$status"
 }
 
-# A server started by a test that then crashed would live on. Such a process is known by the name of its program (on
-# Debian redis-server is a link to redis-check-rdb) and by a variable that only this run sets.
+# A server started by a test that then crashed would live on. Such a process is known by a variable that only this run
+# sets, or by its working folder: Redis writes its title over its environment (and is redis-check-rdb on Debian).
 end_left_over_servers() {
   local process pid program
   for process in /proc/[0-9]*; do
     program=$(readlink "$process/exe" 2>/dev/null) || continue
     [[ ${program##*/} == relaypost* || ${program##*/} == redis-* ]] || continue
-    grep -zqsFx "RELAYPOST_TEST_RUN=$work" "$process/environ" || continue
+    grep -zqsFx "RELAYPOST_TEST_RUN=$work" "$process/environ" ||
+      [[ $(readlink "$process/cwd") == "$work/tmp/"* ]] || continue
     pid=${process#/proc/}
     say "a test left ${program##*/} (process $pid) behind; ending it"
     kill -KILL "$pid" 2>/dev/null || true
