@@ -34,9 +34,10 @@ async fn main() -> anyhow::Result<()> {
         Command::Serve => {
             let settings = Settings::from_env_or_exit();
             telemetry::start(&settings);
+            let stop = shutdown::signal();
             let relaypost = embedded::Embedded::start(settings).await?;
             relaypost.greet();
-            shutdown::signal().await;
+            stop.await;
             relaypost.stop().await
         }
     }

@@ -178,7 +178,9 @@ impl Api {
         answer.unwrap_or_else(|error| panic!("{what} on {}: {error:?}", self.base))
     }
 
-    async fn try_send(
+    /// [`Api::send`] to a process that may be away: an error means that no whole answer came, and that nobody knows what
+    /// became of the request.
+    pub async fn try_send(
         &self,
         method: Method,
         path: &str,

@@ -1,10 +1,12 @@
 //! A database for one test.
 
 use std::hash::{BuildHasher, RandomState};
+use std::path::Path;
 
 use reqwest::Url;
 use sea_orm::{ConnectionTrait, Database};
 use tempfile::TempDir;
+use tokio::process::Command;
 
 /// A fresh, empty database. A test that fails leaves its PostgreSQL database behind to be looked into; `drop_now`
 /// removes it.
@@ -49,6 +51,23 @@ impl TestDatabase {
     /// Its address for `DATABASE_URL`.
     pub fn url(&self) -> &str {
         &self.url
+    }
+
+    /// Crashes the server and starts it again (`pg_ctl restart -m immediate`). It must be one that `scripts/services` has
+    /// started in the folder `TEST_SERVICES_DIR`.
+    pub async fn crash_server(&self) {
+        let dir = std::env::var_os("TEST_SERVICES_DIR")
+            .expect("TEST_SERVICES_DIR names the folder of `scripts/services`");
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../scripts/services");
+        let restarted = Command::new(script)
+            .arg("restart-postgres")
+            .arg(dir)
+            .arg("immediate")
+            .output()
+            .await
+            .unwrap();
+        let said = String::from_utf8_lossy(&restarted.stderr);
+        assert!(restarted.status.success(), "{said}");
     }
 
     /// Drops the database, whoever is still connected to it.

@@ -60,4 +60,10 @@ impl WorldOptions {
         self.workers = workers;
         self
     }
+
+    /// With this many API processes.
+    pub fn apis(mut self, apis: usize) -> WorldOptions {
+        self.api = apis;
+        self
+    }
 }

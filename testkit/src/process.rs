@@ -66,6 +66,18 @@ impl Proc {
     /// Starts one of the product's servers in a folder of its own choosing and waits until it prints
     /// `listening on http://127.0.0.1:PORT`.
     pub async fn start(dir: &Path, bin: &Path, args: &[&str], envs: &[(String, String)]) -> Proc {
+        let started = Proc::try_start(dir, bin, args, envs).await;
+        started.unwrap_or_else(|why| panic!("{why}"))
+    }
+
+    /// [`Proc::start`] for a server that may end instead of listening, because what it needs is away: then this says
+    /// how it ended.
+    pub async fn try_start(
+        dir: &Path,
+        bin: &Path,
+        args: &[&str],
+        envs: &[(String, String)],
+    ) -> Result<Proc, String> {
         let process = Proc::spawn(dir, bin, args, envs);
         let listening = watched(&process.base_url, START_DEADLINE, Option::is_some, || {
             format!("{} printed no `listening on` line", process.describe())
@@ -74,9 +86,9 @@ impl Proc {
         tokio::select! {
             biased;
             () = listening => {}
-            code = exit_code(exited) => panic!("{} exited with {code}", process.describe()),
+            code = exit_code(exited) => return Err(format!("{} exited with {code}", process.describe())),
         }
-        process
+        Ok(process)
     }
 
     /// Starts a process and waits for nothing.
@@ -176,8 +188,14 @@ impl Proc {
 
     /// Waits for its end. A process killed by signal N counts as exit code 128 + N, as in a shell.
     pub async fn wait_exit(&self, deadline: Duration) -> i32 {
+        let code = self.exit_within(deadline).await;
+        code.unwrap_or_else(|| panic!("still running after {deadline:?}: {}", self.describe()))
+    }
+
+    /// [`Proc::wait_exit`] for a process that may still run at the deadline: then this is `None`.
+    pub async fn exit_within(&self, deadline: Duration) -> Option<i32> {
         let waited = timeout(deadline, exit_code(self.exit.subscribe())).await;
-        waited.unwrap_or_else(|_| panic!("still running after {deadline:?}: {}", self.describe()))
+        waited.ok()
     }
 
     /// Name, id and the end of stderr, for messages of failing tests.

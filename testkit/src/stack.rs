@@ -154,14 +154,16 @@ impl World {
         )
     }
 
+    /// Starts a server of the product with the world's settings and waits until it listens, or says how it ended
+    /// instead. The caller keeps it.
+    pub async fn try_serve(&self, binary: &str) -> Result<Proc, String> {
+        let binary = self.bin_dir.join(binary);
+        Proc::try_start(self.dir.path(), &binary, &["serve"], &self.env).await
+    }
+
     async fn serve(&self, binary: &str) -> Proc {
-        Proc::start(
-            self.dir.path(),
-            &self.bin_dir.join(binary),
-            &["serve"],
-            &self.env,
-        )
-        .await
+        let started = self.try_serve(binary).await;
+        started.unwrap_or_else(|why| panic!("{why}"))
     }
 }
 

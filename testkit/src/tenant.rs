@@ -50,6 +50,38 @@ impl Tenant {
         .await
     }
 
+    /// Every entry of a list, which is fetched page by page. `path` has no query.
+    pub async fn list(&self, path: &str) -> Vec<Value> {
+        let (mut all, mut cursor) = (Vec::new(), String::new());
+        loop {
+            let address = format!("{path}?limit=100{cursor}");
+            let page = self.api.get(&address).await.expect(200);
+            all.extend_from_slice(page["data"].as_array().expect("a list"));
+            match page["next_cursor"].as_str() {
+                Some(next) => cursor = format!("&cursor={next}"),
+                None => return all,
+            }
+        }
+    }
+
+    /// Up to `limit` deliveries that are pending.
+    pub async fn pending(&self, limit: usize) -> Vec<Value> {
+        let path = format!("/v1/deliveries?status=pending&limit={limit}");
+        let page = self.api.get(&path).await.expect(200);
+        page["data"].as_array().expect("a list").clone()
+    }
+
+    /// Waits until no delivery is pending.
+    pub async fn wait_until_nothing_is_pending(&self, deadline: Duration) {
+        eventually(deadline, || async {
+            match self.pending(1).await.as_slice() {
+                [] => Ok(()),
+                pending => Err(format!("still pending: {pending:?}")),
+            }
+        })
+        .await;
+    }
+
     /// The attempts of a delivery, oldest first.
     pub async fn attempts(&self, delivery_id: &str) -> Vec<Value> {
         let list = self

@@ -67,6 +67,7 @@ async fn serve(settings: Arc<Settings>) -> anyhow::Result<()> {
             settings.worker_bind_addr
         )
     })?;
+    let stop = shutdown::signal();
     if let Some(address) = acceptor
         .local_addr()
         .first()
@@ -77,7 +78,7 @@ async fn serve(settings: Arc<Settings>) -> anyhow::Result<()> {
     // The probes answer until the work is done, so that a stopping worker still shows as alive.
     let probes =
         tokio::spawn(Server::new_with_acceptor(acceptor).run(probes::app(services.clone())));
-    run(services, shutdown::signal()).await?;
+    run(services, stop).await?;
     probes.abort();
     Ok(())
 }

@@ -47,7 +47,7 @@ async fn a_backlog_of_50_000_arrives_exactly_once() {
     for receiver in &receivers {
         receiver.wait_for_distinct(MESSAGES, LATER).await;
     }
-    wait_until_nothing_is_pending(&tenant).await;
+    tenant.wait_until_nothing_is_pending(LATER).await;
     for receiver in &receivers {
         assert_eq!(
             (receiver.distinct(), receiver.count()),
@@ -108,7 +108,7 @@ async fn a_killed_worker_s_work_is_taken_over() {
     world.workers.remove(0).kill9();
     receiver.wait_in_flight_at_most(MESSAGES / 2, SOON).await;
     receiver.release();
-    wait_until_nothing_is_pending(&tenant).await;
+    tenant.wait_until_nothing_is_pending(LATER).await;
     assert_eq!(receiver.distinct(), MESSAGES);
     let duplicates = receiver.count() - receiver.distinct();
     println!("killed worker: {duplicates} of {MESSAGES} in flight were sent again");
@@ -146,7 +146,7 @@ async fn a_flushed_and_a_lost_redis_lose_nothing() {
 
     let published = BACKLOG + publisher.stop().await;
     receiver.wait_for_distinct(published, LATER).await;
-    wait_until_nothing_is_pending(&tenant).await;
+    tenant.wait_until_nothing_is_pending(LATER).await;
     assert_eq!(receiver.distinct(), published);
     println!(
         "lost Redis: {published} published, {} sent twice",
@@ -215,11 +215,28 @@ async fn a_worker_that_is_told_to_stop_finishes_what_it_has_begun() {
     .await;
     receiver.release();
     assert_eq!(stopping.wait_exit(SOON).await, 0, "{}", stopping.describe());
-    wait_until_nothing_is_pending(&tenant).await;
+    tenant.wait_until_nothing_is_pending(LATER).await;
     assert_eq!(
         (receiver.distinct(), receiver.count()),
         (MESSAGES, MESSAGES)
     );
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_process_that_is_told_to_stop_as_soon_as_it_listens_exits_with_0() {
+    let Some(_turn) = turn("told to stop early").await else {
+        return;
+    };
+    let world = World::start(options().workers(0)).await;
+    for binary in ["relaypost-api", "relaypost-worker"] {
+        // The moment is short: several tries find it.
+        for _ in 0..5 {
+            let process = world.try_serve(binary).await.unwrap();
+            process.sigterm();
+            assert_eq!(process.wait_exit(SOON).await, 0, "{}", process.describe());
+        }
+    }
     world.stop().await;
 }
 
@@ -240,22 +257,6 @@ async fn publish_many(tenant: &Tenant, messages: usize) {
         });
     }
     clients.join_all().await;
-}
-
-async fn wait_until_nothing_is_pending(tenant: &Tenant) {
-    eventually(LATER, || async {
-        let pending = tenant
-            .api
-            .get("/v1/deliveries?status=pending&limit=1")
-            .await
-            .expect(200);
-        if pending["data"] == json!([]) {
-            Ok(())
-        } else {
-            Err(format!("still pending: {pending}"))
-        }
-    })
-    .await;
 }
 
 /// Publishes one message after another until it is stopped; every one has to be accepted.

@@ -1,6 +1,7 @@
 //! How a receiver answers.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::Hit;
 use super::http::Response;
@@ -35,6 +36,9 @@ pub enum Reply {
     Hang,
     /// Reads the request and resets the connection.
     Reset,
+    /// The other reply, this much later. The request counts as arrived only then, and a client that does not wait gets
+    /// none.
+    After(Duration, Box<Reply>),
     /// Whatever the function says.
     Func(ReplyFn),
 }
@@ -50,6 +54,14 @@ impl Reply {
         decide: impl Fn(&Hit) -> (u16, Vec<(String, String)>, Vec<u8>) + Send + Sync + 'static,
     ) -> Reply {
         Reply::Func(Arc::new(decide))
+    }
+
+    /// How long to wait before the step.
+    pub(super) fn wait(&self) -> Duration {
+        match self {
+            Reply::After(wait, then) => *wait + then.wait(),
+            _ => Duration::ZERO,
+        }
     }
 
     /// Uses up one step of the script.
@@ -71,6 +83,7 @@ impl Reply {
                 let location = ("location".to_owned(), to.clone());
                 Step::Answer((302, vec![location], Vec::new()))
             }
+            Reply::After(_, then) => then.step(),
             Reply::Hang => Step::Hang,
             Reply::Reset => Step::Reset,
             Reply::Func(decide) => Step::Ask(decide.clone()),

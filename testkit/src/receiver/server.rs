@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
@@ -47,7 +48,16 @@ async fn serve(mut stream: TcpStream, shared: Arc<Shared>) -> io::Result<()> {
     stream.set_nodelay(true)?;
     let mut buffer = Vec::new();
     while let Some(hit) = http::read(&mut stream, &mut buffer).await? {
-        let (step, mut released) = shared.step();
+        let (wait, step, mut released) = shared.step();
+        if !wait.is_zero() {
+            tokio::select! {
+                () = tokio::time::sleep(wait) => {}
+                () = http::gone(&stream) => {
+                    shared.arrived(hit, 0);
+                    return Ok(());
+                }
+            }
+        }
         match step {
             Step::Answer(response) => {
                 shared.arrived(hit, 0);
@@ -90,9 +100,9 @@ impl Shared {
     }
 
     /// Under one lock with `release`, so that a request either hangs before a release or sees the new script.
-    fn step(&self) -> (Step, watch::Receiver<u64>) {
+    fn step(&self) -> (Duration, Step, watch::Receiver<u64>) {
         let mut script = self.script.lock().unwrap();
-        (script.step(), self.released.subscribe())
+        (script.wait(), script.step(), self.released.subscribe())
     }
 
     fn arrived(&self, hit: Hit, held: usize) {

@@ -4,7 +4,7 @@ mod session;
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -23,6 +23,8 @@ pub struct Mail {
     pub to: Vec<String>,
     /// Headers and body with their CRLF line ends.
     pub data: Vec<u8>,
+    /// When all of it had arrived.
+    pub at: Instant,
 }
 
 impl Mail {

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::sync::Arc;
+use std::time::Instant;
 
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufStream};
 use tokio::net::TcpStream;
@@ -121,6 +122,7 @@ impl Session {
             from: self.from.take().unwrap_or_default(),
             to: std::mem::take(&mut self.to),
             data,
+            at: Instant::now(),
         };
         let failure = self.shared.data_failure.lock().unwrap().clone();
         if let Some((code, text)) = failure {

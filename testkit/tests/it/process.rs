@@ -33,6 +33,23 @@ async fn shows_stderr_when_a_process_ends_early() {
 }
 
 #[tokio::test]
+async fn says_how_a_process_ended_that_may_end() {
+    let (sh, args) = shell("echo no database >&2; exit 1");
+    let ended = Proc::try_start(Path::new("/"), sh, &args, &[]).await;
+    let why = ended.err().unwrap_or_default();
+    assert!(
+        why.contains("no database") && why.contains("exited with 1"),
+        "{why}"
+    );
+
+    let (sh, args) = shell("echo listening on http://127.0.0.1:4242; exec sleep 60");
+    let process = Proc::try_start(Path::new("/"), sh, &args, &[]).await;
+    let process = process.unwrap_or_else(|why| panic!("{why}"));
+    let moment = std::time::Duration::from_millis(50);
+    assert_eq!(process.exit_within(moment).await, None);
+}
+
+#[tokio::test]
 #[should_panic(expected = "still red")]
 async fn eventually_shows_the_last_reason() {
     eventually(std::time::Duration::from_millis(50), || async {

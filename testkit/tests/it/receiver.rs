@@ -1,7 +1,10 @@
-use std::time::Instant;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use relaypost_testkit::{Api, Receiver, Reply};
 use serde_json::json;
+use tokio::time::timeout;
 
 use crate::SOON;
 
@@ -90,6 +93,29 @@ async fn holds_requests_until_released_and_notices_who_left() {
         (2, 0, 3)
     );
     assert_eq!(api.get("/after").await.status, 200);
+}
+
+#[tokio::test]
+async fn answers_later_and_only_who_has_waited() {
+    let receiver = Receiver::start().await;
+    let wait = Duration::from_millis(50);
+    receiver.respond(Reply::After(wait, Box::new(Reply::Status(202))));
+    let api = Api::new(&receiver.url(""), "key");
+    let start = Instant::now();
+    assert_eq!(api.get("/").await.status, 202);
+    assert!(start.elapsed() >= wait);
+
+    let asked = Arc::new(AtomicBool::new(false));
+    let ask = asked.clone();
+    let answer = Reply::func(move |_| {
+        ask.store(true, Ordering::Relaxed);
+        (200, Vec::new(), Vec::new())
+    });
+    receiver.respond(Reply::After(SOON, Box::new(answer)));
+    let impatient = timeout(wait, api.get("/")).await;
+    assert!(impatient.is_err());
+    receiver.wait_for(2, SOON).await;
+    assert!(!asked.load(Ordering::Relaxed));
 }
 
 #[tokio::test]
