@@ -16,6 +16,14 @@ pub(crate) enum Action {
     Discarded,
     /// A delivery that waited was made due.
     Retried,
+    /// A job was made that replays dead letters.
+    ReplayCreated,
+    /// A job was made that discards dead letters.
+    DiscardCreated,
+    /// A job was made that sends an endpoint what it has missed.
+    RecoverCreated,
+    /// A job was cancelled.
+    ReplayCancelled,
 }
 
 impl Action {
@@ -24,6 +32,10 @@ impl Action {
             Self::Replayed => "dead_letter.replayed",
             Self::Discarded => "dead_letter.discarded",
             Self::Retried => "delivery.retried",
+            Self::ReplayCreated => "replay.created",
+            Self::DiscardCreated => "discard.created",
+            Self::RecoverCreated => "recover.created",
+            Self::ReplayCancelled => "replay.cancelled",
         }
     }
 }

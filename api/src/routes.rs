@@ -20,6 +20,7 @@ use crate::{
     health,
     http::{allow::AllowedMethods, document::Documented, outermost::Outermost},
     messages::MessagesApi,
+    replays::ReplaysApi,
     tenants::{ApiKeysApi, TenantsApi},
 };
 
@@ -31,6 +32,7 @@ type Slices = (
     DeliveriesApi,
     WebhookDeadLettersApi,
     EmailDeadLettersApi,
+    ReplaysApi,
     TenantsApi,
     ApiKeysApi,
 );
@@ -59,6 +61,7 @@ fn service() -> OpenApiService<Documented<Slices>, ()> {
         DeliveriesApi,
         WebhookDeadLettersApi,
         EmailDeadLettersApi,
+        ReplaysApi,
         TenantsApi,
         ApiKeysApi,
     );

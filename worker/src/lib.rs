@@ -1,8 +1,8 @@
 //! The delivery worker: takes due deliveries from the queue, sends them, and records what came of it.
 //!
 //! One delivery passes through five steps, each a module: [`load`] → [`guard`] → [`send`] → [`decide`] → [`record`].
-//! [`pipeline`] ties them together, [`dispatch`] and [`sweep`] keep the queue filled from the database, [`prune`] removes what
-//! has expired, and [`run`] starts it all.
+//! [`pipeline`] ties them together, [`dispatch`] and [`sweep`] keep the queue filled from the database, [`replay`] carries out
+//! replay jobs, [`prune`] removes what has expired, and [`run`] starts it all.
 
 pub mod decide;
 pub mod dispatch;
@@ -12,6 +12,7 @@ pub mod pipeline;
 pub mod probes;
 pub mod prune;
 pub mod record;
+pub mod replay;
 pub mod retry;
 pub mod run;
 pub mod send;

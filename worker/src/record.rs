@@ -1,13 +1,17 @@
 //! Step 5: write the outcomes of a slice of deliveries, with their attempts, in one transaction.
 
-use std::{collections::HashSet, fmt};
+use std::{
+    collections::{HashMap, HashSet},
+    fmt,
+};
 
 use relaypost_shared::{
     clock::Timestamp,
     db::{self, Rows},
     delivery::{AttemptOutcome, ErrorClass, Outcome, Status},
     entities::{attempt, delivery},
-    ids::{AttemptId, DeliveryId},
+    ids::{AttemptId, DeliveryId, ReplayId},
+    replay,
 };
 use sea_orm::{
     ConnectionTrait, DatabaseConnection, DbErr, EntityTrait, Statement, TryGetable,
@@ -39,7 +43,7 @@ const GIVEN: &str = "delivery_id, seen, attempts, new_status, next_at, why, clas
 const UPDATE: &str = "UPDATE deliveries SET status = new_status, attempt_count = attempts, next_attempt_at = next_at, \
      dispatch_at = next_at, reason = why, error_class = class, finished_at = finished, \
      dead_at = CASE new_status WHEN 'dead' THEN finished END \
-     FROM given WHERE id = delivery_id AND attempt_count = seen AND status = 'pending' RETURNING id";
+     FROM given WHERE id = delivery_id AND attempt_count = seen AND status = 'pending' RETURNING id, replay_id";
 
 /// Writes the slice down and returns the deliveries whose outcome took effect.
 ///
@@ -54,11 +58,11 @@ pub async fn record(
     let (sql, params) = rows.with(Vec::new(), UPDATE);
     let statement = Statement::from_sql_and_values(transaction.get_database_backend(), sql, params);
     let updated = transaction.query_all_raw(statement).await?;
-    let updated: Result<HashSet<DeliveryId>, _> = updated
-        .iter()
-        .map(|row| DeliveryId::try_get(row, "", "id"))
-        .collect();
-    let updated = updated?;
+    let mut jobs = HashMap::with_capacity(updated.len());
+    for row in &updated {
+        let id = DeliveryId::try_get(row, "", "id")?;
+        jobs.insert(id, row.try_get::<Option<ReplayId>>("", "replay_id")?);
+    }
     let attempts: Vec<attempt::ActiveModel> = slice
         .iter()
         .filter_map(Recorded::attempt)
@@ -71,8 +75,16 @@ pub async fn record(
             .exec_without_returning(&transaction)
             .await?;
     }
+    // By the job in the row: another one may have replayed the delivery since it was loaded.
+    let ended = slice.iter().filter_map(|one| {
+        let job = (*jobs.get(&one.delivery.id)?)?;
+        Some((job, one.outcome.status()))
+    });
+    if let Some(at) = slice.iter().map(|one| one.at).max() {
+        replay::count(&transaction, ended, at).await?;
+    }
     transaction.commit().await?;
-    Ok(updated)
+    Ok(jobs.into_keys().collect())
 }
 
 impl Recorded {

@@ -20,13 +20,15 @@ use tokio::{
 use crate::{
     dispatch::{self, StepError},
     pipeline::Pipeline,
-    prune,
+    prune, replay,
     send::{Sender, SetupError},
     sweep::{Full, Recent},
 };
 
 /// How long the dispatcher rests when nothing is due.
 const DISPATCH_REST: Duration = Duration::from_millis(250);
+/// How long replay jobs rest between two steps: no longer than the shortest step of a pace.
+const REPLAY_REST: Duration = Duration::from_millis(100);
 /// How long the recent walk rests between its steps.
 const SWEEP_REST: Duration = Duration::from_secs(2);
 /// How long the full walk rests between its steps: it looks at half a million deliveries a second at most.
@@ -95,6 +97,7 @@ pub async fn run(services: Services, stop: impl Future<Output = ()>) -> Result<(
     }
     let mut keepers = JoinSet::new();
     keepers.spawn(keep_dispatching(services.clone()));
+    keepers.spawn(keep_replaying(services.clone()));
     keepers.spawn(keep_sweeping(services.clone(), consumers.clone()));
     keepers.spawn(keep_pruning(services.clone()));
     tracing::info!(worker = %name, "working");
@@ -175,6 +178,24 @@ async fn keep_dispatching(services: Services) {
             Err(error) => {
                 tracing::warn!(%error, "the dispatcher waits");
                 tokio::time::sleep(DISPATCH_REST * 4).await;
+            }
+        }
+    }
+}
+
+async fn keep_replaying(services: Services) {
+    let (db, queue) = (&services.db, &services.queue);
+    loop {
+        let stepped = async {
+            // The time of the whole fleet: a worker whose clock is ahead would be ahead of the pace.
+            replay::step(db, queue, db::now(db, &services.clock).await?).await
+        };
+        match stepped.await {
+            Ok(replay::Stepped { more: true, .. }) => {}
+            Ok(_) => tokio::time::sleep(REPLAY_REST).await,
+            Err(error) => {
+                tracing::warn!(%error, "replay jobs wait");
+                tokio::time::sleep(REPLAY_REST * 10).await;
             }
         }
     }

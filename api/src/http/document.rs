@@ -32,6 +32,8 @@ pub(crate) enum Tag {
     Deliveries,
     /// Deliveries that were given up: look at them, replay them, discard them.
     DeadLetters,
+    /// Jobs that replay or discard many dead letters, or recover what an endpoint has missed: how far they are.
+    Replays,
     /// Whom everything else belongs to. For the operator of the platform.
     Tenants,
     /// What programs sign in with.

@@ -35,6 +35,8 @@ pub(crate) enum Code {
     IdempotencyKeyReused,
     AlreadyDelivered,
     AlreadyDiscarded,
+    AlreadyCompleted,
+    EndpointDisabled,
     PayloadTooLarge,
     UnsupportedMediaType,
     ValidationFailed,
@@ -58,6 +60,8 @@ impl Code {
             Self::IdempotencyKeyReused => "idempotency_key_reused",
             Self::AlreadyDelivered => "already_delivered",
             Self::AlreadyDiscarded => "already_discarded",
+            Self::AlreadyCompleted => "already_completed",
+            Self::EndpointDisabled => "endpoint_disabled",
             Self::PayloadTooLarge => "payload_too_large",
             Self::UnsupportedMediaType => "unsupported_media_type",
             Self::ValidationFailed => "validation_failed",
@@ -77,9 +81,11 @@ impl Code {
             Self::Forbidden => StatusCode::FORBIDDEN,
             Self::NotFound | Self::RouteNotFound => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
-            Self::IdempotencyKeyReused | Self::AlreadyDelivered | Self::AlreadyDiscarded => {
-                StatusCode::CONFLICT
-            }
+            Self::IdempotencyKeyReused
+            | Self::AlreadyDelivered
+            | Self::AlreadyDiscarded
+            | Self::AlreadyCompleted
+            | Self::EndpointDisabled => StatusCode::CONFLICT,
             Self::PayloadTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::ValidationFailed => StatusCode::UNPROCESSABLE_ENTITY,
@@ -103,6 +109,8 @@ impl Code {
             Self::IdempotencyKeyReused => "The idempotency key belongs to another request",
             Self::AlreadyDelivered => "It was delivered already",
             Self::AlreadyDiscarded => "It was discarded",
+            Self::AlreadyCompleted => "It was completed already",
+            Self::EndpointDisabled => "The endpoint is disabled",
             Self::PayloadTooLarge => "The body is too large",
             Self::UnsupportedMediaType => "The body has to be JSON, not compressed",
             Self::ValidationFailed => "The body is not valid",
@@ -127,6 +135,8 @@ impl Code {
             | Self::IdempotencyKeyReused
             | Self::AlreadyDelivered
             | Self::AlreadyDiscarded
+            | Self::AlreadyCompleted
+            | Self::EndpointDisabled
             | Self::PayloadTooLarge
             | Self::UnsupportedMediaType
             | Self::ValidationFailed => false,

@@ -10,7 +10,10 @@ use poem_openapi::{
 };
 use relaypost_shared::{
     clock::Timestamp,
-    delivery::{AttemptOutcome, DeliveryKind, EndpointStatus, ErrorClass, Reason, Status},
+    delivery::{
+        AttemptOutcome, DeliveryKind, EndpointStatus, ErrorClass, Reason, ReplayKind, ReplayStatus,
+        Status,
+    },
     ids::{Id, Kind},
 };
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
@@ -129,6 +132,8 @@ words! {
     ErrorClass "ErrorClass"
     AttemptOutcome "AttemptOutcome"
     EndpointStatus "EndpointStatus"
+    ReplayKind "ReplayKind"
+    ReplayStatus "ReplayStatus"
 }
 
 impl<T: TextValue> fmt::Display for Text<T> {
