@@ -1,5 +1,7 @@
 //! Jobs as they stand in bodies: what is asked for, and how far they are.
 
+use std::{fmt, marker::PhantomData};
+
 use poem_openapi::{Object, types::Example};
 use relaypost_shared::{
     clock::Timestamp,
@@ -9,7 +11,10 @@ use relaypost_shared::{
     replay::{Filter, Selection},
 };
 use sea_orm::{FromQueryResult, QuerySelect as _, Select};
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{
+    Deserialize, Deserializer, Serialize,
+    de::{MapAccess, Visitor, value::MapAccessDeserializer},
+};
 
 use crate::http::{ApiError, Checks, EventTypeName, Moment, Ref, Text, example_id, example_time};
 
@@ -26,7 +31,7 @@ pub(super) struct NewReplay {
     #[oai(validator(min_items = 1, max_items = 10_000))]
     ids: Option<Vec<Ref<ids::Delivery>>>,
     /// Every dead letter that fits; `{}`: all of them.
-    #[serde(default, deserialize_with = "given")]
+    #[serde(default, deserialize_with = "given_object")]
     filter: Option<DeadLetterFilter>,
     /// How many are sent off a second, 1 to 10000. Without it: as many as the workers take.
     #[oai(validator(minimum(value = "1"), maximum(value = "10000")))]
@@ -45,7 +50,7 @@ pub(super) struct NewDiscard {
     #[oai(validator(min_items = 1, max_items = 10_000))]
     ids: Option<Vec<Ref<ids::Delivery>>>,
     /// Every dead letter that fits; `{}`: all of them.
-    #[serde(default, deserialize_with = "given")]
+    #[serde(default, deserialize_with = "given_object")]
     filter: Option<DeadLetterFilter>,
     /// Only count them.
     pub(super) dry_run: Option<bool>,
@@ -83,6 +88,25 @@ pub(super) struct DeadLetterFilter {
 /// Reads a field that may be left out and may not be null.
 fn given<'de, D: Deserializer<'de>, T: Deserialize<'de>>(from: D) -> Result<Option<T>, D::Error> {
     T::deserialize(from).map(Some)
+}
+
+/// The same for an object. serde would take `[]` for one without fields, which selects everything.
+fn given_object<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
+    from: D,
+) -> Result<Option<T>, D::Error> {
+    struct Fields<T>(PhantomData<T>);
+    impl<'de, T: Deserialize<'de>> Visitor<'de> for Fields<T> {
+        type Value = T;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("an object")
+        }
+
+        fn visit_map<A: MapAccess<'de>>(self, fields: A) -> Result<T, A::Error> {
+            T::deserialize(MapAccessDeserializer::new(fields))
+        }
+    }
+    from.deserialize_map(Fields(PhantomData)).map(Some)
 }
 
 impl NewReplay {

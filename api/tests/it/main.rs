@@ -23,7 +23,9 @@ mod messages;
 mod pages;
 mod parameters;
 mod problems;
+mod recover;
 mod replay;
+mod replay_jobs;
 mod support;
 
 use support::{Answer, Api, api, id};
