@@ -14,6 +14,7 @@ mod emails;
 mod faults;
 mod isolation;
 mod journeys;
+mod replays;
 mod retries;
 mod verifiers;
 
