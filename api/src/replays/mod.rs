@@ -4,6 +4,7 @@ mod answer;
 mod body;
 mod make;
 mod recover;
+mod selection;
 
 use poem::web::Data;
 use poem_openapi::{
@@ -14,9 +15,10 @@ use relaypost_shared::{delivery::ReplayKind, entities::replay, ids};
 
 use self::{
     answer::{Made, MadeOrCounted, Stopped},
-    body::{Count, NewDiscard, NewReplay, ReplayJob, Row},
+    body::{Count, ReplayJob, Row},
     make::{NewJob, cancel, count, find, make},
     recover::RecoverEndpoint,
+    selection::{NewDiscard, NewReplay},
 };
 use crate::{
     Services,

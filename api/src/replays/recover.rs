@@ -12,8 +12,8 @@ use sea_orm::{ColumnTrait as _, QueryFilter as _};
 use serde::Deserialize;
 
 use super::{
-    body::span,
     make::{NewJob, make},
+    selection::span,
 };
 use crate::{
     auth::may::ForTenant,
