@@ -24,8 +24,6 @@ use sea_orm::{
     sea_query::{LockBehavior, LockType},
 };
 
-use crate::dispatch::StepError;
-
 /// How many deliveries one step of a job releases at most.
 pub const BATCH: u64 = 500;
 /// How many jobs one step looks at.
@@ -47,16 +45,15 @@ pub struct Stepped {
 /// Gives every job that is due one batch.
 ///
 /// # Errors
-/// When the database cannot be reached, or the queue while a job without a pace is due. A batch is released as a whole or
-/// not at all.
+/// When the database cannot be reached. A batch is released as a whole or not at all.
 pub async fn step(
     db: &DatabaseConnection,
     queue: &Queue,
     now: Timestamp,
-) -> Result<Stepped, StepError> {
+) -> Result<Stepped, DbErr> {
     let mut stepped = Stepped::default();
     let due = due(db, now).await?;
-    let deep = due.iter().any(Due::waits_for_room) && queue.depth(Lane::Bulk).await? >= DEEP;
+    let deep = due.iter().any(Due::waits_for_room) && !has_room(queue).await;
     for job in due {
         if deep && job.waits_for_room() {
             continue;
@@ -66,6 +63,14 @@ pub async fn step(
         stepped.more |= one.more;
     }
     Ok(stepped)
+}
+
+/// Whether the bulk lane takes more. A queue that does not answer takes nothing; the dispatcher says so in the log.
+async fn has_room(queue: &Queue) -> bool {
+    queue
+        .depth(Lane::Bulk)
+        .await
+        .is_ok_and(|depth| depth < DEEP)
 }
 
 /// A job that is due.

@@ -8,7 +8,7 @@ use relaypost_shared::{
     delivery::{DeliveryKind, Outcome, ReplayKind, ReplayStatus, Status},
     entities::{delivery, replay},
     ids::{DeliveryId, ReplayId, TenantId},
-    queue::{Job, Lane},
+    queue::{Job, Lane, Queue},
     replay::{Filter, Selection, reviving},
 };
 use relaypost_testkit::{Receiver, Reply};
@@ -362,7 +362,12 @@ async fn a_job_without_a_pace_waits_while_the_bulk_lane_is_deep_and_others_do_no
     bench.job(ReplayKind::Replay, all(), Some(10)).await;
     bench.clock.advance(TICK);
     assert_eq!(bench.release().await, 1);
-    let empty = relaypost_shared::queue::Queue::open(None).unwrap();
+    // Nor do they wait for a queue that does not answer.
+    let down = Queue::open(Some("redis://127.0.0.1:1/")).unwrap();
+    bench.clock.advance(TICK);
+    let stepped = step(&bench.db, &down, bench.now()).await.unwrap();
+    assert_eq!(stepped.released, 1);
+    let empty = Queue::open(None).unwrap();
     let stepped = step(&bench.db, &empty, bench.now()).await.unwrap();
     assert_eq!((stepped.released, stepped.more), (500, false));
     assert_eq!(bench.job_row(job).await.released, 500);
