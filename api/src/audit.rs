@@ -32,6 +32,14 @@ pub(crate) enum Action {
     EmailCancelled,
     /// An email was given another time.
     EmailRescheduled,
+    /// A job was made that replays dead letters.
+    ReplayCreated,
+    /// A job was made that discards dead letters.
+    DiscardCreated,
+    /// A job was made that sends an endpoint what it has missed.
+    RecoverCreated,
+    /// A job was cancelled.
+    ReplayCancelled,
 }
 
 impl Action {
@@ -48,6 +56,10 @@ impl Action {
             Self::MessageRescheduled => "message.rescheduled",
             Self::EmailCancelled => "email.cancelled",
             Self::EmailRescheduled => "email.rescheduled",
+            Self::ReplayCreated => "replay.created",
+            Self::DiscardCreated => "discard.created",
+            Self::RecoverCreated => "recover.created",
+            Self::ReplayCancelled => "replay.cancelled",
         }
     }
 }

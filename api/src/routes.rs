@@ -21,6 +21,7 @@ use crate::{
     health,
     http::{allow::AllowedMethods, document::Documented, outermost::Outermost},
     messages::MessagesApi,
+    replays::ReplaysApi,
     stats::StatsApi,
     tenants::{ApiKeysApi, TenantsApi},
 };
@@ -36,6 +37,7 @@ type Slices = (
     WebhookDeadLettersApi,
     EmailDeadLettersApi,
     StatsApi,
+    ReplaysApi,
     TenantsApi,
     ApiKeysApi,
 );
@@ -67,6 +69,7 @@ fn service() -> OpenApiService<Documented<Slices>, ()> {
         WebhookDeadLettersApi,
         EmailDeadLettersApi,
         StatsApi,
+        ReplaysApi,
         TenantsApi,
         ApiKeysApi,
     );

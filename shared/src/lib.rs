@@ -9,6 +9,7 @@ pub mod delivery;
 pub mod entities;
 pub mod ids;
 pub mod queue;
+pub mod replay;
 pub mod settings;
 pub mod shutdown;
 pub mod ssrf;

@@ -1,9 +1,9 @@
 //! The delivery worker: takes due deliveries from the queue, sends them, and records what came of it.
 //!
 //! One delivery passes through five steps, each a module: [`load`] → [`guard`] → [`send`] → [`decide`] → [`record`].
-//! [`pipeline`] ties them together, [`circuit`] holds back what its endpoint cannot take, [`dispatch`] and [`sweep`] keep the
-//! queue filled from the database, [`prune`] removes what has expired, [`threshold`] watches the
-//! dead-letter queue, and [`run`] starts it all.
+//! [`pipeline`] ties them together, [`circuit`] holds back what its endpoint cannot take, [`dispatch`] and [`sweep`] keep
+//! the queue filled from the database, [`replay`] carries out replay jobs, [`prune`] removes what has expired,
+//! [`threshold`] watches the dead-letter queue, and [`run`] starts it all.
 
 pub mod circuit;
 pub mod decide;
@@ -15,6 +15,7 @@ pub mod pipeline;
 pub mod probes;
 pub mod prune;
 pub mod record;
+pub mod replay;
 pub mod retry;
 pub mod run;
 pub mod send;

@@ -3,7 +3,10 @@
 
 mod follow;
 
-use std::{collections::HashSet, fmt};
+use std::{
+    collections::{HashMap, HashSet},
+    fmt,
+};
 
 use relaypost_shared::{
     circuit::Signal,
@@ -11,8 +14,8 @@ use relaypost_shared::{
     db::{self, Rows},
     delivery::{AttemptOutcome, ErrorClass, Ordering, Outcome, Status, is_reserved},
     entities::{attempt, delivery},
-    ids::{AttemptId, DeliveryId},
-    settings,
+    ids::{AttemptId, DeliveryId, ReplayId},
+    replay, settings,
 };
 use sea_orm::{
     ConnectionTrait, DatabaseConnection, DatabaseTransaction, DbErr, EntityTrait, Statement,
@@ -57,7 +60,7 @@ const GIVEN: &str = "delivery_id, seen, attempts, new_status, next_at, why, clas
 const UPDATE: &str = "UPDATE deliveries SET status = new_status, attempt_count = attempts, next_attempt_at = next_at, \
      dispatch_at = next_at, reason = why, error_class = class, finished_at = finished, parked_for = NULL, \
      dead_at = CASE new_status WHEN 'dead' THEN finished END \
-     FROM given WHERE id = delivery_id AND attempt_count = seen AND status = 'pending' RETURNING id";
+     FROM given WHERE id = delivery_id AND attempt_count = seen AND status = 'pending' RETURNING id, replay_id";
 
 /// Writes the slice down.
 ///
@@ -76,32 +79,42 @@ pub async fn record(
     let in_order = slice.iter().filter_map(Recorded::ends_turn_at);
     let disabling = slice.iter().filter_map(Recorded::disables);
     let mut observed = observe(&transaction, policy, &told, in_order.chain(disabling), now).await?;
-    let effective = update(&transaction, slice).await?;
+    let jobs = update(&transaction, slice).await?;
     insert_attempts(&transaction, slice).await?;
-    let ended: Vec<&Recorded> = slice
+    let effective: Vec<&Recorded> = slice
         .iter()
-        .filter(|one| effective.contains(&one.loaded.delivery.id))
+        .filter(|one| jobs.contains_key(&one.delivery().id))
         .collect();
-    let released = follow::up(&transaction, &mut observed, &ended, now).await?;
+    // By the job in the row: another one may have replayed the delivery since it was loaded.
+    let of_jobs = effective.iter().filter_map(|one| {
+        let job = (*jobs.get(&one.delivery().id)?)?;
+        Some((job, one.outcome.status()))
+    });
+    replay::count(&transaction, of_jobs, now).await?;
+    let released = follow::up(&transaction, &mut observed, &effective, now).await?;
     observed.write(&transaction, now).await?;
     transaction.commit().await?;
     Ok(Written {
-        effective,
+        effective: jobs.into_keys().collect(),
         released,
     })
 }
 
+/// Returns the deliveries that have changed, each with the replay job that it belongs to.
 async fn update(
     transaction: &DatabaseTransaction,
     slice: &[Recorded],
-) -> Result<HashSet<DeliveryId>, DbErr> {
+) -> Result<HashMap<DeliveryId, Option<ReplayId>>, DbErr> {
     let rows = Rows::new(GIVEN, slice.iter().map(Recorded::row));
     let (sql, params) = rows.with(Vec::new(), UPDATE);
     let statement = Statement::from_sql_and_values(transaction.get_database_backend(), sql, params);
     let updated = transaction.query_all_raw(statement).await?;
     updated
         .iter()
-        .map(|row| DeliveryId::try_get(row, "", "id").map_err(DbErr::from))
+        .map(|row| {
+            let id = DeliveryId::try_get(row, "", "id")?;
+            Ok((id, row.try_get("", "replay_id")?))
+        })
         .collect()
 }
 

@@ -21,7 +21,7 @@ use crate::{
     circuit,
     dispatch::{self, StepError},
     pipeline::Pipeline,
-    prune,
+    prune, replay,
     send::{Sender, SetupError},
     sweep::{Full, Recent},
     threshold,
@@ -33,6 +33,8 @@ const DISPATCH_REST: Duration = Duration::from_millis(250);
 const CONDUCT_REST: Duration = Duration::from_millis(125);
 /// How often circuits are looked for that hold something back and have been forgotten.
 const FORGOTTEN_EVERY: Duration = Duration::from_secs(30);
+/// How long replay jobs rest between two steps: no longer than the shortest step of a pace.
+const REPLAY_REST: Duration = Duration::from_millis(100);
 /// How long the recent walk rests between its steps.
 const SWEEP_REST: Duration = Duration::from_secs(2);
 /// How long the full walk rests between its steps: it looks at half a million deliveries a second at most.
@@ -106,6 +108,7 @@ pub async fn run(services: Services, stop: impl Future<Output = ()>) -> Result<(
     keepers.spawn(keep_dispatching(services.clone()));
     keepers.spawn(keep_conducting(services.clone()));
     keepers.spawn(keep_watching(services.clone()));
+    keepers.spawn(keep_replaying(services.clone()));
     keepers.spawn(keep_sweeping(services.clone(), consumers.clone()));
     keepers.spawn(keep_pruning(services.clone()));
     tracing::info!(worker = %name, "working");
@@ -203,6 +206,24 @@ async fn keep_conducting(services: Services) {
                 Ok(0) => {}
                 Ok(circuits) => tracing::warn!(circuits, "woke circuits that nobody looked at"),
                 Err(error) => tracing::warn!(%error, "forgotten circuits cannot be looked for"),
+            }
+        }
+    }
+}
+
+async fn keep_replaying(services: Services) {
+    let (db, queue) = (&services.db, &services.queue);
+    loop {
+        let stepped = async {
+            // The time of the whole fleet: a worker whose clock is ahead would be ahead of the pace.
+            replay::step(db, queue, db::now(db, &services.clock).await?).await
+        };
+        match stepped.await {
+            Ok(replay::Stepped { more: true, .. }) => {}
+            Ok(_) => tokio::time::sleep(REPLAY_REST).await,
+            Err(error) => {
+                tracing::warn!(%error, "replay jobs wait");
+                tokio::time::sleep(REPLAY_REST * 10).await;
             }
         }
     }

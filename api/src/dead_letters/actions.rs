@@ -2,13 +2,13 @@
 //! transaction.
 
 use relaypost_shared::{
-    clock::Timestamp,
     db::begin_write,
     delivery::{DeliveryKind, Status},
     entities::delivery,
     ids::DeliveryId,
+    replay::{discarding, reviving},
 };
-use sea_orm::{ColumnTrait as _, EntityTrait as _, QueryFilter as _, sea_query::Expr};
+use sea_orm::{ColumnTrait as _, EntityTrait as _, QueryFilter as _};
 
 use super::not_found;
 use crate::{
@@ -32,7 +32,8 @@ pub(super) async fn replay(
 ) -> Result<delivery::Model, ApiError> {
     let (tx, now) = (begin_write(&services.db).await?, services.clock.now());
     let addressed = deliveries::addressed(caller.tenant, id).add(delivery::Column::Kind.eq(kind));
-    if deliveries::revive(&tx, addressed.clone(), now).await? {
+    let revived = reviving(now, None).filter(addressed.clone()).exec(&tx);
+    if revived.await?.rows_affected > 0 {
         audit::record(&tx, caller, Action::Replayed, id, now).await?;
     }
     let replayed = delivery::Entity::find()
@@ -55,14 +56,10 @@ pub(super) async fn discard(
     kind: DeliveryKind,
     id: DeliveryId,
 ) -> Result<(), ApiError> {
-    use delivery::Column;
     let (tx, now) = (begin_write(&services.db).await?, services.clock.now());
-    let discarded = delivery::Entity::update_many()
-        .col_expr(Column::Status, Expr::value(Status::Discarded))
-        .col_expr(Column::DeadAt, Expr::value(Option::<Timestamp>::None))
+    let discarded = discarding()
         .filter(deliveries::addressed(caller.tenant, id))
-        .filter(Column::Kind.eq(kind))
-        .filter(Column::Status.eq(Status::Dead))
+        .filter(delivery::Column::Kind.eq(kind))
         .exec(&tx)
         .await?;
     if discarded.rows_affected == 0 {

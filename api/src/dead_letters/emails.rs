@@ -9,6 +9,7 @@ use relaypost_shared::{
     delivery::{DeliveryKind, ErrorClass, Reason},
     entities::{delivery, email},
     ids,
+    replay::Filter,
 };
 use sea_orm::{ColumnTrait as _, QueryFilter as _};
 
@@ -16,7 +17,7 @@ use super::{actions, attempts_of, body::EmailDeadLetter, find, of};
 use crate::{
     Services,
     auth::{Authorized, may},
-    deliveries::{Delivery, Filter},
+    deliveries::Delivery,
     emails::EmailContent,
     http::{
         ApiError, Cursor, Limit, Moment, NoContent, Page, Paging, Queued, Ref, Reply, Text,
@@ -62,7 +63,7 @@ impl EmailDeadLettersApi {
             until: until.0.map(|time| time.0),
             ..Filter::default()
         };
-        let dead = filter.apply(of(caller.tenant, KIND));
+        let dead = of(caller.tenant, KIND).filter(filter.condition());
         let page = Paging::new(limit.0, cursor.0)
             .load(&services.db, dead, delivery::Column::Id, |row| row.id)
             .await?;

@@ -9,6 +9,7 @@ use relaypost_shared::{
     delivery::{DeliveryKind, ErrorClass, Reason},
     entities::{delivery, message},
     ids,
+    replay::Filter,
 };
 use sea_orm::{ColumnTrait as _, QueryFilter as _};
 
@@ -16,7 +17,7 @@ use super::{actions, attempts_of, body::WebhookDeadLetter, find, of};
 use crate::{
     Services,
     auth::{Authorized, may},
-    deliveries::{Delivery, Filter},
+    deliveries::Delivery,
     http::{
         ApiError, Cursor, EventTypeName, Limit, Moment, NoContent, Page, Paging, Queued, RawJson,
         Ref, Reply, Text, document::Tag,
@@ -59,7 +60,7 @@ impl WebhookDeadLettersApi {
         cursor: Query<Option<Text<Cursor>>>,
     ) -> Result<Reply<Page<Delivery>>, ApiError> {
         let filter = Filter {
-            endpoint: endpoint_id.0.map(|id| id.0),
+            endpoint_id: endpoint_id.0.map(|id| id.0),
             event_type: event_type.0.map(|name| name.0.0),
             reason: reason.0.map(|reason| reason.0),
             error_class: error_class.0.map(|class| class.0),
@@ -67,7 +68,7 @@ impl WebhookDeadLettersApi {
             until: until.0.map(|time| time.0),
             ..Filter::default()
         };
-        let dead = filter.apply(of(caller.tenant, KIND));
+        let dead = of(caller.tenant, KIND).filter(filter.condition());
         let page = Paging::new(limit.0, cursor.0)
             .load(&services.db, dead, delivery::Column::Id, |row| row.id)
             .await?;

@@ -1,7 +1,6 @@
 //! Deliveries: the work, one row for each message to each endpoint and each email to each recipient.
 
 mod body;
-mod filter;
 mod retry;
 mod waiting;
 
@@ -14,17 +13,17 @@ use relaypost_shared::{
     delivery::{DeliveryKind, ErrorClass, Status},
     entities::{attempt, delivery},
     ids::{self, DeliveryId, TenantId},
+    replay::Filter,
 };
 use sea_orm::{
-    ColumnTrait as _, ConnectionTrait, DbErr, QueryFilter as _, QueryOrder as _,
+    ColumnTrait as _, ConnectionTrait, DbErr, QueryFilter as _, QueryOrder as _, QueryTrait as _,
     sea_query::SimpleExpr,
 };
 
 use self::retry::Retried;
 pub(crate) use self::{
     body::{Attempt, Delivery},
-    filter::Filter,
-    retry::{addressed, revive},
+    retry::addressed,
     waiting::{Changed, Now, cancel, reschedule},
 };
 use crate::{
@@ -75,8 +74,6 @@ impl DeliveriesApi {
     ) -> Result<Reply<Page<Delivery>>, ApiError> {
         let filter = Filter {
             kind: kind.0.map(|kind| kind.0),
-            status: status.0.map(|status| status.0),
-            endpoint: endpoint.0.map(|id| id.0),
             endpoint_id: endpoint_id.0.map(|id| id.0),
             event_type: event_type.0.map(|name| name.0.0),
             error_class: error_class.0.map(|class| class.0),
@@ -84,7 +81,15 @@ impl DeliveriesApi {
             until: until.0.map(|time| time.0),
             ..Filter::default()
         };
-        let deliveries = filter.apply(delivery::Entity::of_tenant(caller.tenant));
+        let deliveries = delivery::Entity::of_tenant(caller.tenant)
+            .filter(filter.condition())
+            // Who gives both names of the endpoint means both.
+            .apply_if(endpoint.0, |list, endpoint| {
+                list.filter(delivery::Column::EndpointId.eq(endpoint.0))
+            })
+            .apply_if(status.0, |list, status| {
+                list.filter(delivery::Column::Status.eq(status.0))
+            });
         let page = Paging::new(limit.0, cursor.0)
             .load(&services.db, deliveries, delivery::Column::Id, |row| row.id)
             .await?;

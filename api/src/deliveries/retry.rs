@@ -11,6 +11,7 @@ use relaypost_shared::{
     delivery::Status,
     entities::delivery,
     ids::{DeliveryId, TenantId},
+    replay::reviving,
 };
 use sea_orm::{
     ColumnTrait as _, Condition, ConnectionTrait, DbErr, EntityTrait as _, QueryFilter as _,
@@ -59,7 +60,8 @@ pub(super) async fn retry(
 ) -> Result<delivery::Model, ApiError> {
     let (tx, now) = (begin_write(&services.db).await?, services.clock.now());
     let addressed = addressed(caller.tenant, id);
-    if revive(&tx, addressed.clone(), now).await? {
+    let revived = reviving(now, None).filter(addressed.clone()).exec(&tx);
+    if revived.await?.rows_affected > 0 {
         audit::record(&tx, caller, Action::Replayed, id, now).await?;
     } else if hasten(&tx, addressed, now).await? {
         audit::record(&tx, caller, Action::Retried, id, now).await?;
@@ -105,33 +107,4 @@ pub(crate) fn addressed(tenant: TenantId, id: DeliveryId) -> Condition {
     Condition::all()
         .add(delivery::Column::TenantId.eq(tenant))
         .add(delivery::Column::Id.eq(id))
-}
-
-/// Turns a dead delivery into a pending one that the dispatcher puts on the queue, in the lane of bulk work, and says
-/// whether there was one: of several that try it at once, one succeeds. Its attempts stay, and its schedule begins
-/// anew behind them.
-///
-/// # Errors
-/// When the database fails.
-pub(crate) async fn revive(
-    tx: &impl ConnectionTrait,
-    addressed: Condition,
-    now: Timestamp,
-) -> Result<bool, DbErr> {
-    use delivery::Column;
-    let none = || Expr::value(Option::<Timestamp>::None);
-    let changed = delivery::Entity::update_many()
-        .col_expr(Column::Status, Expr::value(Status::Pending))
-        .col_expr(Column::Reason, Expr::value(Option::<String>::None))
-        .col_expr(Column::NextAttemptAt, none())
-        .col_expr(Column::DispatchAt, Expr::value(now))
-        .col_expr(Column::FinishedAt, none())
-        .col_expr(Column::DeadAt, none())
-        .col_expr(Column::ReplayedAt, Expr::value(now))
-        .col_expr(Column::ScheduleStart, Expr::col(Column::AttemptCount))
-        .filter(addressed)
-        .filter(Column::Status.eq(Status::Dead))
-        .exec(tx)
-        .await?;
-    Ok(changed.rows_affected > 0)
 }

@@ -36,6 +36,8 @@ pub(crate) enum Tag {
     DeadLetters,
     /// How deliveries are doing, in figures.
     Stats,
+    /// Jobs that replay or discard many dead letters, or recover what an endpoint has missed: how far they are.
+    Replays,
     /// Whom everything else belongs to. For the operator of the platform.
     Tenants,
     /// What programs sign in with.

@@ -9,8 +9,8 @@ use poem_openapi::{
 };
 use relaypost_shared::ids::{Id, Kind};
 use sea_orm::{
-    ColumnTrait, DatabaseConnection, DbErr, EntityTrait, QueryFilter as _, QueryOrder as _,
-    QuerySelect as _, Select,
+    ColumnTrait, DatabaseConnection, DbErr, EntityTrait, FromQueryResult, QueryFilter as _,
+    QueryOrder as _, QuerySelect as _, Select,
 };
 use serde::Serialize;
 use serde_json::json;
@@ -66,6 +66,20 @@ impl Paging {
         id: E::Column,
         id_of: impl Fn(&E::Model) -> Id<K>,
     ) -> Result<Page<E::Model>, DbErr> {
+        self.load_as(db, select, id, id_of).await
+    }
+
+    /// The same for rows of which `select` takes only some columns, as an `M`.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub(crate) async fn load_as<E: EntityTrait, M: FromQueryResult, K: Kind>(
+        self,
+        db: &DatabaseConnection,
+        select: Select<E>,
+        id: E::Column,
+        id_of: impl Fn(&M) -> Id<K>,
+    ) -> Result<Page<M>, DbErr> {
         let select = match self.below {
             Some(uuid) => select.filter(id.lt(Id::<K>::from_uuid(uuid))),
             None => select,
@@ -74,6 +88,7 @@ impl Paging {
         let mut data = select
             .order_by_desc(id)
             .limit(u64::from(self.limit) + 1)
+            .into_model::<M>()
             .all(db)
             .await?;
         let more = data.len() > self.limit as usize;

@@ -35,6 +35,7 @@ pub(crate) enum Code {
     IdempotencyKeyReused,
     AlreadyDelivered,
     AlreadyDiscarded,
+    AlreadyCompleted,
     EndpointDisabled,
     AlreadyCancelled,
     TooLate,
@@ -63,6 +64,7 @@ impl Code {
             Self::IdempotencyKeyReused => "idempotency_key_reused",
             Self::AlreadyDelivered => "already_delivered",
             Self::AlreadyDiscarded => "already_discarded",
+            Self::AlreadyCompleted => "already_completed",
             Self::EndpointDisabled => "endpoint_disabled",
             Self::AlreadyCancelled => "already_cancelled",
             Self::TooLate => "too_late",
@@ -90,6 +92,7 @@ impl Code {
             Self::IdempotencyKeyReused
             | Self::AlreadyDelivered
             | Self::AlreadyDiscarded
+            | Self::AlreadyCompleted
             | Self::EndpointDisabled
             | Self::AlreadyCancelled
             | Self::TooLate
@@ -117,6 +120,7 @@ impl Code {
             Self::IdempotencyKeyReused => "The idempotency key belongs to another request",
             Self::AlreadyDelivered => "It was delivered already",
             Self::AlreadyDiscarded => "It was discarded",
+            Self::AlreadyCompleted => "It was completed already",
             Self::EndpointDisabled => "The endpoint is disabled",
             Self::AlreadyCancelled => "It was cancelled",
             Self::TooLate => "It is too late for that",
@@ -146,6 +150,7 @@ impl Code {
             | Self::IdempotencyKeyReused
             | Self::AlreadyDelivered
             | Self::AlreadyDiscarded
+            | Self::AlreadyCompleted
             | Self::EndpointDisabled
             | Self::AlreadyCancelled
             | Self::TooLate

@@ -90,7 +90,7 @@ pub(crate) fn to_bytes(body: &impl Serialize) -> Result<Bytes, ApiError> {
         .map_err(|error| ApiError::caused(Code::Internal, error))
 }
 
-fn json(status: StatusCode, body: Bytes) -> Response {
+pub(crate) fn json(status: StatusCode, body: Bytes) -> Response {
     Response::builder()
         .status(status)
         .content_type(JSON)
@@ -133,7 +133,7 @@ impl<T: Send> IntoResponse for Recorded<T> {
     }
 }
 
-fn documented<T: Type>(status: u16, description: &'static str) -> MetaResponse {
+pub(crate) fn documented<T: Type>(status: u16, description: &'static str) -> MetaResponse {
     MetaResponse {
         description,
         status: Some(status),

@@ -12,7 +12,7 @@ use relaypost_shared::{
     clock::Timestamp,
     delivery::{
         AttemptOutcome, CircuitState, DeliveryKind, EndpointStatus, ErrorClass, Ordering, Reason,
-        Signing, Status,
+        ReplayKind, ReplayStatus, Signing, Status,
     },
     ids::{Id, Kind},
 };
@@ -135,6 +135,8 @@ words! {
     CircuitState "CircuitState"
     Ordering "EndpointOrdering"
     Signing "EndpointSigning"
+    ReplayKind "ReplayKind"
+    ReplayStatus "ReplayStatus"
 }
 
 impl<T: TextValue> fmt::Display for Text<T> {

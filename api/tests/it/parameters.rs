@@ -16,7 +16,7 @@ fn operations(tenant: &str) -> Vec<(Method, String)> {
             .replace("{name}", "order.created");
         let path = [("message", "msg"), ("email", "eml"), ("endpoint", "ep")]
             .into_iter()
-            .chain([("delivery", "dlv"), ("key", "key")])
+            .chain([("delivery", "dlv"), ("key", "key"), ("replay", "rpl")])
             .fold(path, |path, (name, prefix)| {
                 let id = format!("{prefix}_00000000000000000000000000");
                 path.replace(&format!("{{{name}_id}}"), &id)

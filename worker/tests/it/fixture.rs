@@ -9,23 +9,32 @@ use std::{
 };
 
 use apalis_core::{backend::persistence::Persistence as _, worker::context::WorkerContext};
-use chrono::DateTime;
+use chrono::{DateTime, TimeDelta};
 use futures::FutureExt as _;
 use relaypost_migration as migration;
 use relaypost_shared::{
     clock::{Clock, Timestamp},
     db,
-    delivery::{DeliveryKind, EndpointStatus, Signing, Status},
-    entities::{
-        Pairs, Seconds, Texts, attempt, delivery, email, endpoint, endpoint_secret, message, tenant,
+    delivery::{
+        DeliveryKind, EndpointStatus, ErrorClass, Reason, ReplayKind, ReplayStatus, Signing, Status,
     },
-    ids::{DeliveryId, EmailId, EndpointId, MessageId, SecretId, TenantId},
+    entities::{
+        Pairs, Seconds, Texts, attempt, delivery, email, endpoint, endpoint_secret, message,
+        replay, tenant,
+    },
+    ids::{DeliveryId, EmailId, EndpointId, MessageId, ReplayId, SecretId, TenantId},
     queue::{Consumer, Job, Lane, MemoryQueue, Queue},
+    replay::Selection,
     settings::Settings,
 };
 use relaypost_testkit::{Backend, TestDatabase};
-use relaypost_worker::{Services, circuit, dispatch, pipeline::Pipeline, send::Sender};
-use sea_orm::{ActiveModelTrait, DatabaseConnection, EntityTrait, IntoActiveModel};
+use relaypost_worker::{
+    Services, circuit, dispatch, pipeline::Pipeline, replay as worker_replay, send::Sender,
+};
+use sea_orm::{
+    ActiveModelTrait, ColumnTrait, DatabaseConnection, EntityTrait, IntoActiveModel,
+    PaginatorTrait, QueryFilter,
+};
 use uuid::Uuid;
 
 pub(crate) const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
@@ -266,6 +275,101 @@ impl Bench {
         circuit::step(&self.db, &self.queue, policy, self.now())
             .await
             .unwrap()
+    }
+
+    /// Deliveries that died just now, oldest first.
+    pub(crate) async fn dead(&self, count: usize, like: &delivery::Model) -> Vec<DeliveryId> {
+        let rows: Vec<delivery::Model> = (0..count)
+            .map(|_| delivery::Model {
+                id: self.next_id(),
+                status: Status::Dead,
+                attempt_count: 2,
+                reason: Some(Reason::RetriesExhausted),
+                error_class: Some(ErrorClass::Http5xx),
+                finished_at: Some(self.now()),
+                dead_at: Some(self.now()),
+                ..like.clone()
+            })
+            .collect();
+        for chunk in rows.chunks(500) {
+            let chunk = chunk
+                .iter()
+                .cloned()
+                .map(IntoActiveModel::into_active_model);
+            delivery::Entity::insert_many(chunk)
+                .exec_without_returning(&self.db)
+                .await
+                .unwrap();
+        }
+        rows.iter().map(|row| row.id).collect()
+    }
+
+    /// A job as the API makes it.
+    pub(crate) async fn job(
+        &self,
+        kind: ReplayKind,
+        selection: Selection,
+        rate_per_s: Option<i32>,
+    ) -> ReplayId {
+        let total = match &selection {
+            Selection::Ids(ids) => ids.len() as u64,
+            other => {
+                let selected = other.dead_letters(self.tenant, self.now());
+                selected.count(&self.db).await.unwrap()
+            }
+        };
+        let id = ReplayId::generate(self.now());
+        let row = replay::Model {
+            id,
+            tenant_id: self.tenant,
+            kind,
+            status: ReplayStatus::Running,
+            selection,
+            rate_per_s,
+            total: total.try_into().unwrap(),
+            released: 0,
+            skipped: 0,
+            delivered: 0,
+            dead: 0,
+            cursor: None,
+            message_cursor: None,
+            paced_from: self.now(),
+            paced_count: 0,
+            next_at: Some(self.now()),
+            actor: "platform".into(),
+            request_id: "req-job".into(),
+            created_at: self.now(),
+            finished_at: None,
+        };
+        row.into_active_model().insert(&self.db).await.unwrap();
+        id
+    }
+
+    pub(crate) async fn job_row(&self, id: ReplayId) -> replay::Model {
+        let found = replay::Entity::find_by_id(id).one(&self.db).await;
+        found.unwrap().unwrap()
+    }
+
+    /// One step of the replay jobs: how many deliveries it released.
+    pub(crate) async fn release(&self) -> u64 {
+        let stepped = worker_replay::step(&self.db, &self.queue, self.now()).await;
+        stepped.unwrap().released
+    }
+
+    /// Steps until every job has released everything.
+    pub(crate) async fn release_all(&self) -> u64 {
+        let mut released = 0;
+        while replay::Entity::find()
+            .filter(replay::Column::NextAt.is_not_null())
+            .count(&self.db)
+            .await
+            .unwrap()
+            > 0
+        {
+            released += self.release().await;
+            self.clock.advance(TimeDelta::milliseconds(100));
+        }
+        released
     }
 
     pub(crate) async fn dispatch(&self) -> u64 {

@@ -11,6 +11,8 @@ mod dispatch;
 mod emails;
 mod fixture;
 mod prune;
+mod recover;
+mod replay_jobs;
 mod replays;
 mod sweep;
 mod webhooks;
