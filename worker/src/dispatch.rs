@@ -1,6 +1,6 @@
 //! The dispatcher: moves deliveries whose time has come from the database onto the queue.
 //!
-//! Any number of workers may run it. A claim puts `dispatch_at` a minute ahead, so that no other dispatcher takes the
+//! Any number of workers may run it. A claim puts `dispatch_at` ten minutes ahead, so that no other dispatcher takes the
 //! same delivery, and so that it is found again should its job be lost.
 
 use chrono::TimeDelta;
@@ -19,8 +19,9 @@ use sea_orm::{
 
 /// How many deliveries one step moves at most.
 pub const BATCH: u64 = 500;
-/// How long a claim holds.
-pub(crate) const CLAIM: TimeDelta = TimeDelta::seconds(60);
+/// How long a claim holds. A job that waits longer in the queue is written to the database once more for nothing, and one
+/// that was lost is found sooner by the sweep.
+pub(crate) const CLAIM: TimeDelta = TimeDelta::minutes(10);
 /// A lane that already holds this many jobs gets no more: what waits in the database costs nothing, and a job about 250
 /// bytes of Redis. The bound is for memory alone. It has to be far above the backlog of one endpoint, which waits in a
 /// line of its own and must not keep the jobs of the others out of the queue.

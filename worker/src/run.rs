@@ -271,7 +271,9 @@ async fn sweep(services: &Services, consumers: &[Consumer]) -> Result<(), StepEr
     loop {
         let mut requeued = 0;
         if walking {
-            let found = full.step(db, queue).await?;
+            let found = full
+                .step(db, queue, db::now(db, &services.clock).await?)
+                .await?;
             (walking, requeued) = (!found.complete, found.requeued);
             last_full = Instant::now();
         }

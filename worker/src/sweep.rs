@@ -2,7 +2,8 @@
 //!
 //! A delivery's first job is pushed after the commit, and nothing vouches for it: the API may die in between, Redis may
 //! be down, be flushed, or come back from an old snapshot. So the sweep walks over what was accepted and is not settled,
-//! and asks the queue about it. It costs bounded reads and writes nothing. Later attempts are the dispatcher's.
+//! and asks the queue about it. It costs bounded reads and writes nothing. Later attempts are the dispatcher's, and the
+//! full walk looks for the jobs of those that it has claimed.
 //!
 //! Two walks share the work. [`Recent`] follows the newest deliveries every few seconds; it goes by the time in their
 //! ids, so it misses what an API with a slow clock accepted, or a transaction that took minutes to commit. [`Full`]
@@ -114,6 +115,7 @@ impl Full {
         &mut self,
         db: &DatabaseConnection,
         queue: &Queue,
+        now: Timestamp,
     ) -> Result<Found, StepError> {
         let rows: Vec<Seen> = Seen::select()
             .apply_if(self.cursor, |rows, cursor| {
@@ -128,7 +130,7 @@ impl Full {
         let last = rows.last().map(|row| row.id);
         let waiting: Vec<(Job, Lane)> = rows
             .iter()
-            .filter(|row| row.waits())
+            .filter(|row| row.waits(now))
             .map(Seen::job)
             .collect();
         let requeued = requeue(queue, &waiting).await?;
@@ -161,6 +163,7 @@ struct Seen {
     endpoint_id: Option<EndpointId>,
     kind: DeliveryKind,
     status: Status,
+    next_attempt_at: Option<Timestamp>,
     dispatch_at: Option<Timestamp>,
     parked_for: Option<uuid::Uuid>,
     replayed_at: Option<Timestamp>,
@@ -169,16 +172,29 @@ struct Seen {
 impl Seen {
     fn select() -> Select<delivery::Entity> {
         use delivery::Column::{
-            DispatchAt, EndpointId, Id, Kind, ParkedFor, ReplayedAt, Status, TenantId,
+            DispatchAt, EndpointId, Id, Kind, NextAttemptAt, ParkedFor, ReplayedAt, Status,
+            TenantId,
         };
         delivery::Entity::find().select_only().columns([
-            Id, TenantId, EndpointId, Kind, Status, DispatchAt, ParkedFor, ReplayedAt,
+            NextAttemptAt,
+            Id,
+            TenantId,
+            EndpointId,
+            Kind,
+            Status,
+            DispatchAt,
+            ParkedFor,
+            ReplayedAt,
         ])
     }
 
-    /// Whether nothing but its job brings it on its way. What is parked is the business of its circuit.
-    fn waits(&self) -> bool {
-        self.status == Status::Pending && self.dispatch_at.is_none() && self.parked_for.is_none()
+    /// Whether nothing but its job brings it on its way soon: it was never dispatched, or is claimed. What is parked is
+    /// the business of its circuit.
+    fn waits(&self, now: Timestamp) -> bool {
+        let not_later = self.next_attempt_at.is_none_or(|at| at <= now);
+        self.status == Status::Pending
+            && self.parked_for.is_none()
+            && self.dispatch_at.is_none_or(|at| at > now && not_later)
     }
 
     fn job(&self) -> (Job, Lane) {

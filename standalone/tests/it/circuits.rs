@@ -203,3 +203,54 @@ async fn an_endpoint_that_answers_410_is_disabled_until_it_is_resumed() {
     tenant.wait_delivery(&delivery, "delivered", SOON).await;
     world.stop().await;
 }
+
+#[tokio::test]
+async fn an_endpoint_that_hangs_takes_no_more_places_than_it_may_and_delays_nobody() {
+    let world = world(&[("WEBHOOK_CONCURRENCY", "8"), ("WEBHOOK_MAX_IN_FLIGHT", "3")]).await;
+    let (hanging, healthy) = (Receiver::start().await, Receiver::start().await);
+    hanging.respond(Reply::Hang);
+    let (tenant, other) = (world.tenant("acme").await, world.tenant("other").await);
+    tenant.endpoint(&hanging.url("/"), &["stuck"]).await;
+    tenant.endpoint(&healthy.url("/"), &["order.created"]).await;
+    other.endpoint(&healthy.url("/"), &[]).await;
+    for n in 0..40 {
+        tenant.publish("stuck", json!(n)).await;
+    }
+    hanging.wait_in_flight(3, SOON).await;
+    for _ in 0..10 {
+        publish(&tenant).await;
+        publish(&other).await;
+    }
+    healthy.wait_for(20, SOON).await;
+    assert_eq!((hanging.in_flight(), hanging.count()), (3, 3));
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn an_ordered_endpoint_gets_everything_once_and_in_the_order_accepted() {
+    let world = world(&[("RETRY_SCHEDULE", "0,0,0,0")]).await;
+    let receiver = Receiver::start().await;
+    receiver.respond(Reply::statuses_then(
+        &[200, 500, 200, 500, 500, 200, 500],
+        Reply::Status(200),
+    ));
+    let tenant = world.tenant("acme").await;
+    let body = json!({"url": receiver.url("/"), "ordering": "fifo"});
+    tenant.endpoint_with(body).await;
+    let (mut accepted, mut last) = (Vec::new(), String::new());
+    for n in 0..30 {
+        let message = tenant.publish("order.created", json!({"n": n})).await;
+        accepted.push(crate::id(&message).to_owned());
+        [last] = delivery_ids(&message).try_into().unwrap();
+    }
+    tenant.wait_delivery(&last, "delivered", SOON).await;
+    let mut arrived: Vec<String> = receiver
+        .hits()
+        .iter()
+        .map(|hit| hit.header("webhook-id").unwrap().to_owned())
+        .collect();
+    assert_eq!(arrived.len(), 30 + 4, "each failure is one more");
+    arrived.dedup();
+    assert_eq!(arrived, accepted);
+    world.stop().await;
+}

@@ -1,7 +1,10 @@
 //! The sweep.
 
 use chrono::TimeDelta;
-use relaypost_shared::queue::{Lane, Queue};
+use relaypost_shared::{
+    delivery::DeliveryKind,
+    queue::{Lane, Queue},
+};
 use relaypost_testkit::Receiver;
 use relaypost_worker::sweep::{Found, Full, Recent};
 
@@ -89,7 +92,10 @@ async fn the_full_walk_finds_what_was_accepted_by_a_clock_that_is_days_wrong() {
     bench.lane(Lane::Webhooks).work(&[settled]).await;
     bench.webhook(endpoint).await;
     let mut sweep = Full::default();
-    let found = sweep.step(&bench.db, &bench.queue).await.unwrap();
+    let found = sweep
+        .step(&bench.db, &bench.queue, bench.now())
+        .await
+        .unwrap();
     assert_eq!(
         found,
         Found {
@@ -97,7 +103,28 @@ async fn the_full_walk_finds_what_was_accepted_by_a_clock_that_is_days_wrong() {
             complete: true
         }
     );
-    let again = sweep.step(&bench.db, &bench.queue).await.unwrap();
+    let again = sweep
+        .step(&bench.db, &bench.queue, bench.now())
+        .await
+        .unwrap();
     assert_eq!(again.requeued, 0);
+    bench.close().await;
+}
+
+#[tokio::test]
+async fn the_full_walk_finds_the_lost_job_of_a_retry_before_its_claim_runs_out() {
+    let bench = Bench::new(&[]).await;
+    let mut due = bench.pending(DeliveryKind::Webhook);
+    (due.next_attempt_at, due.dispatch_at) = (Some(bench.now()), Some(bench.now()));
+    due.attempt_count = 1;
+    bench.insert(due).await;
+    let later = bench.now() + TimeDelta::hours(1);
+    let mut waiting = bench.pending(DeliveryKind::Webhook);
+    (waiting.next_attempt_at, waiting.dispatch_at) = (Some(later), Some(later));
+    bench.insert(waiting).await;
+    assert_eq!(bench.dispatch().await, 1);
+    let emptied = Queue::open(None).unwrap();
+    let found = Full::default().step(&bench.db, &emptied, bench.now()).await;
+    assert_eq!(found.unwrap().requeued, 1, "and not what is not due");
     bench.close().await;
 }
