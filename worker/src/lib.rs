@@ -10,6 +10,7 @@ pub mod decide;
 pub mod dispatch;
 mod events;
 pub mod guard;
+mod keepers;
 pub mod load;
 pub mod pipeline;
 pub mod probes;

@@ -27,22 +27,12 @@ use crate::{
     threshold,
 };
 
-/// How long the dispatcher rests when nothing is due.
-const DISPATCH_REST: Duration = Duration::from_millis(250);
-/// How long the conductor rests when no circuit is due.
-const CONDUCT_REST: Duration = Duration::from_millis(125);
-/// How often circuits are looked for that hold something back and have been forgotten.
-const FORGOTTEN_EVERY: Duration = Duration::from_secs(30);
-/// How long replay jobs rest between two steps: no longer than the shortest step of a pace.
-const REPLAY_REST: Duration = Duration::from_millis(100);
+/// How long a lane rests whose worker has ended by itself.
+const LANE_REST: Duration = Duration::from_millis(250);
 /// How long the recent walk rests between its steps.
 const SWEEP_REST: Duration = Duration::from_secs(2);
 /// How long the full walk rests between its steps: it looks at half a million deliveries a second at most.
 const FULL_PACE: Duration = Duration::from_millis(10);
-/// How often the sizes of the dead-letter queues are looked at.
-const WATCH_REST: Duration = Duration::from_secs(10);
-/// How long pruning rests when nothing is left to remove.
-const PRUNE_REST: Duration = Duration::from_secs(60);
 /// How often the full walk is made.
 const FULL_EVERY: Duration = Duration::from_secs(600);
 
@@ -104,13 +94,8 @@ pub async fn run(services: Services, stop: impl Future<Output = ()>) -> Result<(
             stopped.clone(),
         ));
     }
-    let mut keepers = JoinSet::new();
-    keepers.spawn(keep_dispatching(services.clone()));
-    keepers.spawn(keep_conducting(services.clone()));
-    keepers.spawn(keep_watching(services.clone()));
-    keepers.spawn(keep_replaying(services.clone()));
+    let mut keepers = keepers::start(&services);
     keepers.spawn(keep_sweeping(services.clone(), consumers.clone()));
-    keepers.spawn(keep_pruning(services.clone()));
     tracing::info!(worker = %name, "working");
     stop.await;
     tracing::info!(worker = %name, "stopping");
@@ -169,94 +154,24 @@ async fn work_lane(
         };
         if let Err(error) = worker.run_until(until).await {
             tracing::error!(%error, lane = consumer.lane().name(), "the lane's worker ended and starts again");
-            tokio::time::sleep(DISPATCH_REST).await;
+            tokio::time::sleep(LANE_REST).await;
         }
-    }
-}
-
-async fn keep_dispatching(services: Services) {
-    loop {
-        match dispatch::step(&services.db, &services.queue, services.clock.now()).await {
-            Ok(moved) if moved >= dispatch::BATCH => {}
-            Ok(_) => tokio::time::sleep(DISPATCH_REST).await,
-            Err(error) => {
-                tracing::warn!(%error, "the dispatcher waits");
-                tokio::time::sleep(DISPATCH_REST * 4).await;
-            }
-        }
-    }
-}
-
-async fn keep_conducting(services: Services) {
-    let mut looked_for_forgotten = Instant::now();
-    loop {
-        let now = services.clock.now();
-        let policy = &services.settings.circuit;
-        match circuit::step(&services.db, &services.queue, policy, now).await {
-            Ok(looked) if looked >= circuit::BATCH => {}
-            Ok(_) => tokio::time::sleep(CONDUCT_REST).await,
-            Err(error) => {
-                tracing::warn!(%error, "the conductor waits");
-                tokio::time::sleep(CONDUCT_REST * 8).await;
-            }
-        }
-        if looked_for_forgotten.elapsed() >= FORGOTTEN_EVERY {
-            looked_for_forgotten = Instant::now();
-            match circuit::find_forgotten(&services.db, services.clock.now()).await {
-                Ok(0) => {}
-                Ok(circuits) => tracing::warn!(circuits, "woke circuits that nobody looked at"),
-                Err(error) => tracing::warn!(%error, "forgotten circuits cannot be looked for"),
-            }
-        }
-    }
-}
-
-async fn keep_replaying(services: Services) {
-    let (db, queue) = (&services.db, &services.queue);
-    loop {
-        let stepped = async {
-            // The time of the whole fleet: a worker whose clock is ahead would be ahead of the pace.
-            replay::step(db, queue, db::now(db, &services.clock).await?).await
-        };
-        match stepped.await {
-            Ok(replay::Stepped { more: true, .. }) => {}
-            Ok(_) => tokio::time::sleep(REPLAY_REST).await,
-            Err(error) => {
-                tracing::warn!(%error, "replay jobs wait");
-                tokio::time::sleep(REPLAY_REST * 10).await;
-            }
-        }
-    }
-}
-
-async fn keep_watching(services: Services) {
-    loop {
-        let (db, queue) = (&services.db, &services.queue);
-        let threshold = services.settings.dlq_threshold;
-        if let Err(error) = threshold::step(db, queue, threshold, services.clock.now()).await {
-            tracing::warn!(%error, "the dead-letter queues cannot be watched");
-        }
-        tokio::time::sleep(WATCH_REST).await;
-    }
-}
-
-async fn keep_pruning(services: Services) {
-    loop {
-        match prune::step(&services.db, services.clock.now()).await {
-            Ok(prune::BATCH) => continue,
-            Ok(_) => {}
-            Err(error) => tracing::warn!(%error, "what has expired stays for now"),
-        }
-        tokio::time::sleep(PRUNE_REST).await;
     }
 }
 
 async fn keep_sweeping(services: Services, consumers: Vec<Consumer>) {
+    let mut waits = retry::infrastructure();
     loop {
-        if let Err(error) = sweep(&services, &consumers).await {
-            tracing::warn!(%error, "the sweep waits");
-            tokio::time::sleep(SWEEP_REST).await;
+        let began = Instant::now();
+        let Err(error) = sweep(&services, &consumers).await else {
+            continue;
+        };
+        tracing::warn!(%error, "the sweep waits");
+        if began.elapsed() > SWEEP_REST {
+            // It had worked for a while.
+            waits = retry::infrastructure();
         }
+        tokio::time::sleep(waits.next().unwrap_or(SWEEP_REST)).await;
     }
 }
 
