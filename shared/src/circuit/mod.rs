@@ -134,8 +134,8 @@ impl Model {
                 self.change(CircuitState::HalfOpen, "probe_due", now);
                 self.begin_epoch();
             }
+            CircuitState::HalfOpen if self.has_room(policy, due) => {}
             CircuitState::HalfOpen if due => self.begin_epoch(),
-            CircuitState::HalfOpen if self.probes < limit(policy) => {}
             CircuitState::Open | CircuitState::HalfOpen => return Admission::Park,
         }
         self.probes += 1;
@@ -147,10 +147,9 @@ impl Model {
     pub fn probes_wanted(&self, policy: &settings::Circuit, now: Timestamp) -> u32 {
         let due = self.retry_at.is_some_and(|at| at <= now);
         let wanted = match self.state {
-            CircuitState::Closed => 0,
+            CircuitState::HalfOpen if self.has_room(policy, due) => limit(policy) - self.probes,
             CircuitState::Open | CircuitState::HalfOpen if due => limit(policy),
-            CircuitState::Open => 0,
-            CircuitState::HalfOpen => limit(policy) - self.probes,
+            CircuitState::Closed | CircuitState::Open | CircuitState::HalfOpen => 0,
         };
         u32::try_from(wanted).unwrap_or(0)
     }
@@ -198,8 +197,10 @@ impl Model {
     pub fn close_by_hand(&mut self, now: Timestamp) -> Vec<Notice> {
         let news = self.state != CircuitState::Closed;
         if news {
-            self.close("by_hand", now);
+            self.change(CircuitState::Closed, "by_hand", now);
         }
+        // Closed or not, it gets the benefit of the doubt: the time until it is disabled begins anew.
+        self.forget();
         self.begin_release(now);
         if news {
             vec![Notice::Closed]
@@ -222,6 +223,11 @@ impl Model {
     /// How many deliveries a second are released while it is closed.
     pub fn release_pace(&self) -> u32 {
         u32::try_from(self.pace.unwrap_or(FREE_PACE)).unwrap_or(1)
+    }
+
+    /// Whether this epoch has room for another probe. One whose probes have all succeeded misses none, and goes on.
+    fn has_room(&self, policy: &settings::Circuit, due: bool) -> bool {
+        self.probes < limit(policy) && (!due || self.successes == self.probes)
     }
 
     fn begin_epoch(&mut self) {
@@ -283,15 +289,16 @@ impl Model {
             self.release_by(at);
             return Vec::new();
         }
-        self.close("probes_succeeded", at);
+        self.change(CircuitState::Closed, "probes_succeeded", at);
+        self.forget();
         self.begin_release(at);
         let mut notices = vec![Notice::Closed];
         notices.extend(self.works(at));
         notices
     }
 
-    fn close(&mut self, why: &str, at: Timestamp) {
-        self.change(CircuitState::Closed, why, at);
+    /// Forgets why it was open.
+    fn forget(&mut self) {
         self.failures = 0;
         self.failing_since = None;
         self.open_seconds = 0;
@@ -324,6 +331,10 @@ impl Model {
         let limit = TimeDelta::from_std(policy.disable_after).unwrap_or(TimeDelta::MAX);
         if self.failed_at.is_some_and(|last| at - last > limit / 2) {
             self.failing_since = None;
+        }
+        if self.failing_since.is_none() {
+            // What was told of an earlier streak must not keep this one quiet.
+            self.warned = 0;
         }
         let since = *self.failing_since.get_or_insert(at);
         self.failed_at = Some(at);

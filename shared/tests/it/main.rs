@@ -5,4 +5,5 @@
     reason = "a broken fixture should stop the test where it breaks"
 )]
 
+mod circuit;
 mod queue;
