@@ -183,8 +183,7 @@ async fn keep_conducting(services: Services) {
     let mut looked_for_forgotten = Instant::now();
     loop {
         let now = services.clock.now();
-        let policy = &services.settings.circuit;
-        match circuit::step(&services.db, &services.queue, policy, now).await {
+        match circuit::step(&services.db, &services.queue, &services.settings, now).await {
             Ok(looked) if looked >= circuit::BATCH => {}
             Ok(_) => tokio::time::sleep(CONDUCT_REST).await,
             Err(error) => {

@@ -41,7 +41,11 @@ fn signal() -> impl Strategy<Value = Signal> {
 }
 
 fn origin() -> impl Strategy<Value = Origin> {
-    prop_oneof![Just(Origin::Probe), Just(Origin::Stale), Just(Origin::NoProbe)]
+    prop_oneof![
+        Just(Origin::Probe),
+        Just(Origin::Stale),
+        Just(Origin::NoProbe)
+    ]
 }
 
 fn time() -> impl Strategy<Value = TimeDelta> {
@@ -140,7 +144,11 @@ impl Rules {
         let wanted = before.probes_wanted(&self.policy, self.now);
         let answer = self.circuit.admit(&self.policy, PATIENCE, self.now);
         let Admission::Send(epoch) = answer else {
-            assert_ne!(before.state, CircuitState::Closed, "a closed circuit holds nothing back");
+            assert_ne!(
+                before.state,
+                CircuitState::Closed,
+                "a closed circuit holds nothing back"
+            );
             assert_eq!(before, self.circuit, "what is held back leaves no trace");
             assert_eq!(wanted, 0, "what is asked for is taken");
             return;
@@ -159,12 +167,18 @@ impl Rules {
             assert_eq!(epoch, before.epoch.wrapping_add(1));
             if before.state == CircuitState::HalfOpen {
                 let waited = self.now - self.admitted_at.expect("it let a probe through");
-                assert!(waited >= PATIENCE, "the epoch before was not over: {waited}");
+                assert!(
+                    waited >= PATIENCE,
+                    "the epoch before was not over: {waited}"
+                );
             }
         }
         let admitted = self.admitted.entry(epoch).or_default();
         *admitted += 1;
-        assert!(*admitted <= self.policy.probes, "{admitted} probes of one epoch");
+        assert!(
+            *admitted <= self.policy.probes,
+            "{admitted} probes of one epoch"
+        );
         self.admitted_at = Some(self.now);
     }
 
@@ -213,7 +227,11 @@ impl Rules {
                 opened.into_iter().chain(self.fails()).collect()
             }
             (CircuitState::HalfOpen, _) => {
-                assert_eq!(self.circuit.state, CircuitState::Open, "one probe that fails is enough");
+                assert_eq!(
+                    self.circuit.state,
+                    CircuitState::Open,
+                    "one probe that fails is enough"
+                );
                 let limit = self.policy.open_at_most.max(self.policy.open).as_secs();
                 let twice = u64::try_from(before.open_seconds).unwrap() * 2;
                 let expected = twice.clamp(self.policy.open.as_secs(), limit);
@@ -232,7 +250,10 @@ impl Rules {
 
     fn fails(&mut self) -> Vec<Notice> {
         let limit = TimeDelta::from_std(self.policy.disable_after).unwrap();
-        if self.failed_at.is_some_and(|last| self.now - last > limit / 2) {
+        if self
+            .failed_at
+            .is_some_and(|last| self.now - last > limit / 2)
+        {
             self.streak = None;
         }
         if self.streak.is_none() {
@@ -265,7 +286,10 @@ impl Rules {
         }
         assert_eq!(self.told_open, self.circuit.state != CircuitState::Closed);
         if self.circuit.state == CircuitState::Closed && before.state != CircuitState::Closed {
-            assert!(self.circuit.release_at.is_some(), "what was held back is released");
+            assert!(
+                self.circuit.release_at.is_some(),
+                "what was held back is released"
+            );
             self.in_a_row = 0;
         }
     }
@@ -293,7 +317,10 @@ impl Rules {
         if row.state == CircuitState::Open && before.state != CircuitState::Open && !self.by_hand {
             let wait = TimeDelta::seconds(row.open_seconds.into());
             assert_eq!(row.retry_at, Some(self.now + wait));
-            assert_eq!(row.release_at, row.retry_at, "somebody looks when it is due");
+            assert_eq!(
+                row.release_at, row.retry_at,
+                "somebody looks when it is due"
+            );
         }
     }
 }

@@ -249,8 +249,7 @@ impl Bench {
     }
 
     pub(crate) async fn conduct(&self) -> u64 {
-        let policy = &self.settings.circuit;
-        circuit::step(&self.db, &self.queue, policy, self.now())
+        circuit::step(&self.db, &self.queue, &self.settings, self.now())
             .await
             .unwrap()
     }

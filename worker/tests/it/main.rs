@@ -10,6 +10,8 @@ mod circuits;
 mod dispatch;
 mod emails;
 mod fixture;
+mod parking;
+mod providers;
 mod prune;
 mod replays;
 mod sweep;
