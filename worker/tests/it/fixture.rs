@@ -287,6 +287,19 @@ impl LaneBench {
     }
 }
 
+impl LaneBench {
+    /// Loses every job that is ready on the queue.
+    pub(crate) async fn lose_queue(&self) {
+        let mut consumer = self.consumer.clone();
+        let context = WorkerContext::new("test");
+        while let Some(Ok(tasks)) = consumer.fetch_next(&context).now_or_never() {
+            for task in tasks {
+                self.consumer.acknowledge(&task.args).await;
+            }
+        }
+    }
+}
+
 /// The settings of a test's SMTP provider.
 pub(crate) fn smtp_url(server: &relaypost_testkit::SmtpServer) -> Arc<str> {
     format!("smtp://{}?tls=none", server.addr()).into()

@@ -10,6 +10,7 @@ mod circuits;
 mod dispatch;
 mod emails;
 mod fixture;
+mod interleavings;
 mod parking;
 mod providers;
 mod prune;
