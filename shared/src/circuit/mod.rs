@@ -29,7 +29,8 @@ const FIRST_PACE: i32 = 16;
 const BUSY_PACE: i32 = 64;
 /// Over this the pace is nobody's bottleneck any more, and is lifted.
 const FREE_PACE: i32 = 1_024;
-/// How often the pace changes at most.
+/// How often the pace grows at most, and how often it is halved at most. What has just grown can be halved at once: among
+/// many answers of one moment some are always good.
 const PACE_STEP: TimeDelta = TimeDelta::seconds(1);
 /// How long nothing more is released after a failure.
 const TROUBLE_PAUSE: TimeDelta = TimeDelta::seconds(5);
@@ -238,7 +239,10 @@ impl Model {
     fn works(&mut self, at: Timestamp) -> Vec<Notice> {
         self.failures = 0;
         self.failing_since = None;
+        // What works while nothing is released says nothing about whether more can be.
+        let paused = self.release_at.is_some_and(|next| next - at > PACE_STEP);
         if let Some(pace) = self.pace
+            && !paused
             && self.pace_at.is_none_or(|since| at - since >= PACE_STEP)
         {
             let faster = pace.saturating_mul(2);
@@ -272,7 +276,10 @@ impl Model {
     }
 
     fn slow_down(&mut self, from: i32, at: Timestamp) {
-        if self.pace_at.is_some_and(|since| at - since < PACE_STEP) && self.pace.is_some() {
+        let just_changed = self.pace_at.is_some_and(|since| at - since < PACE_STEP);
+        // Growing is no trouble, so the last trouble was before that.
+        let just_halved = just_changed && self.failed_at >= self.pace_at;
+        if just_halved && self.pace.is_some() {
             return;
         }
         self.pace = Some(self.pace.map_or(from, |pace| (pace / 2).max(1)));

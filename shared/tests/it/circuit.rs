@@ -92,6 +92,7 @@ struct Rules {
     streak: Option<Timestamp>,
     failed_at: Option<Timestamp>,
     warned: i32,
+    slowed_at: Option<Timestamp>,
 }
 
 impl Rules {
@@ -110,6 +111,7 @@ impl Rules {
             streak: None,
             failed_at: None,
             warned: 0,
+            slowed_at: None,
         }
     }
 
@@ -294,16 +296,26 @@ impl Rules {
         }
     }
 
-    fn check_row(&self, before: &Model, op: Op) {
+    fn check_row(&mut self, before: &Model, op: Op) {
         let row = &self.circuit;
+        let begins_anew = matches!(op, Op::Close) || before.pace.is_none() || row.pace.is_none();
+        if begins_anew && before.pace_at != row.pace_at {
+            self.slowed_at = None;
+        }
         assert!(row.history.0.len() <= 20);
         if let Some(pace) = row.pace {
             assert!((1..=1024).contains(&pace), "{pace}");
         }
-        if let (Some(old), Some(new), Op::Observe(..)) = (before.pace, row.pace, op)
+        if let (Some(old), Some(new), Op::Observe(signal, _)) = (before.pace, row.pace, op)
             && old != new
         {
-            assert!(self.now - before.pace_at.unwrap() >= TimeDelta::seconds(1));
+            assert_eq!(new > old, signal == Signal::Success);
+            let last = if new > old {
+                before.pace_at
+            } else {
+                self.slowed_at.replace(self.now)
+            };
+            assert!(last.is_none_or(|last| self.now - last >= TimeDelta::seconds(1)));
         }
         assert_eq!(row.opened_at.is_some(), row.state != CircuitState::Closed);
         match row.state {
@@ -389,4 +401,28 @@ fn an_endpoint_with_little_traffic_closes_its_circuit_probe_by_probe() {
         rules.play(Op::Observe(Signal::Success, Origin::Probe));
     }
     assert_eq!(rules.circuit.state, CircuitState::Closed);
+}
+
+#[test]
+fn among_good_answers_a_busy_one_slows_down_at_once_and_nothing_grows_while_nothing_is_released() {
+    let mut rules = Rules::new(settings::Circuit {
+        failure_threshold: 10,
+        open: Duration::from_secs(10),
+        open_at_most: Duration::from_secs(10),
+        probes: 1,
+        disable_after: Duration::from_secs(432_000),
+    });
+    rules.play(Op::Close);
+    let mut paces = Vec::new();
+    for second in 0..8 {
+        rules.play(Op::Pass(TimeDelta::seconds(1)));
+        rules.circuit.release_at = rules.circuit.release_at.max(Some(rules.now));
+        rules.play(Op::Observe(Signal::Success, Origin::NoProbe));
+        if second == 2 {
+            rules.play(Op::Observe(Signal::Busy, Origin::NoProbe));
+            rules.play(Op::Observe(Signal::Busy, Origin::NoProbe));
+        }
+        paces.push(rules.circuit.pace.unwrap());
+    }
+    assert_eq!(paces, [32, 64, 64, 64, 64, 64, 128, 256]);
 }

@@ -182,7 +182,7 @@ async fn look(
             } else {
                 TICK
             };
-            released.extend(release_oldest(tx, circuit.id, count, now).await?);
+            released.extend(release_probes(tx, circuit.id, count, now).await?);
             let again = (!released.is_empty()).then_some(now + again);
             (released, again)
         }
@@ -259,6 +259,21 @@ async fn release_oldest(
     let oldest = "id IN (SELECT id FROM deliveries WHERE parked_for = $2 ORDER BY id LIMIT $3)";
     let params = vec![circuit.into(), i64::from(count).into()];
     release(tx, oldest, params, now).await
+}
+
+/// A probe that fails costs its delivery an attempt, so among the oldest those go first that have had the fewest.
+async fn release_probes(
+    tx: &DatabaseTransaction,
+    circuit: Uuid,
+    count: u32,
+    now: Timestamp,
+) -> Result<Vec<Dispatched>, DbErr> {
+    let freshest = "id IN (SELECT id FROM (\
+         SELECT id, attempt_count FROM deliveries WHERE parked_for = $2 ORDER BY id LIMIT $3) AS oldest \
+         ORDER BY attempt_count, id LIMIT $4)";
+    let (oldest, count) = (i64::from(RELEASE), i64::from(count));
+    let params = vec![circuit.into(), oldest.into(), count.into()];
+    release(tx, freshest, params, now).await
 }
 
 /// Lets go of what has expired among the oldest: it ends without an attempt, so it would be no probe.

@@ -8,6 +8,7 @@
 
 mod circuits;
 mod dispatch;
+mod drains;
 mod emails;
 mod fixture;
 mod interleavings;
