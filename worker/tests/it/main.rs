@@ -12,6 +12,7 @@ mod drains;
 mod emails;
 mod fixture;
 mod interleavings;
+mod journeys;
 mod parking;
 mod providers;
 mod prune;
