@@ -239,10 +239,9 @@ impl Model {
     fn works(&mut self, at: Timestamp) -> Vec<Notice> {
         self.failures = 0;
         self.failing_since = None;
-        // What works while nothing is released says nothing about whether more can be.
-        let paused = self.release_at.is_some_and(|next| next - at > PACE_STEP);
         if let Some(pace) = self.pace
-            && !paused
+            // What works while nothing is released says nothing about whether more can be.
+            && !self.is_pausing(at)
             && self.pace_at.is_none_or(|since| at - since >= PACE_STEP)
         {
             let faster = pace.saturating_mul(2);
@@ -275,7 +274,16 @@ impl Model {
         notices
     }
 
+    /// Whether nothing is released for longer than usual.
+    fn is_pausing(&self, at: Timestamp) -> bool {
+        self.release_at.is_some_and(|next| next - at > PACE_STEP)
+    }
+
     fn slow_down(&mut self, from: i32, at: Timestamp) {
+        if self.pace.is_some() && self.is_pausing(at) {
+            // It comes from what was under way when the trouble began.
+            return;
+        }
         let just_changed = self.pace_at.is_some_and(|since| at - since < PACE_STEP);
         // Growing is no trouble, so the last trouble was before that.
         let just_halved = just_changed && self.failed_at >= self.pace_at;
@@ -286,6 +294,8 @@ impl Model {
         self.pace_at = Some(at);
         if let Some(release) = self.release_at {
             self.release_at = Some(release.max(at + TROUBLE_PAUSE));
+            // It has to work for a moment at this pace before the pace grows.
+            self.pace_at = self.release_at;
         }
     }
 

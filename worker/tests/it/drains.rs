@@ -1,4 +1,4 @@
-//! A day behind an open circuit, and what comes after it. `DRAIN_DELIVERIES` asks for more than the usual number.
+//! A day behind an open circuit, and what comes after it. `DRAIN_DELIVERIES=100000` asks for more than the usual number.
 
 use std::{
     collections::HashMap,
@@ -144,7 +144,7 @@ impl Neighbour {
 async fn a_day_behind_an_open_circuit_costs_three_writes_each_and_the_drain_does_not_open_it_again()
 {
     let wanted = std::env::var("DRAIN_DELIVERIES").ok();
-    let count = wanted.map_or(4_000, |count| count.parse().unwrap());
+    let count = wanted.map_or(20_000, |count| count.parse().unwrap());
     let bench = Bench::new(&[]).await;
     let (receiver, lane) = (Receiver::start().await, bench.lane(Lane::Webhooks));
     receiver.record(false);
@@ -214,6 +214,10 @@ async fn a_day_behind_an_open_circuit_costs_three_writes_each_and_the_drain_does
         "drained in {seconds} simulated seconds, pace up to {fastest}, {} turned away, after {:?}",
         turned_away.load(Relaxed),
         began.elapsed()
+    );
+    assert!(
+        turned_away.load(Relaxed) * 4 < count,
+        "the pace follows what the receiver takes"
     );
     come_to_an_end(&bench, &lane, endpoint).await;
 
