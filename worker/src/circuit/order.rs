@@ -117,6 +117,8 @@ async fn first_parked(
     use delivery::Column;
     delivery::Entity::find()
         .filter(Column::ParkedFor.eq(circuit))
+        // Whoever has given one up need not know of turns.
+        .filter(Column::Status.eq(Status::Pending))
         .select_only()
         .column(Column::Id)
         .order_by_asc(Column::Id)

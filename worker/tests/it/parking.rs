@@ -190,7 +190,7 @@ async fn failures_count_in_a_row_also_among_attempts_that_were_under_way_togethe
     let count = std::sync::atomic::AtomicU32::new(0);
     receiver.respond(Reply::func(move |_| {
         let count = count.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-        let status = if count % 4 == 0 { 500 } else { 200 };
+        let status = if count.is_multiple_of(4) { 500 } else { 200 };
         (status, Vec::new(), Vec::new())
     }));
     let endpoint = bench.endpoint(&receiver.url("/"), None).await;
