@@ -45,7 +45,7 @@ pub(crate) async fn tell(
         let name = event.what.as_str();
         let mut wanted = listeners
             .iter()
-            .filter(|endpoint| endpoint.tenant_id == event.tenant && endpoint.wants(name, &[]))
+            .filter(|endpoint| endpoint.tenant_id == event.tenant && names(endpoint, name))
             .peekable();
         if wanted.peek().is_none() {
             continue;
@@ -84,6 +84,13 @@ async fn listeners(
         .filter(endpoint::Column::Status.ne(EndpointStatus::Disabled))
         .all(tx)
         .await
+}
+
+/// Whether an endpoint names the event's type. One that wants everything wants what the tenant publishes: it may be a
+/// customer's, whom another one's URL is no business of.
+fn names(endpoint: &endpoint::Model, event_type: &str) -> bool {
+    let named = endpoint.event_types.0.iter().any(|one| one == event_type);
+    named && endpoint.wants(event_type, &[])
 }
 
 fn message_of(event: &Event, now: Timestamp) -> message::Model {

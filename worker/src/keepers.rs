@@ -31,9 +31,24 @@ pub(crate) fn start(services: &Services) -> JoinSet<()> {
     let mut keepers = JoinSet::new();
     keepers.spawn(keep("dispatch", services, DISPATCH_REST, dispatch));
     keepers.spawn(keep("conduct", services, CONDUCT_REST, conduct));
-    keepers.spawn(keep("look for forgotten circuits", services, FORGOTTEN_REST, find_forgotten));
-    keepers.spawn(keep("carry out replay jobs", services, REPLAY_REST, carry_out_replays));
-    keepers.spawn(keep("watch the dead-letter queues", services, WATCH_REST, watch));
+    keepers.spawn(keep(
+        "look for forgotten circuits",
+        services,
+        FORGOTTEN_REST,
+        find_forgotten,
+    ));
+    keepers.spawn(keep(
+        "carry out replay jobs",
+        services,
+        REPLAY_REST,
+        carry_out_replays,
+    ));
+    keepers.spawn(keep(
+        "watch the dead-letter queues",
+        services,
+        WATCH_REST,
+        watch,
+    ));
     keepers.spawn(keep("prune", services, PRUNE_REST, prune));
     keepers
 }
@@ -103,7 +118,13 @@ async fn carry_out_replays(services: Services) -> Result<bool, StepError> {
 
 async fn watch(services: Services) -> Result<bool, StepError> {
     let threshold = services.settings.dlq_threshold;
-    threshold::step(&services.db, &services.queue, threshold, services.clock.now()).await?;
+    threshold::step(
+        &services.db,
+        &services.queue,
+        threshold,
+        services.clock.now(),
+    )
+    .await?;
     Ok(false)
 }
 

@@ -62,6 +62,11 @@ const UPDATE: &str = "UPDATE deliveries SET status = new_status, attempt_count =
      dead_at = CASE new_status WHEN 'dead' THEN finished END \
      FROM given WHERE id = delivery_id AND attempt_count = seen AND status = 'pending' RETURNING id, replay_id";
 
+/// What is done for an attempt whose delivery had come to its end meanwhile: was cancelled, or expired. An attempt that
+/// another worker has counted already is not counted.
+const COUNT_LATE: &str = "UPDATE deliveries SET attempt_count = attempts FROM given \
+     WHERE id = delivery_id AND attempt_count = seen AND status <> 'pending' RETURNING id, replay_id";
+
 /// Writes the slice down.
 ///
 /// # Errors
@@ -75,12 +80,16 @@ pub async fn record(
         return Ok(Written::default());
     };
     let transaction = db::begin_write(db).await?;
-    let told: Vec<Told> = slice.iter().flat_map(Recorded::told).collect();
+    let told = told(slice);
     let in_order = slice.iter().filter_map(Recorded::ends_turn_at);
     let disabling = slice.iter().filter_map(Recorded::disables);
     let mut observed = observe(&transaction, policy, &told, in_order.chain(disabling), now).await?;
     let jobs = update(&transaction, slice).await?;
-    insert_attempts(&transaction, slice).await?;
+    let late = count_late(&transaction, slice, &jobs).await?;
+    insert_attempts(&transaction, slice, |id| {
+        jobs.contains_key(id) || late.contains_key(id)
+    })
+    .await?;
     let effective: Vec<&Recorded> = slice
         .iter()
         .filter(|one| jobs.contains_key(&one.delivery().id))
@@ -100,13 +109,36 @@ pub async fn record(
     })
 }
 
-/// Returns the deliveries that have changed, each with the replay job that it belongs to.
-async fn update(
+/// Deliveries that were changed, each with the replay job that it belongs to.
+type Jobs = HashMap<DeliveryId, Option<ReplayId>>;
+
+async fn update(transaction: &DatabaseTransaction, slice: &[Recorded]) -> Result<Jobs, DbErr> {
+    write(transaction, slice.iter().map(Recorded::row), UPDATE).await
+}
+
+/// Counts attempts whose deliveries had come to their end meanwhile, and returns which: they were made all the same.
+async fn count_late(
     transaction: &DatabaseTransaction,
     slice: &[Recorded],
-) -> Result<HashMap<DeliveryId, Option<ReplayId>>, DbErr> {
-    let rows = Rows::new(GIVEN, slice.iter().map(Recorded::row));
-    let (sql, params) = rows.with(Vec::new(), UPDATE);
+    effective: &Jobs,
+) -> Result<Jobs, DbErr> {
+    let late: Vec<_> = slice
+        .iter()
+        .filter(|one| one.attempted.is_some() && !effective.contains_key(&one.delivery().id))
+        .map(Recorded::row)
+        .collect();
+    if late.is_empty() {
+        return Ok(Jobs::new());
+    }
+    write(transaction, late, COUNT_LATE).await
+}
+
+async fn write(
+    transaction: &DatabaseTransaction,
+    rows: impl IntoIterator<Item = Vec<sea_orm::Value>>,
+    statement: &str,
+) -> Result<Jobs, DbErr> {
+    let (sql, params) = Rows::new(GIVEN, rows).with(Vec::new(), statement);
     let statement = Statement::from_sql_and_values(transaction.get_database_backend(), sql, params);
     let updated = transaction.query_all_raw(statement).await?;
     updated
@@ -121,9 +153,11 @@ async fn update(
 async fn insert_attempts(
     transaction: &DatabaseTransaction,
     slice: &[Recorded],
+    counts: impl Fn(&DeliveryId) -> bool,
 ) -> Result<(), DbErr> {
     let attempts: Vec<attempt::ActiveModel> = slice
         .iter()
+        .filter(|recorded| counts(&recorded.delivery().id))
         .filter_map(Recorded::attempt)
         .map(Into::into)
         .collect();
@@ -138,6 +172,27 @@ async fn insert_attempts(
         .map(|_| ())
 }
 
+/// What the attempts of a slice say about circuits. Where all have succeeded and nothing would change it is left out: an
+/// endpoint without trouble costs no statement.
+fn told(slice: &[Recorded]) -> Vec<Told> {
+    let each = || {
+        slice
+            .iter()
+            .flat_map(|one| one.told().map(move |told| (one, told)))
+    };
+    let troubled: HashSet<Uuid> = each()
+        .map(|(recorded, told)| (recorded, told.report))
+        .filter(|(recorded, report)| {
+            report.signal != Signal::Success || !recorded.is_quiet(report.circuit)
+        })
+        .map(|(_, report)| report.circuit)
+        .collect();
+    each()
+        .map(|(_, told)| told)
+        .filter(|told| troubled.contains(&told.report.circuit))
+        .collect()
+}
+
 impl Recorded {
     fn delivery(&self) -> &delivery::Model {
         &self.loaded.delivery
@@ -148,23 +203,19 @@ impl Recorded {
         matches!(&self.loaded.target, Target::Webhook { message, .. } if is_reserved(&message.event_type))
     }
 
-    /// What its attempt says about circuits. A success that would change nothing is left out: an endpoint without
-    /// trouble costs no statement.
-    fn told(&self) -> Vec<Told> {
+    /// What its attempt says about circuits.
+    fn told(&self) -> impl Iterator<Item = Told> {
         let reports = self.attempted.iter().flat_map(|one| &one.reports);
         let owner = match &self.loaded.target {
             Target::Webhook { endpoint, .. } => Some(endpoint.tenant_id),
             Target::Email { .. } | Target::Missing => None,
         };
-        reports
-            .filter(|report| report.signal != Signal::Success || !self.is_quiet(report.circuit))
-            .map(|report| Told {
-                report: *report,
-                owner,
-                at: self.at,
-                silent: self.is_of_operators(),
-            })
-            .collect()
+        reports.map(move |report| Told {
+            report: *report,
+            owner,
+            at: self.at,
+            silent: self.is_of_operators(),
+        })
     }
 
     /// Whether the circuit was at rest when the delivery was loaded.

@@ -18,13 +18,12 @@ use tokio::{
 };
 
 use crate::{
-    circuit,
-    dispatch::{self, StepError},
+    dispatch::StepError,
+    keepers,
     pipeline::Pipeline,
-    prune, replay,
+    retry,
     send::{Sender, SetupError},
     sweep::{Full, Recent},
-    threshold,
 };
 
 /// How long a lane rests whose worker has ended by itself.

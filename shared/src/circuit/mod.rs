@@ -29,7 +29,8 @@ const FIRST_PACE: i32 = 16;
 const BUSY_PACE: i32 = 64;
 /// Over this the pace is nobody's bottleneck any more, and is lifted.
 const FREE_PACE: i32 = 1_024;
-/// How often the pace changes at most.
+/// How often the pace grows at most, and how often it is halved at most. What has just grown can be halved at once: among
+/// many answers of one moment some are always good.
 const PACE_STEP: TimeDelta = TimeDelta::seconds(1);
 /// How long nothing more is released after a failure.
 const TROUBLE_PAUSE: TimeDelta = TimeDelta::seconds(5);
@@ -134,8 +135,8 @@ impl Model {
                 self.change(CircuitState::HalfOpen, "probe_due", now);
                 self.begin_epoch();
             }
+            CircuitState::HalfOpen if self.has_room(policy, due) => {}
             CircuitState::HalfOpen if due => self.begin_epoch(),
-            CircuitState::HalfOpen if self.probes < limit(policy) => {}
             CircuitState::Open | CircuitState::HalfOpen => return Admission::Park,
         }
         self.probes += 1;
@@ -147,10 +148,9 @@ impl Model {
     pub fn probes_wanted(&self, policy: &settings::Circuit, now: Timestamp) -> u32 {
         let due = self.retry_at.is_some_and(|at| at <= now);
         let wanted = match self.state {
-            CircuitState::Closed => 0,
+            CircuitState::HalfOpen if self.has_room(policy, due) => limit(policy) - self.probes,
             CircuitState::Open | CircuitState::HalfOpen if due => limit(policy),
-            CircuitState::Open => 0,
-            CircuitState::HalfOpen => limit(policy) - self.probes,
+            CircuitState::Closed | CircuitState::Open | CircuitState::HalfOpen => 0,
         };
         u32::try_from(wanted).unwrap_or(0)
     }
@@ -198,8 +198,10 @@ impl Model {
     pub fn close_by_hand(&mut self, now: Timestamp) -> Vec<Notice> {
         let news = self.state != CircuitState::Closed;
         if news {
-            self.close("by_hand", now);
+            self.change(CircuitState::Closed, "by_hand", now);
         }
+        // Closed or not, it gets the benefit of the doubt: the time until it is disabled begins anew.
+        self.forget();
         self.begin_release(now);
         if news {
             vec![Notice::Closed]
@@ -224,6 +226,11 @@ impl Model {
         u32::try_from(self.pace.unwrap_or(FREE_PACE)).unwrap_or(1)
     }
 
+    /// Whether this epoch has room for another probe. One whose probes have all succeeded misses none, and goes on.
+    fn has_room(&self, policy: &settings::Circuit, due: bool) -> bool {
+        self.probes < limit(policy) && (!due || self.successes == self.probes)
+    }
+
     fn begin_epoch(&mut self) {
         self.epoch = self.epoch.wrapping_add(1);
         (self.probes, self.successes) = (0, 0);
@@ -233,6 +240,8 @@ impl Model {
         self.failures = 0;
         self.failing_since = None;
         if let Some(pace) = self.pace
+            // What works while nothing is released says nothing about whether more can be.
+            && !self.is_pausing(at)
             && self.pace_at.is_none_or(|since| at - since >= PACE_STEP)
         {
             let faster = pace.saturating_mul(2);
@@ -265,14 +274,28 @@ impl Model {
         notices
     }
 
+    /// Whether nothing is released for longer than usual.
+    fn is_pausing(&self, at: Timestamp) -> bool {
+        self.release_at.is_some_and(|next| next - at > PACE_STEP)
+    }
+
     fn slow_down(&mut self, from: i32, at: Timestamp) {
-        if self.pace_at.is_some_and(|since| at - since < PACE_STEP) && self.pace.is_some() {
+        if self.pace.is_some() && self.is_pausing(at) {
+            // It comes from what was under way when the trouble began.
+            return;
+        }
+        let just_changed = self.pace_at.is_some_and(|since| at - since < PACE_STEP);
+        // Growing is no trouble, so the last trouble was before that.
+        let just_halved = just_changed && self.failed_at >= self.pace_at;
+        if just_halved && self.pace.is_some() {
             return;
         }
         self.pace = Some(self.pace.map_or(from, |pace| (pace / 2).max(1)));
         self.pace_at = Some(at);
         if let Some(release) = self.release_at {
             self.release_at = Some(release.max(at + TROUBLE_PAUSE));
+            // It has to work for a moment at this pace before the pace grows.
+            self.pace_at = self.release_at;
         }
     }
 
@@ -283,15 +306,16 @@ impl Model {
             self.release_by(at);
             return Vec::new();
         }
-        self.close("probes_succeeded", at);
+        self.change(CircuitState::Closed, "probes_succeeded", at);
+        self.forget();
         self.begin_release(at);
         let mut notices = vec![Notice::Closed];
         notices.extend(self.works(at));
         notices
     }
 
-    fn close(&mut self, why: &str, at: Timestamp) {
-        self.change(CircuitState::Closed, why, at);
+    /// Forgets why it was open.
+    fn forget(&mut self) {
         self.failures = 0;
         self.failing_since = None;
         self.open_seconds = 0;
@@ -324,6 +348,10 @@ impl Model {
         let limit = TimeDelta::from_std(policy.disable_after).unwrap_or(TimeDelta::MAX);
         if self.failed_at.is_some_and(|last| at - last > limit / 2) {
             self.failing_since = None;
+        }
+        if self.failing_since.is_none() {
+            // What was told of an earlier streak must not keep this one quiet.
+            self.warned = 0;
         }
         let since = *self.failing_since.get_or_insert(at);
         self.failed_at = Some(at);

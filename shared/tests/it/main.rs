@@ -5,6 +5,7 @@
     reason = "a broken fixture should stop the test where it breaks"
 )]
 
+mod circuit;
 mod queue;
 mod queue_limits;
 mod queue_model;

@@ -98,7 +98,11 @@ async fn dripping() -> String {
 #[tokio::test]
 async fn no_way_of_being_broken_is_felt_by_another_endpoint() {
     // Every broken one has as many messages as a worker has places.
-    let world = world(&[("WEBHOOK_CONCURRENCY", "24"), ("WEBHOOK_MAX_IN_FLIGHT", "2")]).await;
+    let world = world(&[
+        ("WEBHOOK_CONCURRENCY", "24"),
+        ("WEBHOOK_MAX_IN_FLIGHT", "2"),
+    ])
+    .await;
     let (hanging, elsewhere) = (Receiver::start().await, Receiver::start().await);
     hanging.respond(Reply::Hang);
     let (resetting, redirecting, flooding) = (

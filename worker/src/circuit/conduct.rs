@@ -12,14 +12,14 @@ use relaypost_shared::{
     entities::{circuit, endpoint},
     ids::{DeliveryId, EndpointId},
     queue::{Flow, Lane, Queue},
-    settings,
+    settings::{self, Settings},
 };
 use sea_orm::{
     ConnectionTrait, DatabaseConnection, DatabaseTransaction, DbErr, EntityTrait as _, Statement,
 };
 use uuid::Uuid;
 
-use super::order;
+use super::{order, providers};
 use crate::dispatch::{CLAIM, Dispatched, StepError, return_claim};
 
 /// How many circuits one step looks at most.
@@ -40,7 +40,7 @@ const PROBES_ON_THEIR_WAY: TimeDelta = TimeDelta::seconds(60);
 pub async fn step(
     db: &DatabaseConnection,
     queue: &Queue,
-    policy: &settings::Circuit,
+    settings: &Settings,
     now: Timestamp,
 ) -> Result<u64, StepError> {
     let mut looked = 0;
@@ -49,9 +49,13 @@ pub async fn step(
         let Some(circuit) = due(&tx, now).await? else {
             break;
         };
-        let released = look(&tx, queue, policy, circuit, now).await?;
+        let provider_is_back = circuit.tenant_id.is_none() && circuit.state == CircuitState::Closed;
+        let released = look(&tx, queue, settings, circuit, now).await?;
         tx.commit().await?;
         push(db, queue, &released, now).await?;
+        if provider_is_back {
+            providers::wake_others(db, settings, now).await?;
+        }
         looked += 1;
     }
     Ok(looked)
@@ -84,6 +88,8 @@ pub(crate) async fn push(
 /// Wakes circuits that hold something back and have nobody who looks at them. There are none, unless something went
 /// wrong that nobody has thought of. Costs one look into an index for each circuit that holds something back.
 ///
+/// Left alone is what waits for somebody's hand, and what waits for a turn that is under way.
+///
 /// # Errors
 /// When the database fails.
 pub async fn find_forgotten(db: &DatabaseConnection, now: Timestamp) -> Result<u64, DbErr> {
@@ -93,7 +99,12 @@ pub async fn find_forgotten(db: &DatabaseConnection, now: Timestamp) -> Result<u
          UNION ALL \
          SELECT (SELECT parked_for FROM deliveries WHERE parked_for > held.id ORDER BY parked_for LIMIT 1) \
          FROM held WHERE held.id IS NOT NULL) \
-         UPDATE circuits SET release_at = $1 WHERE release_at IS NULL AND id IN (SELECT id FROM held WHERE id IS NOT NULL)";
+         UPDATE circuits SET release_at = $1 WHERE release_at IS NULL AND id IN (SELECT id FROM held WHERE id IS NOT NULL) \
+         AND NOT EXISTS (SELECT 1 FROM endpoints WHERE endpoints.id = circuits.id \
+         AND endpoints.deleted_at IS NULL AND endpoints.status <> 'disabled' AND (endpoints.status = 'paused' \
+         OR (circuits.state = 'open' AND circuits.retry_at IS NULL) \
+         OR (endpoints.ordering = 'fifo' AND EXISTS (SELECT 1 FROM deliveries WHERE deliveries.id = circuits.head \
+         AND deliveries.status = 'pending' AND deliveries.parked_for IS NULL))))";
     let statement = Statement::from_sql_and_values(db.get_database_backend(), sql, [now.into()]);
     Ok(db.execute_raw(statement).await?.rows_affected())
 }
@@ -118,12 +129,20 @@ enum Release {
     Head,
     /// So many of the oldest; then look again at this time, if there may be more.
     Oldest(u32, Timestamp),
+    /// So many of the oldest as probes, and what has expired besides.
+    Probes(u32),
+}
+
+impl Release {
+    fn at_pace(pace: u32, now: Timestamp) -> Self {
+        Self::Oldest(pace.div_ceil(TICKS).min(RELEASE), now + TICK)
+    }
 }
 
 async fn look(
     tx: &DatabaseTransaction,
     queue: &Queue,
-    policy: &settings::Circuit,
+    settings: &Settings,
     mut circuit: circuit::Model,
     now: Timestamp,
 ) -> Result<Vec<Dispatched>, StepError> {
@@ -135,11 +154,15 @@ async fn look(
         }
         None => None,
     };
-    let release = plan(&circuit, endpoint.as_ref(), policy, now);
+    let instead = providers::pace_of_another(tx, settings, &circuit).await?;
+    let release = match instead {
+        Some(pace) => Release::at_pace(pace, now),
+        None => plan(&circuit, endpoint.as_ref(), &settings.circuit, now),
+    };
     let (released, again) = match release {
         Release::Nothing(again) => (Vec::new(), again),
         Release::Head => {
-            let head = order::parked_head(tx, &mut circuit).await?;
+            let head = order::parked_head(tx, &mut circuit, now).await?;
             let released = release_one(tx, head, now).await?;
             (released, None)
         }
@@ -150,8 +173,18 @@ async fn look(
             };
             let released = release_oldest(tx, circuit.id, count, now).await?;
             let more = count == 0 || released.len() as u64 >= count.into();
-            let probing = circuit.state != CircuitState::Closed && !released.is_empty();
-            (released, (more || probing).then_some(again))
+            (released, more.then_some(again))
+        }
+        Release::Probes(count) => {
+            let mut released = release_expired(tx, circuit.id, now).await?;
+            let again = if released.is_empty() {
+                PROBES_ON_THEIR_WAY
+            } else {
+                TICK
+            };
+            released.extend(release_probes(tx, circuit.id, count, now).await?);
+            let again = (!released.is_empty()).then_some(now + again);
+            (released, again)
         }
     };
     circuit.release_at = again;
@@ -186,13 +219,13 @@ fn plan(
         return if in_order {
             Release::Head
         } else {
-            Release::Oldest(pace.div_ceil(TICKS).min(RELEASE), now + TICK)
+            Release::at_pace(pace, now)
         };
     }
     match circuit.probes_wanted(policy, now) {
         0 => Release::Nothing(circuit.retry_at),
         _ if in_order => Release::Head,
-        wanted => Release::Oldest(wanted, now + PROBES_ON_THEIR_WAY),
+        wanted => Release::Probes(wanted),
     }
 }
 
@@ -215,13 +248,7 @@ pub(crate) async fn release_one(
     let Some(delivery) = delivery else {
         return Ok(Vec::new());
     };
-    release(
-        tx,
-        "id = $2 AND parked_for IS NOT NULL",
-        vec![delivery.into()],
-        now,
-    )
-    .await
+    release(tx, "id = $2", vec![delivery.into()], now).await
 }
 
 async fn release_oldest(
@@ -235,7 +262,36 @@ async fn release_oldest(
     release(tx, oldest, params, now).await
 }
 
-/// Releases as the dispatcher claims: should the job be lost, it is found again.
+/// A probe that fails costs its delivery an attempt, so among the oldest those go first that have had the fewest.
+async fn release_probes(
+    tx: &DatabaseTransaction,
+    circuit: Uuid,
+    count: u32,
+    now: Timestamp,
+) -> Result<Vec<Dispatched>, DbErr> {
+    let freshest = "id IN (SELECT id FROM (\
+         SELECT id, attempt_count FROM deliveries WHERE parked_for = $2 ORDER BY id LIMIT $3) AS oldest \
+         ORDER BY attempt_count, id LIMIT $4)";
+    let (oldest, count) = (i64::from(RELEASE), i64::from(count));
+    let params = vec![circuit.into(), oldest.into(), count.into()];
+    release(tx, freshest, params, now).await
+}
+
+/// Lets go of what has expired among the oldest: it ends without an attempt, so it would be no probe.
+async fn release_expired(
+    tx: &DatabaseTransaction,
+    circuit: Uuid,
+    now: Timestamp,
+) -> Result<Vec<Dispatched>, DbErr> {
+    let expired = "id IN (SELECT id FROM (\
+         SELECT id, expires_at FROM deliveries WHERE parked_for = $2 ORDER BY id LIMIT $3) AS oldest \
+         WHERE expires_at <= $4)";
+    let params = vec![circuit.into(), i64::from(RELEASE).into(), now.into()];
+    release(tx, expired, params, now).await
+}
+
+/// Releases as the dispatcher claims: should the job be lost, it is found again. What somebody else has released or ended
+/// while this statement waited for its row is left alone.
 async fn release(
     tx: &impl ConnectionTrait,
     which: &str,
@@ -243,7 +299,8 @@ async fn release(
     now: Timestamp,
 ) -> Result<Vec<Dispatched>, DbErr> {
     let sql = format!(
-        "UPDATE deliveries SET parked_for = NULL, dispatch_at = $1 WHERE {which} \
+        "UPDATE deliveries SET parked_for = NULL, dispatch_at = CASE status WHEN 'pending' THEN $1 END \
+         WHERE {which} AND parked_for IS NOT NULL \
          RETURNING id, tenant_id, endpoint_id, kind, replayed_at"
     );
     let params = std::iter::once((now + CLAIM).into()).chain(params);

@@ -6,6 +6,7 @@ mod ask;
 mod conduct;
 mod observe;
 mod order;
+mod providers;
 
 use chrono::TimeDelta;
 use relaypost_shared::entities::endpoint;

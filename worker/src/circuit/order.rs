@@ -31,27 +31,28 @@ pub(super) async fn has_turn(
     {
         return Ok(false);
     }
-    let oldest = match delivery.endpoint_id {
-        Some(endpoint) => oldest(tx, circuit, endpoint, now).await?,
-        None => None,
-    };
+    let oldest = oldest(tx, circuit, now).await?;
     let head = oldest.map_or(delivery.id, |oldest| oldest.min(delivery.id));
     circuit.head = Some(head);
     Ok(head == delivery.id)
 }
 
-/// Passes the turn on after `ended`, and returns whose it is now if that one is parked and has to be released. The
-/// circuit is locked.
+/// Passes the turn on after `ended`, and returns whose it is now: if that one is parked it has to be released, else its
+/// job brings it. The circuit is locked.
+///
+/// Only who had the turn is settled: what ends out of turn, because it expires or is a test, is newer than some that
+/// still wait.
 pub(crate) async fn next_in_order(
     tx: &impl ConnectionTrait,
     circuit: &mut circuit::Model,
     ended: DeliveryId,
+    now: Timestamp,
 ) -> Result<Option<DeliveryId>, DbErr> {
-    circuit.settled = circuit.settled.max(Some(ended));
     if circuit.head.is_some_and(|head| head != ended) {
         return Ok(None);
     }
-    circuit.head = first_parked(tx, circuit.id).await?;
+    circuit.settled = circuit.settled.max(circuit.head);
+    circuit.head = oldest(tx, circuit, now).await?;
     Ok(circuit.head)
 }
 
@@ -60,15 +61,16 @@ pub(crate) async fn next_in_order(
 pub(super) async fn parked_head(
     tx: &impl ConnectionTrait,
     circuit: &mut circuit::Model,
+    now: Timestamp,
 ) -> Result<Option<DeliveryId>, DbErr> {
     if let Some(head) = circuit.head {
         let row = delivery::Entity::find_by_id(head).one(tx).await?;
         if let Some(row) = row.filter(|row| row.status == Status::Pending) {
             return Ok(row.parked_for.map(|_| row.id));
         }
-        return next_in_order(tx, circuit, head).await;
+        return next_in_order(tx, circuit, head, now).await;
     }
-    circuit.head = first_parked(tx, circuit.id).await?;
+    circuit.head = oldest(tx, circuit, now).await?;
     Ok(circuit.head)
 }
 
@@ -82,7 +84,6 @@ async fn is_pending(tx: &impl ConnectionTrait, id: DeliveryId) -> Result<bool, D
 async fn oldest(
     tx: &impl ConnectionTrait,
     circuit: &circuit::Model,
-    endpoint: EndpointId,
     now: Timestamp,
 ) -> Result<Option<DeliveryId>, DbErr> {
     use delivery::Column;
@@ -91,7 +92,7 @@ async fn oldest(
         .add(Column::NextAttemptAt.is_null())
         .add(Column::NextAttemptAt.lte(now));
     let mut under_way = delivery::Entity::find()
-        .filter(Column::EndpointId.eq(endpoint))
+        .filter(Column::EndpointId.eq(EndpointId::from_uuid(circuit.id)))
         .filter(Column::Status.eq(Status::Pending))
         .filter(due);
     if let Some(settled) = circuit.settled {
@@ -116,6 +117,8 @@ async fn first_parked(
     use delivery::Column;
     delivery::Entity::find()
         .filter(Column::ParkedFor.eq(circuit))
+        // Whoever has given one up need not know of turns.
+        .filter(Column::Status.eq(Status::Pending))
         .select_only()
         .column(Column::Id)
         .order_by_asc(Column::Id)

@@ -164,9 +164,12 @@ async fn pass_turns_on(
         let Some(row) = observed.circuits.get_mut(&circuit) else {
             continue;
         };
-        let next = next_in_order(tx, row, recorded.delivery().id).await?;
+        let next = next_in_order(tx, row, recorded.delivery().id, now).await?;
         if row.state == CircuitState::Closed {
             released.extend(release_one(tx, next, now).await?);
+        } else if next.is_some() {
+            // It ended without having been the probe that it was released as.
+            row.release_by(now);
         }
     }
     Ok(released)

@@ -144,7 +144,12 @@ fn unreachable(failure: &Failure) -> bool {
         && failure.status.is_none()
         && matches!(
             failure.class,
-            ErrorClass::Dns | ErrorClass::Connect | ErrorClass::Tls | ErrorClass::Timeout
+            ErrorClass::Dns
+                | ErrorClass::Connect
+                | ErrorClass::Tls
+                | ErrorClass::Timeout
+                // It hung up in the middle, or does not speak SMTP.
+                | ErrorClass::Protocol
         )
 }
 

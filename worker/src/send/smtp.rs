@@ -79,13 +79,14 @@ impl SmtpPool {
         // Whatever keeps us from a usable connection is the provider's fault and not the mail's: never final, and the
         // next provider may do better.
         let connected = bounded(self.connection()).await;
-        let mut connection = connected.map_err(|failure| match failure.status {
-            Some(_) => Failure {
-                class: ErrorClass::Connect,
-                status: None,
-                ..failure
+        let mut connection = connected.map_err(|failure| Failure {
+            class: match failure.class {
+                class @ (ErrorClass::Tls | ErrorClass::Timeout) => class,
+                // Turned away, or hung up on, as by a load balancer whose servers are down.
+                _ => ErrorClass::Connect,
             },
-            None => failure,
+            status: None,
+            ..failure
         })?;
         let sent = converse(&mut connection, from, to, mail).await;
         match &sent {

@@ -13,7 +13,7 @@ use sea_orm::{ActiveModelTrait, ActiveValue::Set, EntityTrait, IntoActiveModel};
 use crate::fixture::{Bench, LaneBench};
 
 /// Three failures open a circuit for ten seconds, and two probes close it.
-const SETTINGS: &[(&str, &str)] = &[
+pub(crate) const SETTINGS: &[(&str, &str)] = &[
     ("CIRCUIT_FAILURE_THRESHOLD", "3"),
     ("CIRCUIT_OPEN_SECONDS", "10"),
     ("CIRCUIT_OPEN_MAX_SECONDS", "40"),
@@ -29,7 +29,11 @@ impl Bench {
             .expect("the endpoint has a circuit")
     }
 
-    async fn change(&self, id: EndpointId, change: impl FnOnce(&mut endpoint::ActiveModel)) {
+    pub(crate) async fn change(
+        &self,
+        id: EndpointId,
+        change: impl FnOnce(&mut endpoint::ActiveModel),
+    ) {
         let row = endpoint::Entity::find_by_id(id)
             .one(&self.db)
             .await
@@ -39,7 +43,7 @@ impl Bench {
         row.update(&self.db).await.unwrap();
     }
 
-    async fn webhooks(&self, endpoint: EndpointId, count: usize) -> Vec<DeliveryId> {
+    pub(crate) async fn webhooks(&self, endpoint: EndpointId, count: usize) -> Vec<DeliveryId> {
         let mut ids = Vec::new();
         for _ in 0..count {
             ids.push(self.webhook(endpoint).await);
@@ -54,14 +58,14 @@ impl Bench {
             .unwrap();
     }
 
-    async fn parked(&self) -> usize {
+    pub(crate) async fn parked(&self) -> usize {
         let rows = delivery::Entity::find().all(&self.db).await.unwrap();
         rows.iter().filter(|row| row.parked_for.is_some()).count()
     }
 }
 
 /// An endpoint whose circuit has just opened, with `waiting` deliveries parked behind it.
-async fn open(
+pub(crate) async fn open(
     bench: &Bench,
     lane: &LaneBench,
     receiver: &Receiver,

@@ -271,8 +271,7 @@ impl Bench {
     }
 
     pub(crate) async fn conduct(&self) -> u64 {
-        let policy = &self.settings.circuit;
-        circuit::step(&self.db, &self.queue, policy, self.now())
+        circuit::step(&self.db, &self.queue, &self.settings, self.now())
             .await
             .unwrap()
     }
@@ -402,6 +401,19 @@ impl LaneBench {
             }
         }
         worked
+    }
+}
+
+impl LaneBench {
+    /// Loses every job that is ready on the queue.
+    pub(crate) async fn lose_queue(&self) {
+        let mut consumer = self.consumer.clone();
+        let context = WorkerContext::new("test");
+        while let Some(Ok(tasks)) = consumer.fetch_next(&context).now_or_never() {
+            for task in tasks {
+                self.consumer.acknowledge(&task.args).await;
+            }
+        }
     }
 }
 

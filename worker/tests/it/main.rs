@@ -8,8 +8,13 @@
 
 mod circuits;
 mod dispatch;
+mod drains;
 mod emails;
 mod fixture;
+mod interleavings;
+mod journeys;
+mod parking;
+mod providers;
 mod prune;
 mod recover;
 mod replay_jobs;

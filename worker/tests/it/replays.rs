@@ -47,7 +47,7 @@ async fn a_replayed_delivery_starts_its_schedule_anew_and_keeps_its_webhook_id()
     let id = bench.webhook(endpoint).await;
     let (live, bulk) = (bench.lane(Lane::Webhooks), bench.lane(Lane::Bulk));
     live.work(&[id]).await;
-    bench.clock.advance(TimeDelta::seconds(72));
+    bench.clock.advance(TimeDelta::minutes(11));
     live.work(&[id]).await;
     assert_eq!(bench.delivery(id).await.attempt_count, 2);
 

@@ -4,7 +4,7 @@ use base64::{Engine as _, prelude::BASE64_STANDARD};
 use chrono::TimeDelta;
 use relaypost_shared::{
     delivery::{AttemptOutcome, ErrorClass, Reason, Status},
-    entities::{endpoint, endpoint_secret},
+    entities::endpoint_secret,
     ids::SecretId,
     queue::Lane,
 };
@@ -68,74 +68,6 @@ async fn a_failing_delivery_walks_its_whole_schedule_and_then_is_dead() {
         hits.windows(2)
             .all(|pair| pair[0].header("webhook-timestamp") < pair[1].header("webhook-timestamp"))
     );
-    bench.close().await;
-}
-
-#[tokio::test]
-async fn what_the_receiver_does_decides_the_class_of_the_attempt() {
-    let bench = Bench::new(&[("WEBHOOK_TIMEOUT_MS", "300")]).await;
-    let elsewhere = Receiver::start().await;
-    let cases = [
-        (Reply::Status(404), ErrorClass::Http4xx),
-        (Reply::Status(413), ErrorClass::BodyTooLarge),
-        (Reply::Status(503), ErrorClass::Http5xx),
-        (Reply::Redirect(elsewhere.url("/")), ErrorClass::Redirect),
-        (Reply::Hang, ErrorClass::Timeout),
-        (Reply::Reset, ErrorClass::Connect),
-    ];
-    let lane = bench.lane(Lane::Webhooks);
-    for (reply, class) in cases {
-        let receiver = Receiver::start().await;
-        receiver.respond(reply);
-        let id = bench
-            .webhook(bench.endpoint(&receiver.url("/"), Some(vec![60])).await)
-            .await;
-        lane.work(&[id]).await;
-        let delivery = bench.delivery(id).await;
-        // The same payload would be too large again.
-        let status = match class {
-            ErrorClass::BodyTooLarge => Status::Dead,
-            _ => Status::Pending,
-        };
-        assert_eq!(
-            (delivery.status, delivery.error_class),
-            (status, Some(class)),
-            "{class}"
-        );
-    }
-    assert_eq!(elsewhere.count(), 0, "a redirect is not followed");
-    bench.close().await;
-}
-
-#[tokio::test]
-async fn a_receiver_that_asks_for_time_gets_it() {
-    let bench = Bench::new(&[]).await;
-    let receiver = Receiver::start().await;
-    receiver.respond(Reply::Headers {
-        status: 503,
-        headers: vec![("Retry-After".to_owned(), "3600".to_owned())],
-    });
-    let id = bench
-        .webhook(bench.endpoint(&receiver.url("/"), Some(vec![5])).await)
-        .await;
-    bench.lane(Lane::Webhooks).work(&[id]).await;
-    let next = bench.delivery(id).await.next_attempt_at.unwrap();
-    assert_eq!((next - bench.now()).num_seconds(), 3600);
-    bench.close().await;
-}
-
-#[tokio::test]
-async fn nobody_listening_and_no_such_host_are_told_apart() {
-    let bench = Bench::new(&[]).await;
-    let lane = bench.lane(Lane::Webhooks);
-    for (url, class) in [
-        ("http://127.0.0.1:1/", ErrorClass::Connect),
-        ("http://nobody.invalid/", ErrorClass::Dns),
-    ] {
-        let id = bench.webhook(bench.endpoint(url, None).await).await;
-        lane.work(&[id]).await;
-        assert_eq!(bench.delivery(id).await.error_class, Some(class), "{url}");
-    }
     bench.close().await;
 }
 
@@ -214,30 +146,6 @@ async fn a_job_that_comes_before_its_time_sends_nothing() {
         (receiver.count(), bench.delivery(id).await.attempt_count),
         (1, 1)
     );
-    bench.close().await;
-}
-
-#[tokio::test]
-async fn deliveries_to_a_deleted_endpoint_are_dead_without_an_attempt() {
-    let bench = Bench::new(&[]).await;
-    let receiver = Receiver::start().await;
-    let endpoint = bench.endpoint(&receiver.url("/"), None).await;
-    let id = bench.webhook(endpoint).await;
-    let row = endpoint::Entity::find_by_id(endpoint)
-        .one(&bench.db)
-        .await
-        .unwrap()
-        .unwrap();
-    let mut row = row.into_active_model();
-    row.deleted_at = Set(Some(bench.now()));
-    row.update(&bench.db).await.unwrap();
-    bench.lane(Lane::Webhooks).work(&[id]).await;
-    let delivery = bench.delivery(id).await;
-    assert_eq!(
-        (delivery.reason, delivery.attempt_count),
-        (Some(Reason::EndpointDeleted), 0)
-    );
-    assert_eq!((receiver.count(), bench.attempts().await.len()), (0, 0));
     bench.close().await;
 }
 
