@@ -22,6 +22,8 @@ pub(crate) enum Op {
     Answer(usize, Behaviour),
     Pass(i64),
     Pause(usize),
+    /// An operator resumes or pauses while everything runs.
+    Meanwhile(usize, bool),
     Resume(usize),
     OpenByHand(usize),
     CloseByHand(usize),
@@ -54,7 +56,7 @@ fn behaviour() -> impl Strategy<Value = Behaviour> {
 
 fn op() -> impl Strategy<Value = Op> {
     let endpoint = 0..world::ENDPOINTS;
-    let any = 0..100_usize;
+    let which = 0..100_usize;
     prop_oneof![
         6 => (endpoint.clone(), 1..6_usize).prop_map(|(endpoint, count)| Op::Publish(endpoint, count)),
         6 => (1..12_usize).prop_map(Op::Ring),
@@ -68,11 +70,12 @@ fn op() -> impl Strategy<Value = Op> {
         6 => prop_oneof![0..2_000_i64, 2_000..70_000_i64, 70_000..400_000_i64].prop_map(Op::Pass),
         1 => endpoint.clone().prop_map(Op::Pause),
         1 => endpoint.clone().prop_map(Op::Resume),
+        2 => (endpoint.clone(), any::<bool>()).prop_map(|(endpoint, on)| Op::Meanwhile(endpoint, on)),
         1 => endpoint.clone().prop_map(Op::OpenByHand),
         1 => endpoint.prop_map(Op::CloseByHand),
-        2 => any.clone().prop_map(Op::ReplayDead),
-        1 => any.clone().prop_map(Op::DiscardDead),
-        1 => any.prop_map(Op::Cancel),
+        2 => which.clone().prop_map(Op::ReplayDead),
+        1 => which.clone().prop_map(Op::DiscardDead),
+        1 => which.prop_map(Op::Cancel),
     ]
 }
 

@@ -130,9 +130,16 @@ impl World {
             }
             Op::Answer(endpoint, how) => self.targets[endpoint].answer(how),
             Op::Pass(millis) => self.bench.clock.advance(TimeDelta::milliseconds(millis)),
-            Op::Pause(endpoint) => {
-                self.operate(endpoint, Some(EndpointStatus::Paused), |_, _| {})
-                    .await;
+            Op::Pause(endpoint) => self.pause(endpoint).await,
+            Op::Meanwhile(endpoint, on) => {
+                let operator = async {
+                    if on {
+                        self.resume(endpoint).await;
+                    } else {
+                        self.pause(endpoint).await;
+                    }
+                };
+                futures::join!(self.work_queues(), self.bench.conduct(), operator);
             }
             Op::Resume(endpoint) => self.resume(endpoint).await,
             Op::OpenByHand(endpoint) => {
@@ -205,6 +212,11 @@ impl World {
             set_status(&tx, id, status).await;
         }
         tx.commit().await.unwrap();
+    }
+
+    async fn pause(&self, endpoint: usize) {
+        self.operate(endpoint, Some(EndpointStatus::Paused), |_, _| {})
+            .await;
     }
 
     async fn resume(&self, endpoint: usize) {
