@@ -220,7 +220,7 @@ async fn travel(bench: &Bench, id: DeliveryId, lane: Lane) -> End {
         lane.work_queue().await;
         if bench.delivery(id).await.attempt_count == row.attempt_count {
             // A busy endpoint is slowed down, which the queue enforces by a moment's wait.
-            bench.clock.advance(TimeDelta::milliseconds(100));
+            bench.clock.advance(TimeDelta::seconds(1));
             lane.work_queue().await;
         }
     }
