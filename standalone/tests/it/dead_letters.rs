@@ -102,7 +102,9 @@ async fn a_waiting_delivery_is_tried_at_once_when_somebody_asks_for_it() {
 async fn live_webhooks_do_not_wait_behind_replays_that_hang() {
     let slots = [("WEBHOOK_CONCURRENCY", "2"), ("BULK_CONCURRENCY", "2")];
     let slow = [("RETRY_SCHEDULE", "0"), ("WEBHOOK_TIMEOUT_MS", "60000")];
-    let world = world(&[slots, slow].concat()).await;
+    // It is about slots: the circuit of the endpoint that hangs stays closed.
+    let circuit = [("CIRCUIT_FAILURE_THRESHOLD", "1000")];
+    let world = world(&[&slots[..], &slow, &circuit].concat()).await;
     let (stuck, healthy) = (Receiver::start().await, Receiver::start().await);
     stuck.respond(Reply::Status(500));
     let tenant = world.tenant("acme").await;
