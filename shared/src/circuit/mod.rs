@@ -33,7 +33,7 @@ const FREE_PACE: i32 = 1_024;
 /// many answers of one moment some are always good.
 const PACE_STEP: TimeDelta = TimeDelta::seconds(1);
 /// How long nothing more is released after a failure.
-const TROUBLE_PAUSE: TimeDelta = TimeDelta::seconds(5);
+const TROUBLE_PAUSE: TimeDelta = TimeDelta::seconds(2);
 /// How many changes of state the row remembers.
 const REMEMBERED: usize = 20;
 

@@ -424,5 +424,5 @@ fn among_good_answers_a_busy_one_slows_down_at_once_and_nothing_grows_while_noth
         }
         paces.push(rules.circuit.pace.unwrap());
     }
-    assert_eq!(paces, [32, 64, 64, 64, 64, 64, 64, 64, 128]);
+    assert_eq!(paces, [32, 64, 64, 64, 64, 128, 256, 512, 1024]);
 }
