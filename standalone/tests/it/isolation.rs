@@ -56,11 +56,24 @@ async fn another_tenants_things_are_not_found() {
         (Method::POST, &rotate, json!({"grace_period_s": 60})),
         (Method::DELETE, &endpoint_path, Value::Null),
     ];
+    let controls = ["pause", "resume", "circuit/open", "circuit/close", "test"];
+    let mut asked: Vec<String> = controls
+        .iter()
+        .map(|control| format!("{endpoint_path}/{control}"))
+        .collect();
+    asked.push(format!("/v1/messages/{}/cancel", id(&message)));
+    asked.push(format!("/v1/emails/{}/cancel", id(&email)));
     let before = owner.api.get(&endpoint_path).await.expect(200);
     for (method, path, body) in changes {
         let body = (!body.is_null()).then(|| ("application/json", body.to_string().into_bytes()));
         other.api.send(method, path, body).await.expect(404);
     }
+    for path in &asked {
+        other.api.send(Method::POST, path, None).await.expect(404);
+    }
+    let recover = format!("{endpoint_path}/recover");
+    let since = json!({"since": "2026-01-01T00:00:00Z"});
+    other.api.post(&recover, since).await.expect(404);
     assert_eq!(owner.api.get(&endpoint_path).await.expect(200), before);
 
     for list in ["messages", "emails", "deliveries", "endpoints"] {
