@@ -6,7 +6,7 @@
 
 use relaypost_shared::{
     clock::Timestamp,
-    delivery::{DeliveryKind, EndpointStatus, OperatorEvent, Status},
+    delivery::{DeliveryKind, EndpointStatus, OperatorEvent},
     entities::{Texts, delivery, endpoint, message},
     ids::{DeliveryId, MessageId, TenantId},
     queue::{Job, Lane},
@@ -118,28 +118,11 @@ fn delivery_of(
     endpoint: &endpoint::Model,
     now: Timestamp,
 ) -> delivery::Model {
+    let id = DeliveryId::generate(now);
     delivery::Model {
-        id: DeliveryId::generate(now),
-        tenant_id: message.tenant_id,
-        kind: DeliveryKind::Webhook,
         message_id: Some(message.id),
         endpoint_id: Some(endpoint.id),
-        email_id: None,
-        recipient: None,
-        status: Status::Pending,
-        attempt_count: 0,
-        next_attempt_at: None,
-        dispatch_at: None,
-        reason: None,
-        error_class: None,
-        created_at: now,
-        finished_at: None,
-        dead_at: None,
-        replayed_at: None,
-        schedule_start: 0,
-        parked_for: None,
-        expires_at: None,
-        replay_id: None,
+        ..delivery::Model::pending(id, DeliveryKind::Webhook, message.tenant_id, now)
     }
 }
 

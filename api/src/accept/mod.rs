@@ -13,7 +13,7 @@ use bytes::Bytes;
 use relaypost_shared::{
     batch::Batcher,
     clock::Timestamp,
-    delivery::{DeliveryKind, Status},
+    delivery::DeliveryKind,
     entities::delivery,
     ids::{DeliveryId, TenantId},
     queue::Lane,
@@ -111,28 +111,10 @@ pub(crate) fn new_delivery(
 ) -> delivery::Model {
     let due = due.filter(|due| *due > now);
     delivery::Model {
-        id: DeliveryId::generate(now),
-        tenant_id: tenant,
-        kind,
-        message_id: None,
-        endpoint_id: None,
-        email_id: None,
-        recipient: None,
-        status: Status::Pending,
-        attempt_count: 0,
         next_attempt_at: due,
         // Without a time to wait for, its first job goes onto the queue now and the dispatcher has nothing to do.
         dispatch_at: due,
-        reason: None,
-        error_class: None,
-        created_at: now,
-        finished_at: None,
-        dead_at: None,
-        replayed_at: None,
-        schedule_start: 0,
-        parked_for: None,
-        expires_at: None,
-        replay_id: None,
+        ..delivery::Model::pending(DeliveryId::generate(now), kind, tenant, now)
     }
 }
 

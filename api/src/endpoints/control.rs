@@ -11,7 +11,7 @@ use relaypost_shared::{
     db::begin_write,
     delivery::EndpointStatus,
     entities::{circuit, endpoint},
-    ids::Endpoint as EndpointKind,
+    ids::{Endpoint as EndpointKind, EndpointId},
 };
 use sea_orm::{
     ColumnTrait as _, DatabaseTransaction, EntityTrait as _, QueryFilter as _, sea_query::Expr,
@@ -113,14 +113,17 @@ impl EndpointControlsApi {
         /// The endpoint.
         endpoint_id: Path<Ref<EndpointKind>>,
     ) -> Result<Reply<Endpoint>, ApiError> {
-        let found = find(&services.db, caller.tenant, endpoint_id.0.0).await?;
-        let (tx, now) = (begin_write(&services.db).await?, services.clock.now());
-        let mut circuit = lock(&tx, &found, now).await?;
-        circuit.open_by_hand(now);
-        machine::save(&tx, circuit, now).await?;
-        audit::record(&tx, &caller, Action::CircuitOpened, found.id, now).await?;
-        tx.commit().await?;
-        reply(services, &caller, &found).await
+        let change = |circuit: &mut circuit::Model, now| {
+            circuit.open_by_hand(now);
+        };
+        by_hand(
+            services,
+            &caller,
+            endpoint_id.0.0,
+            change,
+            Action::CircuitOpened,
+        )
+        .await
     }
 
     /// Close an endpoint's circuit by hand
@@ -138,14 +141,17 @@ impl EndpointControlsApi {
         /// The endpoint.
         endpoint_id: Path<Ref<EndpointKind>>,
     ) -> Result<Reply<Endpoint>, ApiError> {
-        let found = find(&services.db, caller.tenant, endpoint_id.0.0).await?;
-        let (tx, now) = (begin_write(&services.db).await?, services.clock.now());
-        let mut circuit = lock(&tx, &found, now).await?;
-        circuit.close_by_hand(now);
-        machine::save(&tx, circuit, now).await?;
-        audit::record(&tx, &caller, Action::CircuitClosed, found.id, now).await?;
-        tx.commit().await?;
-        reply(services, &caller, &found).await
+        let change = |circuit: &mut circuit::Model, now| {
+            circuit.close_by_hand(now);
+        };
+        by_hand(
+            services,
+            &caller,
+            endpoint_id.0.0,
+            change,
+            Action::CircuitClosed,
+        )
+        .await
     }
 
     /// Test an endpoint
@@ -167,6 +173,24 @@ impl EndpointControlsApi {
         let found = find(&services.db, caller.tenant, endpoint_id.0.0).await?;
         Reply::of(&test::run(services, &caller, &found).await?)
     }
+}
+
+/// Changes an endpoint's circuit under its lock.
+async fn by_hand(
+    services: &Services,
+    caller: &ForTenant,
+    endpoint: EndpointId,
+    change: impl FnOnce(&mut circuit::Model, Timestamp),
+    action: Action,
+) -> Result<Reply<Endpoint>, ApiError> {
+    let found = find(&services.db, caller.tenant, endpoint).await?;
+    let (tx, now) = (begin_write(&services.db).await?, services.clock.now());
+    let mut circuit = lock(&tx, &found, now).await?;
+    change(&mut circuit, now);
+    machine::save(&tx, circuit, now).await?;
+    audit::record(&tx, caller, action, found.id, now).await?;
+    tx.commit().await?;
+    reply(services, caller, &found).await
 }
 
 async fn reply(

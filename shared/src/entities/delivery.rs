@@ -59,6 +59,35 @@ pub struct Model {
     pub replay_id: Option<ReplayId>,
 }
 
+impl Model {
+    /// A delivery as it begins: due now, never tried. The caller says what is delivered where to.
+    pub fn pending(id: DeliveryId, kind: DeliveryKind, tenant: TenantId, now: Timestamp) -> Self {
+        Self {
+            id,
+            tenant_id: tenant,
+            kind,
+            message_id: None,
+            endpoint_id: None,
+            email_id: None,
+            recipient: None,
+            status: Status::Pending,
+            attempt_count: 0,
+            next_attempt_at: None,
+            dispatch_at: None,
+            reason: None,
+            error_class: None,
+            created_at: now,
+            finished_at: None,
+            dead_at: None,
+            replayed_at: None,
+            schedule_start: 0,
+            parked_for: None,
+            expires_at: None,
+            replay_id: None,
+        }
+    }
+}
+
 impl Entity {
     /// A tenant's deliveries.
     pub fn of_tenant(tenant: TenantId) -> Select<Self> {

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use relaypost_shared::{
     clock::Timestamp,
-    delivery::{DeliveryKind, EndpointStatus, Status},
+    delivery::{DeliveryKind, EndpointStatus},
     entities::{
         Texts, delivery, endpoint,
         message::{self, Column},
@@ -133,27 +133,14 @@ fn delivery_of(
     now: Timestamp,
 ) -> delivery::Model {
     let later = message.deliver_at.filter(|at| *at > now);
+    let id = DeliveryId::generate(now);
     delivery::Model {
-        id: DeliveryId::generate(now),
-        tenant_id: job.tenant_id,
-        kind: DeliveryKind::Webhook,
         message_id: Some(message.id),
         endpoint_id: Some(endpoint.id),
-        email_id: None,
-        recipient: None,
-        status: Status::Pending,
-        attempt_count: 0,
         next_attempt_at: later,
         dispatch_at: Some(later.unwrap_or(now)),
-        reason: None,
-        error_class: None,
-        created_at: now,
-        finished_at: None,
-        dead_at: None,
         replayed_at: Some(now),
-        schedule_start: 0,
-        parked_for: None,
-        expires_at: None,
         replay_id: Some(job.id),
+        ..delivery::Model::pending(id, DeliveryKind::Webhook, job.tenant_id, now)
     }
 }

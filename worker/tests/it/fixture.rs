@@ -227,29 +227,7 @@ impl Bench {
     }
 
     pub(crate) fn pending(&self, kind: DeliveryKind) -> delivery::Model {
-        delivery::Model {
-            id: self.next_id(),
-            tenant_id: self.tenant,
-            kind,
-            message_id: None,
-            endpoint_id: None,
-            email_id: None,
-            recipient: None,
-            status: Status::Pending,
-            attempt_count: 0,
-            next_attempt_at: None,
-            dispatch_at: None,
-            reason: None,
-            error_class: None,
-            created_at: self.now(),
-            finished_at: None,
-            dead_at: None,
-            replayed_at: None,
-            schedule_start: 0,
-            parked_for: None,
-            expires_at: None,
-            replay_id: None,
-        }
+        delivery::Model::pending(self.next_id(), kind, self.tenant, self.now())
     }
 
     pub(crate) async fn insert(&self, row: delivery::Model) -> DeliveryId {
