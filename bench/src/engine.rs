@@ -2,10 +2,9 @@
 
 use std::{path::Path, time::Duration};
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 use relaypost_testkit::{Backend, Receiver, Reply, Tenant, World, WorldOptions, eventually};
 use serde_json::{Value, json};
-use tokio::time::Instant;
 
 use crate::{
     load,
@@ -124,11 +123,10 @@ async fn replays(bin_dir: &Path, seconds: u64) -> Result<()> {
     answer(&broken, &times);
     let body = json!({"filter": {}, "rate_per_s": 500});
     let job = tenant.api.post("/v1/dlq/replay", body).await.expect(202);
-    let began = Instant::now();
     steady::publish(&tenant, &times, count, count, STEADY, |_| "live".to_owned()).await?;
     let path = format!("/v1/replays/{}", job["id"].as_str().unwrap_or_default());
     let done = wait_completed(&tenant, &path).await;
-    let took = began.elapsed().as_secs_f64();
+    let took = seconds_between(&done["created_at"], &done["finished_at"])?;
     ensure!(done["by_outcome"]["delivered"] == DEAD, "{done}");
     live.wait_for(usize::try_from(2 * count)?, DEADLINE).await;
     row("live traffic alone", &times.of(0..count));
@@ -163,4 +161,20 @@ async fn wait_completed(tenant: &Tenant, path: &str) -> Value {
         }
     })
     .await
+}
+
+/// Seconds between two moments of the same day, as the API shows them.
+fn seconds_between(from: &Value, to: &Value) -> Result<f64> {
+    let seconds = |moment: &Value| {
+        let text = moment.as_str().context("a moment")?;
+        let clock = text
+            .split_once('T')
+            .context("a time")?
+            .1
+            .trim_end_matches('Z');
+        clock.split(':').try_fold(0.0, |sum, part| {
+            anyhow::Ok(sum * 60.0 + part.parse::<f64>()?)
+        })
+    };
+    Ok((seconds(to)? - seconds(from)?).rem_euclid(86_400.0))
 }

@@ -12,7 +12,7 @@ use sea_orm_migration::{
 pub(super) struct Migration;
 
 /// What existing tables get. Each in a statement of its own: SQLite adds one column at a time.
-fn columns() -> [(&'static str, ColumnDef); 10] {
+fn columns() -> [(&'static str, ColumnDef); 11] {
     [
         ("deliveries", uuid_null("parked_for")),
         ("deliveries", timestamp_with_time_zone_null("expires_at")),
@@ -26,6 +26,7 @@ fn columns() -> [(&'static str, ColumnDef); 10] {
             integer("schema_version").default(1).to_owned(),
         ),
         ("messages", timestamp_with_time_zone_null("expires_at")),
+        ("messages", timestamp_with_time_zone_null("cancelled_at")),
         ("tenants", timestamp_with_time_zone_null("dlq_warned_at")),
     ]
 }
@@ -33,6 +34,7 @@ fn columns() -> [(&'static str, ColumnDef); 10] {
 const INDEXES: &[&str] = &[
     // Like every index of `deliveries` it names no status: a delivery that succeeds at once is updated in place (HOT).
     "CREATE INDEX deliveries_parked ON deliveries (parked_for, id) WHERE parked_for IS NOT NULL",
+    "CREATE INDEX deliveries_expiring ON deliveries (expires_at) WHERE expires_at IS NOT NULL AND parked_for IS NOT NULL",
     "CREATE INDEX circuits_release ON circuits (release_at) WHERE release_at IS NOT NULL",
     "CREATE INDEX circuits_tenant ON circuits (tenant_id)",
     "CREATE INDEX replays_tenant ON replays (tenant_id, id)",
@@ -40,6 +42,7 @@ const INDEXES: &[&str] = &[
 ];
 
 const BEFORE_COLUMNS_GO: &[&str] = &[
+    "DROP INDEX deliveries_expiring",
     "DROP INDEX deliveries_parked",
     // The schema before knows neither: what is parked is due now, and what was cancelled was given up.
     "UPDATE deliveries SET dispatch_at = COALESCE(next_attempt_at, created_at) WHERE parked_for IS NOT NULL",

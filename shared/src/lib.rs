@@ -7,6 +7,7 @@ pub mod clock;
 pub mod db;
 pub mod delivery;
 pub mod entities;
+pub mod events;
 pub mod ids;
 pub mod queue;
 pub mod replay;

@@ -98,6 +98,14 @@ pub(crate) struct Dispatched {
 }
 
 impl Dispatched {
+    /// A webhook that was never replayed.
+    pub(crate) const fn live_webhook(job: Job) -> Self {
+        Self {
+            lane: Lane::Webhooks,
+            job,
+        }
+    }
+
     /// Reads `id`, `tenant_id`, `endpoint_id`, `kind` and `replayed_at`.
     pub(crate) fn read(row: &QueryResult) -> Result<Self, DbErr> {
         let kind = DeliveryKind::try_get(row, "", "kind")?;

@@ -17,6 +17,8 @@ use crate::{
 const DISPATCH_REST: Duration = Duration::from_millis(250);
 /// How long the conductor rests when no circuit is due.
 const CONDUCT_REST: Duration = Duration::from_millis(125);
+/// How often what is held back is looked at for what has expired.
+const EXPIRE_REST: Duration = Duration::from_secs(1);
 /// How often circuits are looked for that hold something back and have been forgotten.
 const FORGOTTEN_REST: Duration = Duration::from_secs(30);
 /// How long replay jobs rest between two steps: no longer than the shortest step of a pace.
@@ -31,6 +33,7 @@ pub(crate) fn start(services: &Services) -> JoinSet<()> {
     let mut keepers = JoinSet::new();
     keepers.spawn(keep("dispatch", services, DISPATCH_REST, dispatch));
     keepers.spawn(keep("conduct", services, CONDUCT_REST, conduct));
+    keepers.spawn(keep("end what has expired", services, EXPIRE_REST, expire));
     keepers.spawn(keep(
         "look for forgotten circuits",
         services,
@@ -99,6 +102,11 @@ async fn conduct(services: Services) -> Result<bool, StepError> {
         settings,
     } = &services;
     Ok(circuit::step(db, queue, settings, clock.now()).await? >= circuit::BATCH)
+}
+
+async fn expire(services: Services) -> Result<bool, StepError> {
+    let now = services.clock.now();
+    Ok(circuit::expire(&services.db, &services.queue, now).await? > 0)
 }
 
 async fn find_forgotten(services: Services) -> Result<bool, StepError> {

@@ -8,7 +8,6 @@
 pub mod circuit;
 pub mod decide;
 pub mod dispatch;
-mod events;
 pub mod guard;
 mod keepers;
 pub mod load;

@@ -5,7 +5,7 @@ use std::{collections::HashMap, sync::Arc};
 use chrono::TimeDelta;
 use relaypost_shared::{
     batch::Batcher,
-    clock::Clock,
+    clock::{Clock, Timestamp},
     delivery::{DeliveryKind, Ordering, Outcome},
     ids::DeliveryId,
     queue::{Consumer, Limits},
@@ -27,6 +27,8 @@ use crate::{
     send::{Attempted, Sender},
 };
 
+/// How long a job with a rate may be held up between the queue and the attempt.
+const HELD_UP: TimeDelta = TimeDelta::milliseconds(500);
 /// How many results share one transaction at most.
 const RECORD_AT_MOST: usize = 100;
 
@@ -58,6 +60,7 @@ impl Pipeline {
 
     /// Works on one job, and returns when each of its deliveries is recorded and acknowledged, or back in the queue.
     pub async fn work(self, ids: Vec<DeliveryId>) {
+        let given_out = self.clock.now();
         let loaded = match load(&self.db, &ids, &self.providers, self.clock.now()).await {
             Ok(loaded) => loaded,
             Err(error) => return self.give_back(&ids, &error).await,
@@ -70,7 +73,11 @@ impl Pipeline {
             self.consumer.acknowledge(&settled).await;
         }
         let (mut asked, mut done, mut tasks) = (Vec::new(), Vec::new(), Tasks::default());
-        for loaded in self.within_limits(loaded).await {
+        let (loaded, stale) = self.fresh(self.within_limits(loaded).await, given_out);
+        if !stale.is_empty() {
+            self.consumer.hand_back(&stale).await;
+        }
+        for loaded in loaded {
             match guard(&loaded, self.clock.now()) {
                 Verdict::Send => {
                     let pass = Pass::free(&loaded, &self.providers);
@@ -111,6 +118,18 @@ impl Pipeline {
         let mut loaded = loaded;
         loaded.retain(|one| !too_early.contains(&one.delivery.id));
         loaded
+    }
+
+    /// Without what has a rate and was held up since the queue gave it out, as by a database that stands still: it would go
+    /// out together with what was given out later.
+    fn fresh(&self, loaded: Vec<Loaded>, given_out: Timestamp) -> (Vec<Loaded>, Vec<DeliveryId>) {
+        if self.clock.now() - given_out < HELD_UP {
+            return (loaded, Vec::new());
+        }
+        let (paced, free): (Vec<Loaded>, Vec<Loaded>) = loaded
+            .into_iter()
+            .partition(|one| limits(one).rate_per_s.is_some());
+        (free, paced.iter().map(|one| one.delivery.id).collect())
     }
 
     /// Asks the circuits of deliveries that hang on one. What is parked needs its job no longer, and is returned.

@@ -2,7 +2,12 @@
 //! than half of it.
 
 use relaypost_shared::{
-    clock::Timestamp, db::begin_write, delivery::OperatorEvent, entities::tenant, ids::TenantId,
+    clock::Timestamp,
+    db::begin_write,
+    delivery::OperatorEvent,
+    entities::tenant,
+    events::{self, Event},
+    ids::TenantId,
     queue::Queue,
 };
 use sea_orm::{
@@ -13,8 +18,7 @@ use serde_json::json;
 
 use crate::{
     circuit,
-    dispatch::StepError,
-    events::{self, Event},
+    dispatch::{Dispatched, StepError},
 };
 
 /// Reads at most as many dead letters of a tenant as the threshold has, however many there are.
@@ -54,6 +58,7 @@ pub async fn step(
                 data: json!({"threshold": threshold}),
             };
             let jobs = events::tell(&tx, vec![event], now).await?;
+            let jobs: Vec<Dispatched> = jobs.into_iter().map(Dispatched::live_webhook).collect();
             tx.commit().await?;
             circuit::push(db, queue, &jobs, now).await?;
             told += 1;

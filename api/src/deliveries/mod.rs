@@ -24,7 +24,7 @@ use self::retry::Retried;
 pub(crate) use self::{
     body::{Attempt, Delivery},
     retry::addressed,
-    waiting::{Changed, Now, cancel, reschedule},
+    waiting::{Changed, Now, already_cancelled, cancel, reschedule},
 };
 use crate::{
     Services,

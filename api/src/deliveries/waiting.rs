@@ -123,10 +123,7 @@ pub(crate) async fn reschedule(
         .await?;
     let deliveries = load_all(tx, tenant, of).await?;
     if !deliveries.is_empty() && deliveries.iter().all(is_cancelled) {
-        return Err(ApiError::new(
-            Code::AlreadyCancelled,
-            "it was cancelled, which is for good",
-        ));
+        return Err(already_cancelled());
     }
     let empty = deliveries.is_empty() && due.is_none_or(|due| due <= now);
     if empty || moved.rows_affected != deliveries.len() as u64 {
@@ -140,6 +137,14 @@ pub(crate) async fn reschedule(
 
 fn is_cancelled(delivery: &Model) -> bool {
     delivery.status == Status::Discarded && delivery.reason == Some(Reason::Cancelled)
+}
+
+/// The answer to who wants to change what was cancelled.
+pub(crate) fn already_cancelled() -> ApiError {
+    ApiError::new(
+        Code::AlreadyCancelled,
+        "it was cancelled, which is for good",
+    )
 }
 
 fn too_late() -> ApiError {

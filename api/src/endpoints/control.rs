@@ -6,12 +6,14 @@
 use poem::web::Data;
 use poem_openapi::{OpenApi, param::Path};
 use relaypost_shared::{
-    circuit as machine,
+    circuit::{self as machine, Notice},
     clock::Timestamp,
     db::begin_write,
     delivery::EndpointStatus,
     entities::{circuit, endpoint},
+    events::{self, Event},
     ids::{Endpoint as EndpointKind, EndpointId},
+    queue::Lane,
 };
 use sea_orm::{
     ColumnTrait as _, DatabaseTransaction, EntityTrait as _, QueryFilter as _, sea_query::Expr,
@@ -50,18 +52,16 @@ impl EndpointControlsApi {
         /// The endpoint.
         endpoint_id: Path<Ref<EndpointKind>>,
     ) -> Result<Reply<Endpoint>, ApiError> {
-        let found = find(&services.db, caller.tenant, endpoint_id.0.0).await?;
-        if found.status == EndpointStatus::Disabled {
-            let detail = "it is disabled: it takes nothing that could be kept; resume it first";
-            return Err(ApiError::new(Code::EndpointDisabled, detail));
+        let mut under_lock = Locked::begin(services, &caller, endpoint_id.0.0).await?;
+        match under_lock.endpoint.status {
+            EndpointStatus::Active => under_lock.set_status(EndpointStatus::Paused).await?,
+            EndpointStatus::Paused => return under_lock.nothing_to_do().await,
+            EndpointStatus::Disabled => {
+                let detail = "it is disabled: it takes nothing that could be kept; resume it first";
+                return Err(ApiError::new(Code::EndpointDisabled, detail));
+            }
         }
-        if found.status == EndpointStatus::Active {
-            let (tx, now) = (begin_write(&services.db).await?, services.clock.now());
-            set_status(&tx, &found, EndpointStatus::Paused, now).await?;
-            audit::record(&tx, &caller, Action::EndpointPaused, found.id, now).await?;
-            tx.commit().await?;
-        }
-        reply(services, &caller, &found).await
+        under_lock.finish(Vec::new(), Action::EndpointPaused).await
     }
 
     /// Resume an endpoint
@@ -80,22 +80,19 @@ impl EndpointControlsApi {
         /// The endpoint.
         endpoint_id: Path<Ref<EndpointKind>>,
     ) -> Result<Reply<Endpoint>, ApiError> {
-        let found = find(&services.db, caller.tenant, endpoint_id.0.0).await?;
-        if found.status != EndpointStatus::Active {
-            let (tx, now) = (begin_write(&services.db).await?, services.clock.now());
-            let mut circuit = lock(&tx, &found, now).await?;
-            if found.status == EndpointStatus::Disabled {
-                // Whatever was known about it is from before somebody saw to it.
-                circuit.close_by_hand(now);
-                (circuit.failing_since, circuit.warned, circuit.failures) = (None, 0, 0);
+        let mut under_lock = Locked::begin(services, &caller, endpoint_id.0.0).await?;
+        let (circuit, now) = (&mut under_lock.circuit, under_lock.now);
+        let notices = match under_lock.endpoint.status {
+            EndpointStatus::Active => return under_lock.nothing_to_do().await,
+            EndpointStatus::Paused => {
+                circuit.begin_release(now);
+                Vec::new()
             }
-            circuit.begin_release(now);
-            machine::save(&tx, circuit, now).await?;
-            set_status(&tx, &found, EndpointStatus::Active, now).await?;
-            audit::record(&tx, &caller, Action::EndpointResumed, found.id, now).await?;
-            tx.commit().await?;
-        }
-        reply(services, &caller, &found).await
+            // Whatever was known about it is from before somebody saw to it.
+            EndpointStatus::Disabled => circuit.close_by_hand(now),
+        };
+        under_lock.set_status(EndpointStatus::Active).await?;
+        under_lock.finish(notices, Action::EndpointResumed).await
     }
 
     /// Open an endpoint's circuit by hand
@@ -113,17 +110,9 @@ impl EndpointControlsApi {
         /// The endpoint.
         endpoint_id: Path<Ref<EndpointKind>>,
     ) -> Result<Reply<Endpoint>, ApiError> {
-        let change = |circuit: &mut circuit::Model, now| {
-            circuit.open_by_hand(now);
-        };
-        by_hand(
-            services,
-            &caller,
-            endpoint_id.0.0,
-            change,
-            Action::CircuitOpened,
-        )
-        .await
+        let mut under_lock = Locked::begin(services, &caller, endpoint_id.0.0).await?;
+        let notices = under_lock.circuit.open_by_hand(under_lock.now);
+        under_lock.finish(notices, Action::CircuitOpened).await
     }
 
     /// Close an endpoint's circuit by hand
@@ -141,17 +130,9 @@ impl EndpointControlsApi {
         /// The endpoint.
         endpoint_id: Path<Ref<EndpointKind>>,
     ) -> Result<Reply<Endpoint>, ApiError> {
-        let change = |circuit: &mut circuit::Model, now| {
-            circuit.close_by_hand(now);
-        };
-        by_hand(
-            services,
-            &caller,
-            endpoint_id.0.0,
-            change,
-            Action::CircuitClosed,
-        )
-        .await
+        let mut under_lock = Locked::begin(services, &caller, endpoint_id.0.0).await?;
+        let notices = under_lock.circuit.close_by_hand(under_lock.now);
+        under_lock.finish(notices, Action::CircuitClosed).await
     }
 
     /// Test an endpoint
@@ -175,64 +156,76 @@ impl EndpointControlsApi {
     }
 }
 
-/// Changes an endpoint's circuit under its lock.
-async fn by_hand(
-    services: &Services,
-    caller: &ForTenant,
-    endpoint: EndpointId,
-    change: impl FnOnce(&mut circuit::Model, Timestamp),
-    action: Action,
-) -> Result<Reply<Endpoint>, ApiError> {
-    let found = find(&services.db, caller.tenant, endpoint).await?;
-    let (tx, now) = (begin_write(&services.db).await?, services.clock.now());
-    let mut circuit = lock(&tx, &found, now).await?;
-    change(&mut circuit, now);
-    machine::save(&tx, circuit, now).await?;
-    audit::record(&tx, caller, action, found.id, now).await?;
-    tx.commit().await?;
-    reply(services, caller, &found).await
-}
-
-async fn reply(
-    services: &Services,
-    caller: &ForTenant,
-    endpoint: &endpoint::Model,
-) -> Result<Reply<Endpoint>, ApiError> {
-    let row = find(&services.db, caller.tenant, endpoint.id).await?;
-    Reply::of(&show(&services.db, row, caller.sees_secrets).await?)
-}
-
-/// The endpoint's circuit, made if there is none, and locked.
-async fn lock(
-    tx: &DatabaseTransaction,
-    endpoint: &endpoint::Model,
+/// An endpoint and its circuit, made if there is none, in a transaction that has locked the circuit.
+struct Locked<'a> {
+    services: &'a Services,
+    caller: &'a ForTenant,
+    tx: DatabaseTransaction,
     now: Timestamp,
-) -> Result<circuit::Model, ApiError> {
-    let id = endpoint.id.uuid();
-    machine::create_missing(tx, [(id, Some(endpoint.tenant_id))], now).await?;
-    let locked = machine::lock(tx, [id]).await?.remove(&id);
-    locked.ok_or_else(|| ApiError::new(Code::Internal, "the circuit that was just made is gone"))
+    endpoint: endpoint::Model,
+    circuit: circuit::Model,
 }
 
-async fn set_status(
-    tx: &DatabaseTransaction,
-    endpoint: &endpoint::Model,
-    status: EndpointStatus,
-    now: Timestamp,
-) -> Result<(), ApiError> {
-    use endpoint::Column;
-    let changed = endpoint::Entity::update_many()
-        .col_expr(Column::Status, Expr::value(status))
-        .col_expr(Column::DisabledReason, Expr::value(Option::<String>::None))
-        .col_expr(Column::UpdatedAt, Expr::value(now))
-        .filter(Column::Id.eq(endpoint.id))
-        .filter(Column::Status.eq(endpoint.status))
-        .filter(Column::DeletedAt.is_null())
-        .exec(tx)
-        .await?;
-    if changed.rows_affected == 0 {
-        let detail = "the endpoint has just been changed by somebody else; look again";
-        return Err(ApiError::new(Code::Unavailable, detail));
+impl<'a> Locked<'a> {
+    async fn begin(
+        services: &'a Services,
+        caller: &'a ForTenant,
+        id: EndpointId,
+    ) -> Result<Self, ApiError> {
+        find(&services.db, caller.tenant, id).await?;
+        let (tx, now) = (begin_write(&services.db).await?, services.clock.now());
+        machine::create_missing(&tx, [(id.uuid(), Some(caller.tenant))], now).await?;
+        let circuit = machine::lock(&tx, [id.uuid()]).await?.remove(&id.uuid());
+        let circuit = circuit
+            .ok_or_else(|| ApiError::new(Code::Internal, "the circuit just made is gone"))?;
+        // As it is now that nobody else can change it.
+        let endpoint = find(&tx, caller.tenant, id).await?;
+        Ok(Self {
+            services,
+            caller,
+            tx,
+            now,
+            endpoint,
+            circuit,
+        })
     }
-    Ok(())
+
+    async fn set_status(&mut self, status: EndpointStatus) -> Result<(), ApiError> {
+        use endpoint::Column;
+        endpoint::Entity::update_many()
+            .col_expr(Column::Status, Expr::value(status))
+            .col_expr(Column::DisabledReason, Expr::value(Option::<String>::None))
+            .col_expr(Column::UpdatedAt, Expr::value(self.now))
+            .filter(Column::Id.eq(self.endpoint.id))
+            .exec(&self.tx)
+            .await?;
+        Ok(())
+    }
+
+    async fn nothing_to_do(self) -> Result<Reply<Endpoint>, ApiError> {
+        self.tx.rollback().await?;
+        Reply::of(&show(&self.services.db, self.endpoint, self.caller.sees_secrets).await?)
+    }
+
+    /// Writes the circuit, tells operators what there is to tell, and answers with the endpoint as it is now.
+    async fn finish(
+        self,
+        notices: Vec<Notice>,
+        action: Action,
+    ) -> Result<Reply<Endpoint>, ApiError> {
+        let (id, now) = (self.endpoint.id, self.now);
+        let events = notices
+            .into_iter()
+            .filter_map(|notice| Event::of_circuit(&self.circuit, notice))
+            .collect();
+        machine::save(&self.tx, self.circuit, now).await?;
+        let jobs = events::tell(&self.tx, events, now).await?;
+        audit::record(&self.tx, self.caller, action, id, now).await?;
+        self.tx.commit().await?;
+        if let Err(error) = self.services.queue.push(Lane::Webhooks, &jobs).await {
+            tracing::debug!(%error, "operator events are left to the sweep");
+        }
+        let row = find(&self.services.db, self.caller.tenant, id).await?;
+        Reply::of(&show(&self.services.db, row, self.caller.sees_secrets).await?)
+    }
 }

@@ -120,6 +120,7 @@ async fn send(
         created_at: now,
         deliver_at: None,
         expires_at: None,
+        cancelled_at: None,
     };
     let row = delivery::Model {
         message_id: Some(message.id),

@@ -85,6 +85,7 @@ impl Intake for Publish {
             created_at: now,
             deliver_at: new.deliver_at(),
             expires_at: new.expires_at(),
+            cancelled_at: None,
         };
         let endpoints = lookup
             .endpoints

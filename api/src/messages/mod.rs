@@ -195,6 +195,15 @@ impl MessagesApi {
     ) -> Result<Changed<Message>, ApiError> {
         let (tx, now) = (begin_write(&services.db).await?, services.clock.now());
         let row = find(&tx, caller.tenant, message_id.0.0).await?;
+        // First: a job that recovers an endpoint at the same moment has the row locked, and its delivery is seen then.
+        message::Entity::update_many()
+            .col_expr(
+                message::Column::CancelledAt,
+                Expr::value(row.cancelled_at.unwrap_or(now)),
+            )
+            .filter(message::Column::Id.eq(row.id))
+            .exec(&tx)
+            .await?;
         let its = delivery::Column::MessageId.eq(row.id);
         let Now {
             changed,
@@ -226,6 +235,9 @@ impl MessagesApi {
     ) -> Result<Changed<Message>, ApiError> {
         let (tx, now) = (begin_write(&services.db).await?, services.clock.now());
         let mut row = find(&tx, caller.tenant, message_id.0.0).await?;
+        if row.cancelled_at.is_some() {
+            return Err(deliveries::already_cancelled());
+        }
         let to = body.value.deliver_at;
         let mut checks = Checks::default();
         checks.due("deliver_at", Some(to), now);

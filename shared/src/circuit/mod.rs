@@ -187,6 +187,7 @@ impl Model {
         self.change(CircuitState::Open, "by_hand", now);
         self.opened_at = self.opened_at.or(Some(now));
         (self.retry_at, self.release_at) = (None, None);
+        (self.pace, self.pace_at) = (None, None);
         if news {
             vec![Notice::Opened]
         } else {

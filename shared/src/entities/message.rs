@@ -34,6 +34,8 @@ pub struct Model {
     pub deliver_at: Option<Timestamp>,
     /// When it is too late to deliver it, if the sender said so. What counts is the copy in each of its deliveries.
     pub expires_at: Option<Timestamp>,
+    /// When its sender took it back.
+    pub cancelled_at: Option<Timestamp>,
 }
 
 impl Entity {

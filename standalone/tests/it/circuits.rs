@@ -133,6 +133,10 @@ async fn a_circuit_can_be_opened_and_closed_by_hand() {
     let receiver = Receiver::start().await;
     let tenant = world.tenant("acme").await;
     let (id, _) = tenant.endpoint(&receiver.url("/"), &[]).await;
+    let operators = Receiver::start().await;
+    tenant
+        .endpoint(&operators.url("/"), &["circuit.opened", "circuit.closed"])
+        .await;
     let opened = control(&tenant, &id, "circuit/open").await;
     assert_eq!(opened["circuit"]["state"], "open");
     assert!(
@@ -148,6 +152,29 @@ async fn a_circuit_can_be_opened_and_closed_by_hand() {
         "closed"
     );
     tenant.wait_delivery(&kept, "delivered", SOON).await;
+    operators.wait_for(2, SOON).await;
+    let mut told: Vec<Value> = operators
+        .hits()
+        .iter()
+        .map(|hit| serde_json::from_slice(&hit.body).unwrap())
+        .collect();
+    told.sort_by_key(|one| one["type"].to_string());
+    assert_eq!(told[0]["type"], "circuit.closed");
+    assert_eq!(told[1]["type"], "circuit.opened");
+    assert_eq!(told[1]["data"]["endpoint_id"], id.as_str());
+
+    control(&tenant, &id, "circuit/open").await;
+    tenant
+        .api
+        .delete(&format!("/v1/endpoints/{id}"))
+        .await
+        .expect(204);
+    let stats = tenant.api.get("/v1/stats").await.expect(200);
+    assert_eq!(
+        stats["circuits"],
+        json!([]),
+        "of a deleted endpoint: {stats}"
+    );
     world.stop().await;
 }
 
@@ -252,5 +279,20 @@ async fn an_ordered_endpoint_gets_everything_once_and_in_the_order_accepted() {
     assert_eq!(arrived.len(), 30 + 4, "each failure is one more");
     arrived.dedup();
     assert_eq!(arrived, accepted);
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn whoever_presses_pause_or_resume_at_the_same_time_gets_the_same_answer() {
+    let world = world(&[]).await;
+    let receiver = Receiver::start().await;
+    let tenant = world.tenant("acme").await;
+    let (id, _) = tenant.endpoint(&receiver.url("/"), &[]).await;
+    for (what, status) in [("pause", "paused"), ("resume", "active")] {
+        let presses = (0..8).map(|_| control(&tenant, &id, what));
+        for answer in futures::future::join_all(presses).await {
+            assert_eq!(answer["status"], status);
+        }
+    }
     world.stop().await;
 }

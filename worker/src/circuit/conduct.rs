@@ -85,6 +85,26 @@ pub(crate) async fn push(
     Ok(())
 }
 
+/// Lets go of what has expired while it was held back, wherever it waits: it ends without an attempt. Returns how much
+/// there was.
+///
+/// # Errors
+/// When the database or the queue cannot be reached; nothing is lost then.
+pub async fn expire(
+    db: &DatabaseConnection,
+    queue: &Queue,
+    now: Timestamp,
+) -> Result<u64, StepError> {
+    let expired = format!(
+        "id IN (SELECT id FROM deliveries WHERE expires_at <= $2 AND parked_for IS NOT NULL ORDER BY expires_at LIMIT $3{})",
+        db::skip_locked(db.get_database_backend())
+    );
+    let params = vec![now.into(), i64::from(RELEASE).into()];
+    let released = release(db, &expired, params, now).await?;
+    push(db, queue, &released, now).await?;
+    Ok(released.len() as u64)
+}
+
 /// Wakes circuits that hold something back and have nobody who looks at them. There are none, unless something went
 /// wrong that nobody has thought of. Costs one look into an index for each circuit that holds something back.
 ///

@@ -15,7 +15,7 @@ use uuid::Uuid;
 use crate::load::{Loaded, Target};
 
 pub use ask::{Answer, ask};
-pub use conduct::{BATCH, find_forgotten, step};
+pub use conduct::{BATCH, expire, find_forgotten, step};
 pub(crate) use conduct::{push, release_one};
 pub(crate) use observe::{Observed, Told, observe};
 pub(crate) use order::next_in_order;

@@ -5,7 +5,8 @@ use relaypost_shared::{
     circuit::Notice,
     clock::Timestamp,
     delivery::{CircuitState, DisabledReason, EndpointStatus, OperatorEvent, Outcome, Reason},
-    entities::{circuit, delivery, endpoint},
+    entities::{delivery, endpoint},
+    events::{self, Event},
     ids::EndpointId,
 };
 use sea_orm::{
@@ -19,7 +20,6 @@ use super::Recorded;
 use crate::{
     circuit::{Observed, next_in_order, release_one},
     dispatch::Dispatched,
-    events::{self, Event},
     load::Target,
 };
 
@@ -35,7 +35,7 @@ pub(super) async fn up(
         if notice == Notice::Disable {
             events.extend(disable(tx, observed, circuit, DisabledReason::Failing, now).await?);
         } else if let Some(row) = observed.circuits.get(&circuit) {
-            events.extend(event_of(row, notice));
+            events.extend(Event::of_circuit(row, notice));
         }
     }
     for recorded in ended {
@@ -45,7 +45,8 @@ pub(super) async fn up(
     }
     events.extend(ended.iter().filter_map(|recorded| exhausted(recorded)));
     let mut released = pass_turns_on(tx, observed, ended, now).await?;
-    released.extend(events::tell(tx, events, now).await?);
+    let told = events::tell(tx, events, now).await?;
+    released.extend(told.into_iter().map(Dispatched::live_webhook));
     Ok(released)
 }
 
@@ -84,35 +85,6 @@ async fn disable(
             "disabled_reason": reason.as_str(),
         }),
     }))
-}
-
-fn event_of(circuit: &circuit::Model, notice: Notice) -> Option<Event> {
-    let (what, more) = match notice {
-        Notice::Opened => (
-            OperatorEvent::CircuitOpened,
-            json!({"failures": circuit.failures, "retry_at": moment(circuit.retry_at)}),
-        ),
-        Notice::Closed => (OperatorEvent::CircuitClosed, json!({})),
-        Notice::Disabling(percent) => (
-            OperatorEvent::EndpointDisabling,
-            json!({"percent": percent, "failing_since": moment(circuit.failing_since)}),
-        ),
-        Notice::Recovered => (OperatorEvent::EndpointRecovered, json!({})),
-        Notice::Disable => return None,
-    };
-    let mut data = json!({"endpoint_id": EndpointId::from_uuid(circuit.id).to_string()});
-    if let (Some(data), Value::Object(more)) = (data.as_object_mut(), more) {
-        data.extend(more);
-    }
-    Some(Event {
-        tenant: circuit.tenant_id?,
-        what,
-        data,
-    })
-}
-
-fn moment(at: Option<Timestamp>) -> Option<String> {
-    at.map(|at| at.to_rfc3339_opts(chrono::SecondsFormat::Millis, true))
 }
 
 fn exhausted(recorded: &Recorded) -> Option<Event> {

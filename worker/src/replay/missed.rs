@@ -15,7 +15,8 @@ use relaypost_shared::{
 };
 use sea_orm::{
     ColumnTrait as _, ConnectionTrait, DbErr, EntityTrait as _, FromQueryResult,
-    IntoActiveModel as _, QueryFilter as _, QueryOrder as _, QuerySelect as _, sea_query::LockType,
+    IntoActiveModel as _, QueryFilter as _, QueryOrder as _, QuerySelect as _,
+    sea_query::{ExprTrait as _, LockType},
 };
 
 use super::Batch;
@@ -46,6 +47,7 @@ struct Seen {
     event_type: String,
     channels: Texts,
     deliver_at: Option<Timestamp>,
+    expires_at: Option<Timestamp>,
 }
 
 /// Looks at the next messages and makes up to `most` deliveries of those that the endpoint has missed.
@@ -57,7 +59,7 @@ pub(super) async fn messages(
     most: u64,
     now: Timestamp,
 ) -> Result<Batch, DbErr> {
-    let seen = look(tx, job, window).await?;
+    let seen = look(tx, job, window, now).await?;
     let known = delivered_to(tx, endpoint, &seen).await?;
     let mut complete = (seen.len() as u64) < LOOK;
     let mut made = Vec::new();
@@ -89,6 +91,7 @@ async fn look(
     tx: &impl ConnectionTrait,
     job: &replay::Model,
     window: &Missed,
+    now: Timestamp,
 ) -> Result<Vec<Seen>, DbErr> {
     message::Entity::of_tenant(job.tenant_id)
         .select_only()
@@ -97,11 +100,17 @@ async fn look(
             Column::EventType,
             Column::Channels,
             Column::DeliverAt,
+            Column::ExpiresAt,
         ])
+        // What its sender took back was not missed, and what is too late by now is of no use.
+        .filter(Column::CancelledAt.is_null())
+        .filter(Column::ExpiresAt.is_null().or(Column::ExpiresAt.gt(now)))
         .filter(Column::Id.gt(job.message_cursor.unwrap_or(BEGINNING)))
         .filter(Column::Id.gte(MessageId::floor(window.since)))
         .filter(Column::Id.lt(MessageId::floor(window.until)))
         .order_by_asc(Column::Id)
+        // A cancellation waits for this transaction, and then finds the delivery.
+        .lock(LockType::Share)
         .limit(LOOK)
         .into_model()
         .all(tx)
@@ -138,6 +147,7 @@ fn delivery_of(
         message_id: Some(message.id),
         endpoint_id: Some(endpoint.id),
         next_attempt_at: later,
+        expires_at: message.expires_at,
         dispatch_at: Some(later.unwrap_or(now)),
         replayed_at: Some(now),
         replay_id: Some(job.id),

@@ -171,6 +171,7 @@ impl Bench {
             created_at: self.now(),
             deliver_at: None,
             expires_at: None,
+            cancelled_at: None,
         };
         row.into_active_model().insert(&self.db).await.unwrap();
         id

@@ -2,14 +2,18 @@
 
 use chrono::TimeDelta;
 use relaypost_shared::{
+    db::begin_write,
     delivery::{CircuitState, EndpointStatus, Ordering, Reason, Status},
     entities::{Texts, circuit, delivery},
     ids::{DeliveryId, EndpointId},
-    queue::Lane,
+    queue::{Job, Lane},
 };
 use relaypost_testkit::{Receiver, Reply};
-use relaypost_worker::circuit::find_forgotten;
-use sea_orm::{ActiveModelTrait, ActiveValue::Set, EntityTrait, IntoActiveModel};
+use relaypost_worker::circuit::{expire, find_forgotten};
+use sea_orm::{
+    ActiveModelTrait, ActiveValue::Set, ConnectionTrait as _, DbBackend, EntityTrait,
+    IntoActiveModel,
+};
 
 use crate::{
     circuits::{SETTINGS, open},
@@ -21,6 +25,10 @@ impl Bench {
         let mut row = self.delivery(id).await.into_active_model();
         change(&mut row);
         row.update(&self.db).await.unwrap();
+    }
+
+    async fn expire(&self) -> u64 {
+        expire(&self.db, &self.queue, self.now()).await.unwrap()
     }
 
     async fn release_at(&self, id: EndpointId, at: Option<chrono::DateTime<chrono::Utc>>) {
@@ -259,5 +267,70 @@ async fn operator_events_go_to_endpoints_that_name_them_and_to_no_customer() {
     open(&bench, &lane, &receiver, 1).await;
     lane.work_queue().await;
     assert_eq!((operators.count(), customer.count()), (1, 0));
+    bench.close().await;
+}
+
+#[tokio::test]
+async fn what_expires_while_its_endpoint_is_paused_ends_at_once_and_not_when_it_is_resumed() {
+    let bench = Bench::new(SETTINGS).await;
+    let (receiver, lane) = (Receiver::start().await, bench.lane(Lane::Webhooks));
+    let endpoint = bench.endpoint(&receiver.url("/"), None).await;
+    bench
+        .change(endpoint, |row| row.status = Set(EndpointStatus::Paused))
+        .await;
+    let kept = [bench.webhook(endpoint).await, bench.webhook(endpoint).await];
+    let soon = bench.now() + TimeDelta::seconds(2);
+    bench
+        .rewrite(kept[0], |row| row.expires_at = Set(Some(soon)))
+        .await;
+    lane.work(&kept).await;
+    assert_eq!(bench.expire().await, 0);
+    bench.clock.advance(TimeDelta::seconds(2));
+    assert_eq!(bench.expire().await, 1);
+    lane.work_queue().await;
+    let row = bench.delivery(kept[0]).await;
+    assert_eq!(
+        (row.status, row.reason),
+        (Status::Dead, Some(Reason::Expired))
+    );
+    assert_eq!((bench.parked().await, receiver.count()), (1, 0));
+    bench.close().await;
+}
+
+#[tokio::test]
+async fn what_has_a_rate_and_is_held_up_by_the_database_goes_back_instead_of_going_out_in_a_burst()
+{
+    let bench = Bench::new(SETTINGS).await;
+    let (receiver, lane) = (Receiver::start().await, bench.lane(Lane::Webhooks));
+    let endpoint = bench.endpoint(&receiver.url("/"), None).await;
+    bench
+        .change(endpoint, |row| row.rate_limit_per_s = Set(Some(1)))
+        .await;
+    let ids = [bench.webhook(endpoint).await, bench.webhook(endpoint).await];
+    let jobs = ids.map(|delivery| Job {
+        delivery,
+        tenant: bench.tenant,
+        endpoint: Some(endpoint),
+    });
+    bench.queue.push(Lane::Webhooks, &jobs).await.unwrap();
+    lane.work_queue().await;
+    assert_eq!(receiver.count(), 1);
+
+    bench.clock.advance(TimeDelta::seconds(1));
+    // SQLite has this one connection; on PostgreSQL nobody reads the table meanwhile.
+    let standstill = begin_write(&bench.db).await.unwrap();
+    if bench.db.get_database_backend() == DbBackend::Postgres {
+        let lock = "LOCK TABLE deliveries IN ACCESS EXCLUSIVE MODE";
+        standstill.execute_unprepared(lock).await.unwrap();
+    }
+    let standing_still = async {
+        bench.clock.advance(TimeDelta::milliseconds(600));
+        standstill.rollback().await.unwrap();
+    };
+    futures::join!(lane.work_queue(), standing_still);
+    assert_eq!(receiver.count(), 1);
+    bench.clock.advance(TimeDelta::milliseconds(400));
+    lane.work_queue().await;
+    assert_eq!(receiver.count(), 2);
     bench.close().await;
 }

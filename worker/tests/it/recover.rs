@@ -37,6 +37,7 @@ fn message(bench: &Bench, n: u128, event_type: &str, channels: &[&str]) -> messa
         created_at: bench.now(),
         deliver_at: None,
         expires_at: None,
+        cancelled_at: None,
     }
 }
 
@@ -222,4 +223,30 @@ async fn recovering_stops_when_the_endpoint_is_disabled_or_deleted() {
         );
         bench.close().await;
     }
+}
+
+#[tokio::test]
+async fn what_was_cancelled_or_is_too_late_was_not_missed_and_what_can_expire_still_does() {
+    let bench = Bench::new(&[]).await;
+    let receiver = Receiver::start().await;
+    let endpoint = bench.endpoint(&receiver.url("/"), None).await;
+    let begin = bench.now();
+    let mut rows: Vec<_> = (0..4).map(|n| message(&bench, n, "a", &[])).collect();
+    rows[0].cancelled_at = Some(begin);
+    rows[1].expires_at = Some(begin + TimeDelta::seconds(30));
+    let later = begin + TimeDelta::hours(1);
+    rows[2].expires_at = Some(later);
+    let messages = insert(&bench, rows).await;
+    bench.clock.advance(TimeDelta::minutes(1));
+    bench
+        .job(ReplayKind::Recover, since(&bench, begin, endpoint), None)
+        .await;
+    bench.release_all().await;
+    let mut expiries = Vec::new();
+    for message in messages {
+        let made = of(&bench, message).await;
+        expiries.push(made.first().map(|row| row.expires_at));
+    }
+    assert_eq!(expiries, [None, None, Some(Some(later)), Some(None)]);
+    bench.close().await;
 }

@@ -4,12 +4,13 @@
 //! They are written in the transaction of what they tell of, so each is told once: who comes second changes nothing and
 //! has nothing to tell.
 
-use relaypost_shared::{
+use crate::{
+    circuit::Notice,
     clock::Timestamp,
     delivery::{DeliveryKind, EndpointStatus, OperatorEvent},
-    entities::{Texts, delivery, endpoint, message},
-    ids::{DeliveryId, MessageId, TenantId},
-    queue::{Job, Lane},
+    entities::{Texts, circuit, delivery, endpoint, message},
+    ids::{DeliveryId, EndpointId, MessageId, TenantId},
+    queue::Job,
 };
 use sea_orm::{
     ColumnTrait as _, ConnectionTrait, DbErr, EntityTrait as _, IntoActiveModel as _,
@@ -17,25 +18,58 @@ use sea_orm::{
 };
 use serde_json::{Value, json};
 
-use crate::dispatch::Dispatched;
-
 /// One event, before it is known who wants it.
 #[derive(Clone, Debug)]
-pub(crate) struct Event {
+pub struct Event {
     /// Whose operators hear it.
-    pub(crate) tenant: TenantId,
+    pub tenant: TenantId,
     /// What happened.
-    pub(crate) what: OperatorEvent,
+    pub what: OperatorEvent,
     /// What it happened to, and how.
-    pub(crate) data: Value,
+    pub data: Value,
 }
 
-/// Writes the events that somebody wants, with their deliveries, and returns the jobs.
-pub(crate) async fn tell(
+impl Event {
+    /// What a circuit has to tell, if it is an endpoint's. That the endpoint is to be disabled is told when it is done.
+    pub fn of_circuit(circuit: &circuit::Model, notice: Notice) -> Option<Self> {
+        let (what, more) = match notice {
+            Notice::Opened => (
+                OperatorEvent::CircuitOpened,
+                json!({"failures": circuit.failures, "retry_at": moment(circuit.retry_at)}),
+            ),
+            Notice::Closed => (OperatorEvent::CircuitClosed, json!({})),
+            Notice::Disabling(percent) => (
+                OperatorEvent::EndpointDisabling,
+                json!({"percent": percent, "failing_since": moment(circuit.failing_since)}),
+            ),
+            Notice::Recovered => (OperatorEvent::EndpointRecovered, json!({})),
+            Notice::Disable => return None,
+        };
+        let mut data = json!({"endpoint_id": EndpointId::from_uuid(circuit.id).to_string()});
+        if let (Some(data), Value::Object(more)) = (data.as_object_mut(), more) {
+            data.extend(more);
+        }
+        Some(Event {
+            tenant: circuit.tenant_id?,
+            what,
+            data,
+        })
+    }
+}
+
+fn moment(at: Option<Timestamp>) -> Option<String> {
+    at.map(|at| at.to_rfc3339_opts(chrono::SecondsFormat::Millis, true))
+}
+
+/// Writes the events that somebody wants, with their deliveries, and returns the jobs, which are due at once.
+///
+/// # Errors
+/// When the database fails.
+pub async fn tell(
     tx: &impl ConnectionTrait,
     events: Vec<Event>,
     now: Timestamp,
-) -> Result<Vec<Dispatched>, DbErr> {
+) -> Result<Vec<Job>, DbErr> {
     if events.is_empty() {
         return Ok(Vec::new());
     }
@@ -110,6 +144,7 @@ fn message_of(event: &Event, now: Timestamp) -> message::Model {
         created_at: now,
         deliver_at: None,
         expires_at: None,
+        cancelled_at: None,
     }
 }
 
@@ -126,13 +161,10 @@ fn delivery_of(
     }
 }
 
-fn job(delivery: &delivery::Model) -> Dispatched {
-    Dispatched {
-        lane: Lane::Webhooks,
-        job: Job {
-            delivery: delivery.id,
-            tenant: delivery.tenant_id,
-            endpoint: delivery.endpoint_id,
-        },
+fn job(delivery: &delivery::Model) -> Job {
+    Job {
+        delivery: delivery.id,
+        tenant: delivery.tenant_id,
+        endpoint: delivery.endpoint_id,
     }
 }
