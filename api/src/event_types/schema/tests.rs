@@ -1,0 +1,232 @@
+//! What a schema says about payloads, and what no schema can do.
+
+use std::time::Instant;
+
+use serde_json::json;
+
+use super::*;
+
+const PLENTY: u64 = 2_000_000;
+
+fn errors(schema: &Value, payload: &str) -> Vec<(String, String)> {
+    let schema = Schema::compile(schema).unwrap();
+    let findings = schema.check(payload, PLENTY).unwrap();
+    let errors = findings.err().unwrap_or_default().into_iter();
+    errors.map(|error| (error.path, error.message)).collect()
+}
+
+fn refused(schema: &Value) -> FieldError {
+    Schema::compile(schema).unwrap_err()
+}
+
+#[test]
+fn every_mistake_is_told_with_its_place_and_without_the_value() {
+    let schema = json!({
+        "type": "object",
+        "properties": {
+            "items": {"type": "array", "items": {
+                "type": "object",
+                "properties": {"price": {"type": "number", "minimum": 0}, "sku": {"pattern": "^[A-Z]+$"}},
+                "required": ["price"],
+            }},
+            "at": {"type": "string", "format": "date-time"},
+            "state": {"enum": ["open", "closed"]},
+            "a.b": {"type": ["string", "null"]},
+        },
+        "additionalProperties": false,
+    });
+    let payload = r#"{"items": [{"price": 1}, {"sku": "tok_secret"}, {"price": -4711}], "at": "tok_secret",
+        "state": "tok_secret", "a.b": 4711, "tok_name": "tok_secret"}"#;
+    let errors = errors(&schema, payload);
+    for (path, words) in [
+        ("payload.items[1].price", "is missing"),
+        ("payload.items[1].sku", "does not match \"^[A-Z]+$\""),
+        ("payload.items[2].price", "less than the minimum of 0"),
+        ("payload.at", "date-time"),
+        ("payload.state", "\"open\""),
+        ("payload.a.b", "null"),
+        ("payload.tok_name", "is not a property"),
+    ] {
+        let told = errors.iter().find(|(at, _)| at == path);
+        let (_, message) = told.unwrap_or_else(|| panic!("{path} in {errors:?}"));
+        assert!(message.contains(words), "{path}: {message}");
+        assert!(
+            !message.contains("tok_") && !message.contains("4711"),
+            "{message}"
+        );
+    }
+    assert_eq!(errors.len(), 7, "{errors:?}");
+}
+
+#[test]
+fn of_many_mistakes_some_are_told() {
+    let schema = json!({"items": {"type": "string"}});
+    let payload = |items: usize| json!(vec![0; items]).to_string();
+    assert_eq!(errors(&schema, &payload(1_000)).len(), MAX_ERRORS);
+    // Too many to look at each of them.
+    let few = errors(&schema, &payload(400_000));
+    assert_eq!((few.len(), few[0].0.as_str()), (1, "payload[0]"));
+    let names: serde_json::Map<String, Value> =
+        (0..100).map(|n| (format!("n{n}"), json!(1))).collect();
+    let schema = json!({"properties": {"a": {}}, "additionalProperties": false});
+    let all = errors(&schema, &json!(names).to_string());
+    assert_eq!(all.len(), MAX_ERRORS, "{all:?}");
+}
+
+#[test]
+fn what_json_cannot_carry_as_a_value_does_not_fit() {
+    let schema = json!({"type": "number"});
+    assert_eq!(errors(&schema, "1"), []);
+    for payload in ["1e400".to_owned(), "[".repeat(200) + &"]".repeat(200)] {
+        let errors = errors(&schema, &payload);
+        assert_eq!(errors[0].0, "payload", "{errors:?}");
+    }
+}
+
+#[test]
+fn what_is_no_schema_is_refused_with_its_place() {
+    for (schema, path) in [
+        (json!(true), "schema"),
+        (json!([]), "schema"),
+        (json!({"type": "strin"}), "schema.type"),
+        (
+            json!({"properties": {"a": {"minimum": "1"}}}),
+            "schema.properties.a.minimum",
+        ),
+        (json!({"required": "a"}), "schema.required"),
+        (json!({"pattern": "("}), "schema.pattern"),
+        // Matched in linear time or not at all.
+        (json!({"pattern": "^(?!a)"}), "schema.pattern"),
+        (json!({"pattern": r"(a)\1"}), "schema.pattern"),
+        (json!({"pattern": "((a{100}){100}){100}"}), "schema.pattern"),
+        (json!({"$comment": "x".repeat(70_000)}), "schema"),
+    ] {
+        let error = refused(&schema);
+        assert!(error.path.starts_with(path), "{schema}: {error:?}");
+        assert!(
+            error.message.chars().count() <= MAX_MESSAGE + 1,
+            "{error:?}"
+        );
+    }
+    let patterns: Vec<Value> = (0..101)
+        .map(|n| json!({"pattern": format!("{n}")}))
+        .collect();
+    assert_eq!(refused(&json!({"anyOf": patterns})).path, "schema");
+}
+
+#[test]
+fn nothing_is_fetched() {
+    for schema in [
+        json!({"$ref": "https://example.com/schema.json"}),
+        json!({"$ref": "file:///etc/hostname"}),
+        json!({"$id": "https://example.com/a.json", "properties": {"b": {"$ref": "b.json"}}}),
+        json!({"$schema": "https://example.com/own-draft"}),
+        json!({"$dynamicRef": "https://example.com/schema.json#node"}),
+    ] {
+        let error = refused(&schema);
+        assert!(error.path.starts_with("schema"), "{error:?}");
+    }
+    let own = json!({
+        "$id": "https://example.com/a.json", "$defs": {"b": {"type": "string"}},
+        "properties": {"b": {"$ref": "#/$defs/b"}, "c": {"$ref": "https://example.com/a.json#/$defs/b"}},
+    });
+    assert_eq!(errors(&own, r#"{"b": 1, "c": "x"}"#).len(), 1);
+}
+
+#[test]
+fn every_draft_is_taken_at_its_word() {
+    for draft in [
+        "http://json-schema.org/draft-04/schema#",
+        "http://json-schema.org/draft-07/schema#",
+        "https://json-schema.org/draft/2019-09/schema",
+        "https://json-schema.org/draft/2020-12/schema",
+    ] {
+        let schema = json!({
+            "$schema": draft, "definitions": {"id": {"type": "string", "minLength": 2}},
+            "properties": {"id": {"$ref": "#/definitions/id"}}, "required": ["id"],
+        });
+        assert_eq!(errors(&schema, r#"{"id": "ab"}"#), [], "{draft}");
+        assert_eq!(errors(&schema, r#"{"id": "a"}"#).len(), 1, "{draft}");
+    }
+}
+
+/// Schemas and payloads whose full check would take longer than anybody waits, or would never end.
+#[test]
+fn no_schema_makes_a_check_endless() {
+    let mut doubling = serde_json::Map::new();
+    for n in 0..60 {
+        let next = json!({"$ref": format!("#/$defs/a{}", n + 1)});
+        doubling.insert(
+            format!("a{n}"),
+            json!({"allOf": [next, next, {"anyOf": [next, next]}]}),
+        );
+    }
+    doubling.insert("a60".to_owned(), json!({"type": "string"}));
+    let again = json!({"$ref": "#"});
+    let deep = "{\"c\":".repeat(100) + "1" + &"}".repeat(100);
+    let many_patterns: serde_json::Map<String, Value> = (0..100)
+        .map(|n| (format!("{n}x"), json!({"type": "string"})))
+        .collect();
+    let many_names: serde_json::Map<String, Value> =
+        (0..50_000).map(|n| (format!("{n}"), json!(1))).collect();
+    let draft_7 = "http://json-schema.org/draft-07/schema#";
+    let cases = [
+        (
+            json!({"$defs": doubling, "$ref": "#/$defs/a0"}),
+            "1".to_owned(),
+        ),
+        (
+            json!({"not": {"$defs": doubling, "$ref": "#/not/$defs/a0"}}),
+            "1".to_owned(),
+        ),
+        (
+            json!({"properties": {"c": {"oneOf": [again, again, {"not": again}]}}, "type": "object"}),
+            deep.clone(),
+        ),
+        (
+            json!({"properties": {"c": {"allOf": [again, again]}}, "unevaluatedProperties": false}),
+            deep,
+        ),
+        (json!({"$ref": "#"}), "1".to_owned()),
+        (json!({"$schema": draft_7, "$ref": "#"}), "1".to_owned()),
+        (
+            json!({"$schema": draft_7, "definitions": {
+                "a": {"$ref": "#/definitions/b"}, "b": {"$ref": "#/definitions/a"},
+            }, "$ref": "#/definitions/a"}),
+            "1".to_owned(),
+        ),
+        (json!({"allOf": [again, {"not": again}]}), "1".to_owned()),
+        (
+            json!({"$dynamicAnchor": "n", "anyOf": [{"$dynamicRef": "#n"}, {"type": "null"}]}),
+            "1".to_owned(),
+        ),
+        (
+            json!({"patternProperties": many_patterns}),
+            json!(many_names).to_string(),
+        ),
+        (
+            json!({"items": {"enum": (0..10_000).collect::<Vec<_>>()}}),
+            json!(vec![-1; 400_000]).to_string(),
+        ),
+        (
+            json!({"uniqueItems": true}),
+            json!((0..300_000).collect::<Vec<_>>()).to_string(),
+        ),
+        (
+            json!({"pattern": "(?:[ab]{1,99}c?){1,20}d"}),
+            json!("ab".repeat(500_000)).to_string(),
+        ),
+    ];
+    for (schema, payload) in cases {
+        let text = schema.to_string();
+        let text: String = text.chars().take(100).collect();
+        let began = Instant::now();
+        // Refused as a schema, refused as too much work, or answered: each will do.
+        let _ = Schema::compile(&schema).map(|schema| schema.check(&payload, 20_000_000));
+        assert!(
+            began.elapsed().as_secs() < 10,
+            "{:?}: {text}",
+            began.elapsed()
+        );
+    }
+}
