@@ -20,7 +20,7 @@ use sea_orm::{
 pub const BATCH: u64 = 500;
 /// How long a claim holds.
 const CLAIM: TimeDelta = TimeDelta::seconds(60);
-/// A lane that already holds this many jobs gets no more: what waits in the database costs nothing, and a job about 250
+/// A lane that already holds this many jobs gets no more: what waits in the database costs nothing, and a job about 200
 /// bytes of Redis. The bound is for memory alone. It has to be far above the backlog of one endpoint, which waits in a
 /// line of its own and must not keep the jobs of the others out of the queue.
 pub const FULL: u64 = 500_000;
