@@ -22,7 +22,7 @@ pub const BATCH: u64 = 500;
 /// How long a claim holds. A job that waits longer in the queue is written to the database once more for nothing, and one
 /// that was lost is found sooner by the sweep.
 pub(crate) const CLAIM: TimeDelta = TimeDelta::minutes(10);
-/// A lane that already holds this many jobs gets no more: what waits in the database costs nothing, and a job about 250
+/// A lane that already holds this many jobs gets no more: what waits in the database costs nothing, and a job about 200
 /// bytes of Redis. The bound is for memory alone. It has to be far above the backlog of one endpoint, which waits in a
 /// line of its own and must not keep the jobs of the others out of the queue.
 pub const FULL: u64 = 500_000;
