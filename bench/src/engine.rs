@@ -3,6 +3,7 @@
 use std::{path::Path, time::Duration};
 
 use anyhow::{Context as _, Result, ensure};
+use chrono::DateTime;
 use relaypost_testkit::{Backend, Receiver, Reply, Tenant, World, WorldOptions, eventually};
 use serde_json::{Value, json};
 
@@ -163,18 +164,11 @@ async fn wait_completed(tenant: &Tenant, path: &str) -> Value {
     .await
 }
 
-/// Seconds between two moments of the same day, as the API shows them.
+/// Seconds between two moments, as the API shows them.
 fn seconds_between(from: &Value, to: &Value) -> Result<f64> {
-    let seconds = |moment: &Value| {
+    let read = |moment: &Value| {
         let text = moment.as_str().context("a moment")?;
-        let clock = text
-            .split_once('T')
-            .context("a time")?
-            .1
-            .trim_end_matches('Z');
-        clock.split(':').try_fold(0.0, |sum, part| {
-            anyhow::Ok(sum * 60.0 + part.parse::<f64>()?)
-        })
+        anyhow::Ok(DateTime::parse_from_rfc3339(text)?)
     };
-    Ok((seconds(to)? - seconds(from)?).rem_euclid(86_400.0))
+    Ok((read(to)? - read(from)?).as_seconds_f64())
 }

@@ -3,6 +3,7 @@
 mod m0001_foundation;
 mod m0002_dead_letters;
 mod m0003_circuits_and_replays;
+mod tables;
 
 use anyhow::{Context as _, ensure};
 use relaypost_shared::{db, settings::Settings};

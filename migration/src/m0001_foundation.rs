@@ -12,6 +12,8 @@ use sea_orm_migration::{
     sea_orm::DbBackend,
 };
 
+use crate::tables::{execute_all, table};
+
 #[derive(DeriveMigrationName)]
 pub(super) struct Migration;
 
@@ -56,14 +58,10 @@ impl MigrationTrait for Migration {
         for table in tables() {
             manager.create_table(table).await?;
         }
-        let db = manager.get_connection();
-        for index in INDEXES {
-            db.execute_unprepared(index).await?;
-        }
+        execute_all(manager, INDEXES).await?;
         if manager.get_database_backend() == DbBackend::Postgres {
             // Every delivery is updated at least once: room on the page keeps that update in place.
-            db.execute_unprepared("ALTER TABLE deliveries SET (fillfactor = 80)")
-                .await?;
+            execute_all(manager, &["ALTER TABLE deliveries SET (fillfactor = 80)"]).await?;
         }
         Ok(())
     }
@@ -81,15 +79,6 @@ impl MigrationTrait for Migration {
         }
         Ok(())
     }
-}
-
-fn table(name: &'static str, columns: impl IntoIterator<Item = ColumnDef>) -> TableCreateStatement {
-    let mut table = Table::create();
-    table.table(Alias::new(name));
-    for column in columns {
-        table.col(column);
-    }
-    table
 }
 
 fn references(table: &mut TableCreateStatement, column: &'static str, other: &'static str) {

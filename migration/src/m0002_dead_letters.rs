@@ -7,6 +7,8 @@ use sea_orm_migration::{
     },
 };
 
+use crate::tables::{execute_all, table};
+
 #[derive(DeriveMigrationName)]
 pub(super) struct Migration;
 
@@ -70,27 +72,17 @@ impl MigrationTrait for Migration {
     }
 }
 
-async fn execute_all(manager: &SchemaManager<'_>, statements: &[&str]) -> Result<(), DbErr> {
-    let db = manager.get_connection();
-    for statement in statements {
-        db.execute_unprepared(statement).await?;
-    }
-    Ok(())
-}
-
 fn audit_log() -> TableCreateStatement {
-    let mut table = Table::create();
-    table.table(Alias::new("audit_log"));
-    for column in [
-        uuid("id").primary_key().to_owned(),
-        uuid_null("tenant_id"),
-        text("actor"),
-        text("action"),
-        text("target"),
-        text("request_id"),
-        timestamp_with_time_zone("created_at"),
-    ] {
-        table.col(column);
-    }
-    table
+    table(
+        "audit_log",
+        [
+            uuid("id").primary_key().to_owned(),
+            uuid_null("tenant_id"),
+            text("actor"),
+            text("action"),
+            text("target"),
+            text("request_id"),
+            timestamp_with_time_zone("created_at"),
+        ],
+    )
 }

@@ -8,6 +8,8 @@ use sea_orm_migration::{
     },
 };
 
+use crate::tables::{execute_all, table};
+
 #[derive(DeriveMigrationName)]
 pub(super) struct Migration;
 
@@ -84,23 +86,6 @@ impl MigrationTrait for Migration {
         }
         Ok(())
     }
-}
-
-async fn execute_all(manager: &SchemaManager<'_>, statements: &[&str]) -> Result<(), DbErr> {
-    let db = manager.get_connection();
-    for statement in statements {
-        db.execute_unprepared(statement).await?;
-    }
-    Ok(())
-}
-
-fn table<const N: usize>(name: &'static str, columns: [ColumnDef; N]) -> TableCreateStatement {
-    let mut table = Table::create();
-    table.table(Alias::new(name));
-    for column in columns {
-        table.col(column);
-    }
-    table
 }
 
 /// A row exists only for an endpoint or a mail provider that has had trouble, is paused, or delivers in order.

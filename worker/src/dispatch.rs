@@ -56,13 +56,43 @@ pub async fn step(
         if jobs.is_empty() {
             continue;
         }
-        if let Err(error) = queue.push(lane, &jobs).await {
-            return_claim(db, &jobs, now).await?;
-            return Err(error.into());
-        }
+        push_claimed(db, queue, lane, &jobs, now).await?;
         moved += jobs.len() as u64;
     }
     Ok(moved)
+}
+
+/// Puts deliveries that were released or are due at once onto their queues. What cannot be put there is left to the next
+/// step.
+pub(crate) async fn push(
+    db: &DatabaseConnection,
+    queue: &Queue,
+    dispatched: &[Dispatched],
+    now: Timestamp,
+) -> Result<(), StepError> {
+    for lane in Lane::ALL {
+        let of_lane = dispatched.iter().filter(|one| one.lane == lane);
+        let jobs: Vec<Job> = of_lane.map(|one| one.job).collect();
+        if !jobs.is_empty() {
+            push_claimed(db, queue, lane, &jobs, now).await?;
+        }
+    }
+    Ok(())
+}
+
+/// Queues what is claimed, or takes the claim back.
+async fn push_claimed(
+    db: &DatabaseConnection,
+    queue: &Queue,
+    lane: Lane,
+    jobs: &[Job],
+    now: Timestamp,
+) -> Result<(), StepError> {
+    if let Err(error) = queue.push(lane, jobs).await {
+        return_claim(db, jobs, now).await?;
+        return Err(error.into());
+    }
+    Ok(())
 }
 
 async fn claim(db: &DatabaseConnection, lane: Lane, now: Timestamp) -> Result<Vec<Job>, DbErr> {
@@ -118,11 +148,7 @@ impl Dispatched {
 }
 
 /// Takes a claim back, so that the next step finds the deliveries at once.
-pub(crate) async fn return_claim(
-    db: &DatabaseConnection,
-    jobs: &[Job],
-    now: Timestamp,
-) -> Result<(), DbErr> {
+async fn return_claim(db: &DatabaseConnection, jobs: &[Job], now: Timestamp) -> Result<(), DbErr> {
     delivery::Entity::update_many()
         .col_expr(delivery::Column::DispatchAt, Expr::value(now))
         .filter(delivery::Column::Id.is_in(jobs.iter().map(|job| job.delivery)))

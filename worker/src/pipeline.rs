@@ -19,7 +19,7 @@ use crate::{
     Services,
     circuit::{self, Answer, Pass},
     decide::{self, decide},
-    dispatch::Dispatched,
+    dispatch::{self, Dispatched},
     guard::{Verdict, guard},
     load::{Loaded, Target, load},
     record::{Recorded, Written, record},
@@ -281,7 +281,7 @@ fn recorder(services: Services, consumer: Consumer) -> Batcher<Recorded, Result<
                 .collect();
             consumer.acknowledge(&done).await;
             let now = services.clock.now();
-            let pushed = circuit::push(&services.db, &services.queue, &released, now).await;
+            let pushed = dispatch::push(&services.db, &services.queue, &released, now).await;
             if let Err(error) = pushed {
                 // They are in the database, where the dispatcher and the sweep find them.
                 tracing::debug!(%error, "what was released is not on the queue yet");

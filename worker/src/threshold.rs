@@ -16,10 +16,7 @@ use sea_orm::{
 };
 use serde_json::json;
 
-use crate::{
-    circuit,
-    dispatch::{Dispatched, StepError},
-};
+use crate::dispatch::{self, Dispatched, StepError};
 
 /// Reads at most as many dead letters of a tenant as the threshold has, however many there are.
 const CROSSED: &str = "SELECT id, dead FROM (SELECT t.id AS id, t.dlq_warned_at AS warned_at, \
@@ -60,7 +57,7 @@ pub async fn step(
             let jobs = events::tell(&tx, vec![event], now).await?;
             let jobs: Vec<Dispatched> = jobs.into_iter().map(Dispatched::live_webhook).collect();
             tx.commit().await?;
-            circuit::push(db, queue, &jobs, now).await?;
+            dispatch::push(db, queue, &jobs, now).await?;
             told += 1;
         }
     }

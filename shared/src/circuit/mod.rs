@@ -21,7 +21,7 @@ use crate::{
     settings,
 };
 
-pub use store::{create_missing, lock, save, wake};
+pub use store::{create_missing, lock, save, save_changed, wake};
 
 /// Requests a second that a circuit lets through when it has just closed, or was resumed.
 const FIRST_PACE: i32 = 16;

@@ -74,6 +74,24 @@ pub async fn save(tx: &impl ConnectionTrait, row: Model, now: Timestamp) -> Resu
     Entity::update(row).validate()?.exec(tx).await.map(|_| ())
 }
 
+/// Writes those of the rows that [`lock`] gave out that are no longer as they were `before`.
+///
+/// # Errors
+/// When the database fails.
+pub async fn save_changed(
+    tx: &impl ConnectionTrait,
+    before: &BTreeMap<Uuid, Model>,
+    rows: BTreeMap<Uuid, Model>,
+    now: Timestamp,
+) -> Result<(), DbErr> {
+    for (id, row) in rows {
+        if before.get(&id) != Some(&row) {
+            save(tx, row, now).await?;
+        }
+    }
+    Ok(())
+}
+
 /// Has the workers look at an endpoint's circuit at once, because something about the endpoint has changed that what is
 /// held back for it may depend on. Does nothing when there is no circuit, because then nothing is held back. Like
 /// [`lock`] it holds the row until the transaction ends.

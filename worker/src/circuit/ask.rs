@@ -210,12 +210,7 @@ impl Desk<'_> {
                 .exec(tx)
                 .await?;
         }
-        for (id, row) in self.circuits {
-            if self.before.get(&id) != Some(&row) {
-                machine::save(tx, row, self.now).await?;
-            }
-        }
-        Ok(())
+        machine::save_changed(tx, &self.before, self.circuits, self.now).await
     }
 }
 

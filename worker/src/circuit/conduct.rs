@@ -20,7 +20,10 @@ use sea_orm::{
 use uuid::Uuid;
 
 use super::{order, providers};
-use crate::dispatch::{CLAIM, Dispatched, StepError, return_claim};
+use crate::{
+    dispatch::{CLAIM, Dispatched, StepError, push},
+    guard::refusal,
+};
 
 /// How many circuits one step looks at most.
 pub const BATCH: u64 = 100;
@@ -59,30 +62,6 @@ pub async fn step(
         looked += 1;
     }
     Ok(looked)
-}
-
-/// Puts released deliveries onto their queues. What cannot be put there is left to the dispatcher.
-pub(crate) async fn push(
-    db: &DatabaseConnection,
-    queue: &Queue,
-    released: &[Dispatched],
-    now: Timestamp,
-) -> Result<(), StepError> {
-    for lane in Lane::ALL {
-        let jobs: Vec<_> = released
-            .iter()
-            .filter(|one| one.lane == lane)
-            .map(|one| one.job)
-            .collect();
-        if jobs.is_empty() {
-            continue;
-        }
-        if let Err(error) = queue.push(lane, &jobs).await {
-            return_claim(db, &jobs, now).await?;
-            return Err(error.into());
-        }
-    }
-    Ok(())
 }
 
 /// Lets go of what has expired while it was held back, wherever it waits: it ends without an attempt. Returns how much
@@ -220,9 +199,7 @@ fn plan(
 ) -> Release {
     let takes_nothing = match endpoint {
         // Let go, it ends with the endpoint's reason.
-        Some(endpoint) => {
-            endpoint.deleted_at.is_some() || endpoint.status == EndpointStatus::Disabled
-        }
+        Some(endpoint) => refusal(endpoint).is_some(),
         None => circuit.tenant_id.is_some(),
     };
     if takes_nothing {

@@ -80,11 +80,6 @@ impl Observed {
 
     /// Writes the circuits that have changed.
     pub(crate) async fn write(self, tx: &DatabaseTransaction, now: Timestamp) -> Result<(), DbErr> {
-        for (id, row) in self.circuits {
-            if self.before.get(&id) != Some(&row) {
-                machine::save(tx, row, now).await?;
-            }
-        }
-        Ok(())
+        machine::save_changed(tx, &self.before, self.circuits, now).await
     }
 }
