@@ -3,6 +3,7 @@
 mod m0001_foundation;
 mod m0002_dead_letters;
 mod m0003_circuits_and_replays;
+mod m0004_front_door;
 mod tables;
 
 use anyhow::{Context as _, ensure};
@@ -23,6 +24,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0001_foundation::Migration),
             Box::new(m0002_dead_letters::Migration),
             Box::new(m0003_circuits_and_replays::Migration),
+            Box::new(m0004_front_door::Migration),
         ]
     }
 }

@@ -72,8 +72,21 @@ kinds! {
     AuditEntry AuditEntryId "aud";
     /// A replay job.
     Replay ReplayId "rpl";
+    /// Somebody who signs in.
+    User UserId "usr";
+    /// A session of a user, from signing in to signing out.
+    Session SessionId "ses";
+    /// A refresh token of a session, or a token in a mail.
+    Token TokenId "tok";
+    /// A sign-in through another provider that has begun.
+    OauthState OauthStateId "oas";
     /// An HTTP request that this service received.
     Request RequestId "req";
+}
+
+impl TenantId {
+    /// The tenant of the mails that Relaypost itself sends to its users. The migrations make it.
+    pub const OWN: Self = Self::from_uuid(Uuid::from_u128(0x7000_8000_0000_0000_0001));
 }
 
 /// The text is not an id of the kind that was asked for.

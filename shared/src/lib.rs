@@ -1,6 +1,10 @@
 //! What the API and the worker processes must agree on: ids, clock, settings, tables, the life of a delivery,
 //! the queue and the telemetry. Anything that only one of the two needs lives in that one.
 
+// First: the others use its macro.
+#[macro_use]
+mod words;
+
 pub mod batch;
 pub mod circuit;
 pub mod clock;
@@ -9,8 +13,10 @@ pub mod delivery;
 pub mod entities;
 pub mod events;
 pub mod ids;
+pub mod people;
 pub mod queue;
 pub mod replay;
+pub mod secrets;
 pub mod settings;
 pub mod shutdown;
 pub mod ssrf;

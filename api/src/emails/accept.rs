@@ -108,6 +108,7 @@ impl Intake for SendEmail {
             bcc_recipients: Texts(new.bcc.clone()),
             reply_to: new.reply_to.clone(),
             subject: new.subject.clone(),
+            sealed: false,
             text: new.text.clone(),
             html: new.html.clone(),
             headers: new.headers.0.clone(),

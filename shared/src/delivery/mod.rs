@@ -1,58 +1,11 @@
 //! The life of a delivery: its states, what ends it, and why an attempt failed. The worker decides, the database
 //! keeps, the API shows; this is the vocabulary that they share. `docs/delivery-flow.md` draws it.
 
+mod operator;
 mod state;
 
-pub use state::{Outcome, TRANSITIONS, Transition};
-
-use sea_orm::{DeriveActiveEnum, EnumIter};
-use serde::{Deserialize, Serialize};
-
-/// Declares an enum that is stored, logged and shown by the same text.
-macro_rules! words {
-    ($($(#[$doc:meta])* $name:ident { $($(#[$variant_doc:meta])* $variant:ident = $word:literal,)* })*) => {$(
-        $(#[$doc])*
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EnumIter, DeriveActiveEnum, Serialize, Deserialize)]
-        #[sea_orm(rs_type = "String", db_type = "Text")]
-        pub enum $name {
-            $($(#[$variant_doc])* #[sea_orm(string_value = $word)] #[serde(rename = $word)] $variant,)*
-        }
-
-        impl $name {
-            /// Every value, in the order declared.
-            pub const ALL: &'static [Self] = &[$(Self::$variant,)*];
-
-            /// The word that stands for it in the database, the API, the logs and the metrics.
-            pub const fn as_str(self) -> &'static str {
-                match self {
-                    $(Self::$variant => $word,)*
-                }
-            }
-        }
-
-        impl std::str::FromStr for $name {
-            type Err = String;
-
-            fn from_str(text: &str) -> Result<Self, String> {
-                match text {
-                    $($word => Ok(Self::$variant),)*
-                    _ => Err(format!("expected one of {}", [$($word,)*].join(", "))),
-                }
-            }
-        }
-
-        impl std::fmt::Display for $name {
-            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-                f.write_str(self.as_str())
-            }
-        }
-    )*};
-}
-
-// Behind the macro, which it uses.
-mod operator;
-
 pub use operator::{OperatorEvent, TEST_EVENT, is_reserved};
+pub use state::{Outcome, TRANSITIONS, Transition};
 
 words! {
     /// What is delivered.

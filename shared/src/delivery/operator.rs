@@ -1,8 +1,5 @@
 //! What Relaypost itself tells operators, as webhooks. The names of these events are its own: no tenant publishes them.
 
-use sea_orm::{DeriveActiveEnum, EnumIter};
-use serde::{Deserialize, Serialize};
-
 words! {
     /// Something that an operator wants to know.
     OperatorEvent {

@@ -16,7 +16,7 @@ pub struct Model {
     pub id: AuditEntryId,
     /// Whose thing it was done to; none for a thing of the platform.
     pub tenant_id: Option<TenantId>,
-    /// Who did it: the id of an API key, or `platform` for the key of the settings.
+    /// Who did it: the id of an API key or of a user, or `platform` for the key of the settings.
     pub actor: String,
     /// What was done: `dead_letter.replayed`.
     pub action: String,

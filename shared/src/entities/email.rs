@@ -30,6 +30,8 @@ pub struct Model {
     /// Its subject.
     #[sea_orm(column_type = "Text")]
     pub subject: String,
+    /// Whether `text` and `html` are sealed ([`crate::secrets`]), because what they say is a secret.
+    pub sealed: bool,
     /// Its plain text.
     #[sea_orm(column_type = "Text", nullable)]
     pub text: Option<String>,

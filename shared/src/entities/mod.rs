@@ -11,9 +11,17 @@ pub mod endpoint;
 pub mod endpoint_secret;
 pub mod event_type;
 pub mod idempotency_key;
+pub mod identity;
+pub mod membership;
 pub mod message;
+pub mod oauth_state;
+pub mod one_time_token;
+pub mod refresh_token;
 pub mod replay;
+pub mod session;
+pub mod sign_in_attempt;
 pub mod tenant;
+pub mod user;
 
 use sea_orm::FromJsonQueryResult;
 use serde::{Deserialize, Serialize};

@@ -11,6 +11,7 @@ pub use provider::{MailProvider, SmtpTls};
 pub use reader::Invalid;
 pub use values::{AppEnv, DatabaseUrl, Networks, RedisUrl, RetrySchedule, Secret};
 
+use crate::secrets::Keyring;
 use reader::Reader;
 use values::{Address, List, Text, Whole};
 
@@ -33,6 +34,8 @@ pub struct Settings {
     pub redis_url: Option<RedisUrl>,
     /// A key of platform scope for the first set-up.
     pub root_api_key: Option<Secret>,
+    /// The keys of secrets at rest.
+    pub keyring: Keyring,
     /// The largest request body, in bytes.
     pub max_body_bytes: usize,
     /// How long an idempotency key is remembered.
@@ -157,6 +160,7 @@ impl Settings {
             database_connections: from.or::<Whole<1, 500>>("DATABASE_CONNECTIONS", "10", "How many connections one process opens to PostgreSQL, 1 to 500.").into(),
             redis_url: from.optional("REDIS_URL", "`redis://host:port/`: the queue between the API and the workers. Without it the queue lives in the process, which only `relaypost` can use."),
             root_api_key: from.optional("ROOT_API_KEY", "A key of platform scope, to create the first tenants with; at least 24 characters. Without it a fresh development instance makes one and prints it once."),
+            keyring: from.optional("ENCRYPTION_KEYS", "The keys of secrets at rest, newest first, with commas between them: each 64 hexadecimal digits, for example the output of `openssl rand -hex 32`. Without it development uses a key that everybody knows.").unwrap_or_default(),
             max_body_bytes: from.or::<Whole<1024, 104_857_600>>("MAX_BODY_BYTES", "1048576", "The largest request body that is read, in bytes.").into(),
             idempotency_ttl: from.or::<Whole<60, 2_592_000>>("IDEMPOTENCY_TTL", "86400", "How long an `Idempotency-Key` is remembered, in seconds.").seconds(),
             webhooks: Webhooks::read(from, env),

@@ -201,6 +201,7 @@ impl Bench {
             bcc_recipients: Texts::default(),
             reply_to: None,
             subject: "Grüße".into(),
+            sealed: false,
             text: Some("Hello".into()),
             html: Some("<p>Hello</p>".into()),
             headers: Pairs::default(),
