@@ -13,6 +13,7 @@ use relaypost_shared::VERSION;
 
 use crate::{
     Services,
+    api_keys::{ApiKeysApi, PlatformKeysApi},
     dead_letters::{EmailDeadLettersApi, WebhookDeadLettersApi},
     deliveries::DeliveriesApi,
     emails::EmailsApi,
@@ -23,7 +24,7 @@ use crate::{
     messages::MessagesApi,
     replays::ReplaysApi,
     stats::StatsApi,
-    tenants::{ApiKeysApi, TenantsApi},
+    tenants::TenantsApi,
 };
 
 /// The slices, in the order of the document.
@@ -40,6 +41,7 @@ type Slices = (
     ReplaysApi,
     TenantsApi,
     ApiKeysApi,
+    PlatformKeysApi,
 );
 
 /// Swagger UI carries its scripts and styles in the page. This holds it to that: the browser asks no other host.
@@ -72,6 +74,7 @@ fn service() -> OpenApiService<Documented<Slices>, ()> {
         ReplaysApi,
         TenantsApi,
         ApiKeysApi,
+        PlatformKeysApi,
     );
     OpenApiService::new(Documented(slices), "Relaypost", VERSION)
         .description(ABOUT)

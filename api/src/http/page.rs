@@ -112,6 +112,8 @@ impl<T> Page<T> {
 impl TextValue for Cursor {
     fn schema() -> MetaSchema {
         MetaSchema {
+            // Base64 of 17 bytes, the first of them `CURSOR_VERSION`: every text that fits is a cursor.
+            pattern: Some("^A[Q-Za-f][A-Za-z0-9_-]{20}[AEIMQUYcgkosw048]$".to_owned()),
             example: Some(json!("AQGTx7iuPx8neUcJXGsAsFg")),
             ..MetaSchema::new("string")
         }
