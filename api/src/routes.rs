@@ -20,7 +20,7 @@ use crate::{
     endpoints::{EndpointControlsApi, EndpointsApi},
     event_types::EventTypesApi,
     health,
-    http::{allow::AllowedMethods, document::Documented, outermost::Outermost},
+    http::{allow::AllowedMethods, closed, document::Documented, outermost::Outermost},
     messages::MessagesApi,
     replays::ReplaysApi,
     stats::StatsApi,
@@ -85,7 +85,7 @@ fn service() -> OpenApiService<Documented<Slices>, ()> {
 
 /// The OpenAPI document as indented JSON, the same for every build of the same code.
 pub fn openapi() -> String {
-    let mut document = service().spec();
+    let mut document = closed::spell_out(&service().spec());
     document.push('\n');
     document
 }
@@ -98,7 +98,7 @@ pub(crate) fn allowed_methods() -> AllowedMethods {
 /// The whole API: every answer it gives, errors included, has one of the document's shapes and an `X-Request-ID`.
 pub fn app(services: Services) -> impl Endpoint<Output = Response> {
     let service = service();
-    let docs = service.swagger_ui_html();
+    let docs = closed::spell_out(&service.swagger_ui_html());
     let outermost = Arc::new(Outermost {
         clock: services.clock.clone(),
         allowed: allowed_methods(),

@@ -85,7 +85,7 @@ impl Example for VerifyingKey {
 pub(super) struct RotateSecret {
     /// How many seconds the old secret goes on to sign beside the new one: 0 to 604800 (7 days).
     #[serde(default = "one_day")]
-    #[oai(default = "one_day", validator(maximum(value = "604800")))]
+    #[oai(default = "one_day", validator(minimum(value = "0"), maximum(value = "604800")))]
     grace_period_s: u32,
 }
 
