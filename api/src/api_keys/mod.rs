@@ -86,6 +86,8 @@ impl ApiKeysApi {
     }
 
     /// Get an API key
+    ///
+    /// All but the key itself, which is stored nowhere. One that is revoked or has expired can be looked at too.
     #[oai(
         path = "/:tenant_id/api-keys/:key_id",
         method = "get",

@@ -67,6 +67,8 @@ impl PlatformKeysApi {
     }
 
     /// Get a platform key
+    ///
+    /// All but the key itself, which is stored nowhere.
     #[oai(path = "/:key_id", method = "get", operation_id = "platform_keys_get")]
     async fn get(
         &self,
@@ -81,7 +83,8 @@ impl PlatformKeysApi {
 
     /// Rotate a platform key
     ///
-    /// As a tenant's key is rotated: a new key, and the old one goes on for the grace period.
+    /// As a tenant's key is rotated: a new key, and the old one goes on for the grace period. One that is revoked or has
+    /// expired is 409 `api_key_ended`.
     #[oai(
         path = "/:key_id/rotate",
         method = "post",

@@ -18,9 +18,18 @@ const MAX_BATCH: usize = 100;
 /// Emails to send together.
 #[derive(Debug, Deserialize, Object)]
 #[serde(deny_unknown_fields)]
+#[oai(example)]
 pub(crate) struct EmailBatch {
     /// 1 to 100 emails.
     pub(super) emails: Items<NewEmail, MAX_BATCH>,
+}
+
+impl Example for EmailBatch {
+    fn example() -> Self {
+        Self {
+            emails: Items::example(),
+        }
+    }
 }
 
 /// When an email is to be sent instead.

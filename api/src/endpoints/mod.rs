@@ -87,6 +87,8 @@ impl EndpointsApi {
     }
 
     /// List endpoints
+    ///
+    /// Disabled and paused ones are listed too, deleted ones are not.
     #[oai(path = "/", method = "get", operation_id = "endpoints_list")]
     async fn list(
         &self,
@@ -107,6 +109,8 @@ impl EndpointsApi {
     }
 
     /// Get an endpoint
+    ///
+    /// With its circuit. Its secret has an operation of its own.
     #[oai(path = "/:endpoint_id", method = "get", operation_id = "endpoints_get")]
     async fn get(
         &self,

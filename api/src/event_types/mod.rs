@@ -100,6 +100,8 @@ impl EventTypesApi {
     }
 
     /// Get an event type
+    ///
+    /// An archived one too.
     #[oai(path = "/:name", method = "get", operation_id = "event_types_get")]
     async fn get(
         &self,

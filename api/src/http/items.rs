@@ -6,12 +6,18 @@ use bytes::Bytes;
 use poem_openapi::{
     Object,
     registry::{MetaSchema, MetaSchemaRef, Registry},
-    types::{ParseError, ParseFromJSON, ParseResult, ToJSON, Type},
+    types::{Example, ParseError, ParseFromJSON, ParseResult, ToJSON, Type},
 };
+use relaypost_shared::ids;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
-use serde_json::{Value, value::RawValue};
+use serde_json::{
+    Value,
+    value::{RawValue, to_raw_value},
+};
 
-use super::{ApiError, problem::Problem, request_id::RequestId, strict_json::parse};
+use super::{
+    ApiError, problem::Problem, request_id::RequestId, strict_json::parse, text::example_id,
+};
 use crate::idempotency::Accepted;
 
 /// Bodies of the kind `T`, at least one and at most `MAX`, not yet read: one that is wrong is its own failure and not the
@@ -34,6 +40,14 @@ impl<T: DeserializeOwned, const MAX: usize> Items<T, MAX> {
     }
 }
 
+impl<T: Example + ToJSON, const MAX: usize> Items<T, MAX> {
+    /// One body, for the document.
+    pub(crate) fn example() -> Self {
+        let item = to_raw_value(&T::example().to_json()).ok();
+        Self(item.into_iter().collect(), PhantomData)
+    }
+}
+
 /// Reads one body of a batch.
 ///
 /// # Errors
@@ -44,6 +58,7 @@ pub(crate) fn read_item<T: DeserializeOwned>(item: &RawValue) -> Result<T, ApiEr
 
 /// What came of a batch, in the order of the request.
 #[derive(Debug, Serialize, Object)]
+#[oai(example)]
 pub(crate) struct Results {
     /// One for each item.
     results: Vec<ItemResult>,
@@ -61,6 +76,26 @@ struct ItemResult {
     /// Why nothing was created.
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<Problem>,
+}
+
+impl Example for Results {
+    fn example() -> Self {
+        let (created, refused) = (
+            ItemResult {
+                status: 201,
+                id: Some(example_id::<ids::Message>().to_string()),
+                error: None,
+            },
+            ItemResult {
+                status: 422,
+                id: None,
+                error: Some(Problem::example()),
+            },
+        );
+        Self {
+            results: vec![created, refused],
+        }
+    }
 }
 
 impl Results {

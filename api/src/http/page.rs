@@ -189,6 +189,8 @@ impl<T: Type> Type for Page<T> {
 
     fn register(registry: &mut Registry) {
         T::register(registry);
+        let item = registry.schemas.get(T::name().as_ref());
+        let item = item.and_then(|schema| schema.example.clone());
         registry.create_schema::<Self, _>(Self::name().into_owned(), |_| MetaSchema {
             description: Some("One page of a list, newest first."),
             required: vec!["data", "next_cursor"],
@@ -205,6 +207,7 @@ impl<T: Type> Type for Page<T> {
                     }),
                 ),
             ],
+            example: item.map(|item| json!({"data": [item], "next_cursor": null})),
             ..MetaSchema::new("object")
         });
     }

@@ -49,9 +49,18 @@ pub(crate) struct NewMessage {
 /// Messages to publish together.
 #[derive(Debug, Deserialize, Object)]
 #[serde(deny_unknown_fields)]
+#[oai(example)]
 pub(crate) struct MessageBatch {
     /// 1 to 500 messages.
     pub(super) messages: Items<NewMessage, MAX_BATCH>,
+}
+
+impl Example for MessageBatch {
+    fn example() -> Self {
+        Self {
+            messages: Items::example(),
+        }
+    }
 }
 
 /// When a message is to be delivered instead.

@@ -140,6 +140,8 @@ impl TenantsApi {
     }
 
     /// List tenants
+    ///
+    /// All of the platform.
     #[oai(path = "/", method = "get", operation_id = "tenants_list")]
     async fn list(
         &self,
@@ -160,6 +162,8 @@ impl TenantsApi {
     }
 
     /// Get a tenant
+    ///
+    /// By its id; what belongs to it has operations of its own.
     #[oai(path = "/:tenant_id", method = "get", operation_id = "tenants_get")]
     async fn get(
         &self,
@@ -172,6 +176,8 @@ impl TenantsApi {
     }
 
     /// Change a tenant
+    ///
+    /// A field that is left out stays as it is.
     #[oai(
         path = "/:tenant_id",
         method = "patch",

@@ -148,7 +148,10 @@ impl Things {
         let body = match operation.id.as_str() {
             "messages_reschedule" => json!({"deliver_at": LATER}),
             "emails_reschedule" => json!({"send_at": LATER}),
-            "event_types_create" => json!({"name": format!("{}.again", self.event_type)}),
+            // A name can be taken only once.
+            "event_types_create" => {
+                json!({"name": format!("new.{}", MADE.fetch_add(1, Ordering::Relaxed))})
+            }
             "dlq_replay" | "dlq_discard" => json!({"ids": [self.dead_webhook]}),
             "endpoints_recover" => json!({"since": "2026-01-31T09:00:00Z"}),
             _ => return operation.body.clone(),
