@@ -4,6 +4,7 @@
 //! are what they share. A new operation is a method with `#[oai]` in its slice; a new slice is listed in `routes.rs`.
 
 mod accept;
+mod api_keys;
 mod audit;
 mod auth;
 mod dead_letters;

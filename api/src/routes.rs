@@ -13,17 +13,18 @@ use relaypost_shared::VERSION;
 
 use crate::{
     Services,
+    api_keys::{ApiKeysApi, PlatformKeysApi},
     dead_letters::{EmailDeadLettersApi, WebhookDeadLettersApi},
     deliveries::DeliveriesApi,
     emails::EmailsApi,
     endpoints::{EndpointControlsApi, EndpointsApi},
     event_types::EventTypesApi,
     health,
-    http::{allow::AllowedMethods, document::Documented, outermost::Outermost},
+    http::{allow::AllowedMethods, closed, document::Documented, outermost::Outermost},
     messages::MessagesApi,
     replays::ReplaysApi,
     stats::StatsApi,
-    tenants::{ApiKeysApi, TenantsApi},
+    tenants::TenantsApi,
 };
 
 /// The slices, in the order of the document.
@@ -40,6 +41,7 @@ type Slices = (
     ReplaysApi,
     TenantsApi,
     ApiKeysApi,
+    PlatformKeysApi,
 );
 
 /// Swagger UI carries its scripts and styles in the page. This holds it to that: the browser asks no other host.
@@ -72,6 +74,7 @@ fn service() -> OpenApiService<Documented<Slices>, ()> {
         ReplaysApi,
         TenantsApi,
         ApiKeysApi,
+        PlatformKeysApi,
     );
     OpenApiService::new(Documented(slices), "Relaypost", VERSION)
         .description(ABOUT)
@@ -82,7 +85,7 @@ fn service() -> OpenApiService<Documented<Slices>, ()> {
 
 /// The OpenAPI document as indented JSON, the same for every build of the same code.
 pub fn openapi() -> String {
-    let mut document = service().spec();
+    let mut document = closed::spell_out(&service().spec());
     document.push('\n');
     document
 }
@@ -95,7 +98,7 @@ pub(crate) fn allowed_methods() -> AllowedMethods {
 /// The whole API: every answer it gives, errors included, has one of the document's shapes and an `X-Request-ID`.
 pub fn app(services: Services) -> impl Endpoint<Output = Response> {
     let service = service();
-    let docs = service.swagger_ui_html();
+    let docs = closed::spell_out(&service.swagger_ui_html());
     let outermost = Arc::new(Outermost {
         clock: services.clock.clone(),
         allowed: allowed_methods(),

@@ -6,6 +6,7 @@ use relaypost_shared::ids::TenantId;
 use super::{Access, Actor, Caller, Requirement, Scope, exists, record, tenant_of};
 use crate::{
     Services,
+    audit::By,
     http::{ApiError, request_id::RequestId},
 };
 
@@ -35,8 +36,9 @@ impl Requirement for AdministerTenantInPath {
     const ACCESS: Access = Access::TenantInPath;
     type Grant = Admin;
 
-    async fn admit(_: &Request, caller: Caller) -> Result<Admin, ApiError> {
-        Ok(Admin(caller))
+    async fn admit(request: &Request, caller: Caller) -> Result<Admin, ApiError> {
+        let by = by(request, &caller)?;
+        Ok(Admin { caller, by })
     }
 }
 
@@ -46,11 +48,26 @@ pub(crate) enum OperatePlatform {}
 
 impl Requirement for OperatePlatform {
     const ACCESS: Access = Access::Platform;
-    type Grant = ();
+    type Grant = Operator;
 
-    async fn admit(_: &Request, _: Caller) -> Result<(), ApiError> {
-        Ok(())
+    async fn admit(request: &Request, caller: Caller) -> Result<Operator, ApiError> {
+        let by = by(request, &caller)?;
+        Ok(Operator { by })
     }
+}
+
+/// Who operates the platform.
+#[derive(Debug)]
+pub(crate) struct Operator {
+    /// Who acts, for the audit log.
+    pub(crate) by: By,
+}
+
+fn by(request: &Request, caller: &Caller) -> Result<By, ApiError> {
+    Ok(By {
+        actor: caller.actor,
+        request_id: RequestId::current(request)?,
+    })
 }
 
 /// A tenant that the caller may act for.
@@ -81,7 +98,11 @@ impl ForTenant {
 
 /// An administrator, of which tenant remains to be checked.
 #[derive(Debug)]
-pub(crate) struct Admin(Caller);
+pub(crate) struct Admin {
+    caller: Caller,
+    /// Who acts, for the audit log.
+    pub(crate) by: By,
+}
 
 impl Admin {
     /// The tenant that the path names, if the caller administers it.
@@ -93,7 +114,7 @@ impl Admin {
         services: &Services,
         tenant: TenantId,
     ) -> Result<TenantId, ApiError> {
-        if !self.0.is_platform() && self.0.tenant != Some(tenant) {
+        if !self.caller.is_platform() && self.caller.tenant != Some(tenant) {
             return Err(ApiError::not_found("tenant"));
         }
         exists(services, tenant).await?;

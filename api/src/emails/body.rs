@@ -12,13 +12,24 @@ use crate::{
 /// The longest line that a mail can have (RFC 5322, section 2.1.1).
 const MAX_SUBJECT: usize = 998;
 const MAX_TAGS: usize = 20;
+/// Emails in one batch at most.
+const MAX_BATCH: usize = 100;
 
 /// Emails to send together.
 #[derive(Debug, Deserialize, Object)]
 #[serde(deny_unknown_fields)]
+#[oai(example)]
 pub(crate) struct EmailBatch {
     /// 1 to 100 emails.
-    pub(super) emails: Items<NewEmail>,
+    pub(super) emails: Items<NewEmail, MAX_BATCH>,
+}
+
+impl Example for EmailBatch {
+    fn example() -> Self {
+        Self {
+            emails: Items::example(),
+        }
+    }
 }
 
 /// When an email is to be sent instead.
@@ -59,7 +70,7 @@ pub(crate) struct NewEmail {
     /// Where answers go.
     pub(super) reply_to: Option<String>,
     /// Its subject: one line.
-    #[oai(validator(min_length = 1, max_length = 998))]
+    #[oai(validator(min_length = 1, max_length = 998, pattern = r"^[^\x00-\x1F\x7F-\x9F]*$"))]
     pub(super) subject: String,
     /// Its plain text. This, `html` or both have to be there.
     pub(super) text: Option<String>,

@@ -30,14 +30,11 @@ use crate::{
     auth::{Authorized, may},
     deliveries::{self, Changed, Delivery, Now},
     http::{
-        ApiError, Checks, Cursor, Items, Limit, Page, Paging, Recorded, Ref, Reply, Results,
-        StrictJson, Text, document::Tag,
+        ApiError, Checks, Cursor, Limit, Page, Paging, Recorded, Ref, Reply, Results,
+        StrictJson, Text, document::Tag, read_item,
     },
     idempotency::{Accepted, IdempotencyKey, Keyed},
 };
-
-/// Emails in one batch at most.
-const MAX_BATCH: usize = 100;
 
 async fn send(
     services: &Services,
@@ -88,12 +85,12 @@ impl EmailsApi {
         #[oai(name = "Idempotency-Key")] key: IdempotencyKey,
         body: StrictJson<EmailBatch>,
     ) -> Result<Reply<Results>, ApiError> {
-        let items = body.value.emails.up_to(MAX_BATCH, "emails")?;
+        let items = body.value.emails.checked("emails")?;
         let sent = items.iter().enumerate().map(async |(index, item)| {
             let keyed = key
                 .item(index)
                 .of("POST /v1/emails/batch", item.get().as_bytes());
-            send(services, &caller, keyed, Items::read(item)?).await
+            send(services, &caller, keyed, read_item(item)?).await
         });
         Reply::of(&Results::new(join_all(sent).await, &caller.request_id))
     }

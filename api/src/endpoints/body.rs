@@ -27,15 +27,15 @@ pub(super) struct NewEndpoint {
     #[oai(validator(max_length = 2048))]
     url: String,
     /// What people call it.
-    #[oai(validator(max_length = 1000))]
+    #[oai(validator(max_length = 1000, pattern = r"^[^\x00-\x1F\x7F-\x9F]*$"))]
     description: Option<String>,
     /// The event types that it wants. Empty: all.
     #[serde(default)]
-    #[oai(default, validator(max_items = 500))]
+    #[oai(default, validator(max_items = 500, pattern = r"^[A-Za-z0-9._:/-]{1,200}$"))]
     event_types: Vec<String>,
     /// It wants only messages that are on one of these channels. Empty: no matter which.
     #[serde(default)]
-    #[oai(default, validator(max_items = 500))]
+    #[oai(default, validator(max_items = 500, pattern = r"^[A-Za-z0-9._:/-]{1,200}$"))]
     channels: Vec<String>,
     /// Headers of its own, sent with every request. Up to 20; those that HTTP and Standard Webhooks need are not free.
     #[serde(default)]
@@ -46,7 +46,7 @@ pub(super) struct NewEndpoint {
     timeout_ms: Option<i32>,
     /// The waits before each retry, in whole seconds, up to 50 of up to 7 days. Without it: the service's setting.
     /// Empty: no retries.
-    #[oai(validator(max_items = 50))]
+    #[oai(validator(max_items = 50, minimum(value = "0"), maximum(value = "604800")))]
     retry_schedule: Option<Vec<u32>>,
     /// How many requests it gets a second at most. Without it: no limit.
     #[oai(validator(minimum(value = "1"), maximum(value = "10000")))]

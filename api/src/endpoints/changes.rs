@@ -28,13 +28,13 @@ pub(super) struct EndpointChanges {
     #[oai(validator(max_length = 2048))]
     url: MaybeUndefined<String>,
     /// What people call it; null: nothing.
-    #[oai(validator(max_length = 1000), nullable)]
+    #[oai(validator(max_length = 1000, pattern = r"^[^\x00-\x1F\x7F-\x9F]*$"), nullable)]
     description: MaybeUndefined<String>,
     /// The event types that it wants; empty: all.
-    #[oai(validator(max_items = 500))]
+    #[oai(validator(max_items = 500, pattern = r"^[A-Za-z0-9._:/-]{1,200}$"))]
     event_types: MaybeUndefined<Vec<String>>,
     /// The channels that it wants; empty: no matter which.
-    #[oai(validator(max_items = 500))]
+    #[oai(validator(max_items = 500, pattern = r"^[A-Za-z0-9._:/-]{1,200}$"))]
     channels: MaybeUndefined<Vec<String>>,
     /// Headers of its own, all of them; null: none.
     #[oai(nullable)]
@@ -43,7 +43,10 @@ pub(super) struct EndpointChanges {
     #[oai(validator(minimum(value = "100"), maximum(value = "300000")), nullable)]
     timeout_ms: MaybeUndefined<i32>,
     /// The waits before each retry, in seconds; null: the service's setting.
-    #[oai(validator(max_items = 50), nullable)]
+    #[oai(
+        validator(max_items = 50, minimum(value = "0"), maximum(value = "604800")),
+        nullable
+    )]
     retry_schedule: MaybeUndefined<Vec<u32>>,
     /// How many requests it gets a second at most; null: no limit.
     #[oai(validator(minimum(value = "1"), maximum(value = "10000")), nullable)]

@@ -39,7 +39,8 @@ pub(crate) struct EndpointControlsApi;
 impl EndpointControlsApi {
     /// Pause an endpoint
     ///
-    /// Nothing is sent to it, and everything that arrives for it is kept until it is resumed.
+    /// Nothing is sent to it, and everything that arrives for it is kept until it is resumed. One that is disabled is 409
+    /// `endpoint_disabled`.
     #[oai(
         path = "/:endpoint_id/pause",
         method = "post",

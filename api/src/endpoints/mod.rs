@@ -33,6 +33,7 @@ use self::{
 };
 use crate::{
     Services,
+    audit::{self, Action},
     auth::{Authorized, may},
     http::{
         ApiError, Cursor, Limit, NoContent, Page, Paging, Recorded, Ref, Reply, StrictJson, Text,
@@ -76,6 +77,8 @@ impl EndpointsApi {
         endpoint_secret::Entity::insert(secret.into_active_model())
             .exec_without_returning(once.tx())
             .await?;
+        let (action, now) = (Action::EndpointCreated, once.now());
+        audit::record(once.tx(), &caller, action, row.id, now).await?;
         let created = CreatedEndpoint {
             key,
             endpoint: row.into(),
@@ -84,6 +87,8 @@ impl EndpointsApi {
     }
 
     /// List endpoints
+    ///
+    /// Disabled and paused ones are listed too, deleted ones are not.
     #[oai(path = "/", method = "get", operation_id = "endpoints_list")]
     async fn list(
         &self,
@@ -104,6 +109,8 @@ impl EndpointsApi {
     }
 
     /// Get an endpoint
+    ///
+    /// With its circuit. Its secret has an operation of its own.
     #[oai(path = "/:endpoint_id", method = "get", operation_id = "endpoints_get")]
     async fn get(
         &self,
@@ -152,6 +159,7 @@ impl EndpointsApi {
         if row.signing != before.signing {
             secret::replace(&tx, &row, secret::GRACE, now).await?;
         }
+        audit::record(&tx, &caller, Action::EndpointChanged, row.id, now).await?;
         tx.commit().await?;
         Reply::of(&show(&services.db, row, true).await?)
     }
@@ -194,13 +202,15 @@ impl EndpointsApi {
             .filter(delivery::Column::DispatchAt.gt(now))
             .exec(&tx)
             .await?;
+        let (action, id) = (Action::EndpointDeleted, endpoint_id.0.0);
+        audit::record(&tx, &caller, action, id, now).await?;
         tx.commit().await?;
         Ok(NoContent)
     }
 
     /// Get an endpoint's signing secret
     ///
-    /// Or its public key, when it signs with ed25519: what its receiver verifies with.
+    /// Or its public key, when it signs with ed25519: what its receiver verifies with. Looking is noted in the audit log.
     #[oai(
         path = "/:endpoint_id/secret",
         method = "get",
@@ -213,8 +223,13 @@ impl EndpointsApi {
         /// The endpoint.
         endpoint_id: Path<Ref<EndpointKind>>,
     ) -> Result<Reply<VerifyingKey>, ApiError> {
-        let endpoint = find(&services.db, caller.tenant, endpoint_id.0.0).await?;
-        Reply::of(&secret::current(&services.db, &endpoint).await?)
+        let (tx, now) = (begin_write(&services.db).await?, services.clock.now());
+        let endpoint = find(&tx, caller.tenant, endpoint_id.0.0).await?;
+        let key = secret::current(&tx, &endpoint).await?;
+        // Nobody sees it without a trace: what cannot be noted is not shown.
+        audit::record(&tx, &caller, Action::EndpointSecretRead, endpoint.id, now).await?;
+        tx.commit().await?;
+        Reply::of(&key)
     }
 
     /// Rotate an endpoint's signing secret
@@ -235,7 +250,7 @@ impl EndpointsApi {
         body: StrictJson<RotateSecret>,
     ) -> Result<Reply<RotatedSecret>, ApiError> {
         let grace = body.value.grace_period()?;
-        Reply::of(&secret::rotate(services, caller.tenant, endpoint_id.0.0, grace).await?)
+        Reply::of(&secret::rotate(services, &caller, endpoint_id.0.0, grace).await?)
     }
 }
 

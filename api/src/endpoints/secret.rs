@@ -9,17 +9,19 @@ use relaypost_shared::{
     db::begin_write,
     delivery::Signing,
     entities::{endpoint, endpoint_secret},
-    ids::{EndpointId, SecretId, TenantId},
+    ids::{EndpointId, SecretId},
 };
 use ring::signature::{Ed25519KeyPair, KeyPair as _};
 use sea_orm::{
-    ColumnTrait as _, ConnectionTrait, DatabaseConnection, EntityTrait as _, IntoActiveModel as _,
+    ColumnTrait as _, ConnectionTrait, EntityTrait as _, IntoActiveModel as _,
     QueryFilter as _, QueryOrder as _, sea_query::Expr,
 };
 use serde::{Deserialize, Serialize};
 
 use crate::{
     Services,
+    audit::{self, Action},
+    auth::may::ForTenant,
     http::{ApiError, Checks, Code, Moment, example_time},
 };
 
@@ -83,7 +85,7 @@ impl Example for VerifyingKey {
 pub(super) struct RotateSecret {
     /// How many seconds the old secret goes on to sign beside the new one: 0 to 604800 (7 days).
     #[serde(default = "one_day")]
-    #[oai(default = "one_day", validator(maximum(value = "604800")))]
+    #[oai(default = "one_day", validator(minimum(value = "0"), maximum(value = "604800")))]
     grace_period_s: u32,
 }
 
@@ -166,7 +168,7 @@ pub(super) fn generate(
 
 /// What the newest secret is verified with.
 pub(super) async fn current(
-    db: &DatabaseConnection,
+    db: &impl ConnectionTrait,
     endpoint: &endpoint::Model,
 ) -> Result<VerifyingKey, ApiError> {
     let newest = endpoint_secret::Entity::find()
@@ -181,7 +183,7 @@ pub(super) async fn current(
 /// Makes a new secret; the one before signs on for `grace`.
 pub(super) async fn rotate(
     services: &Services,
-    tenant: TenantId,
+    caller: &ForTenant,
     endpoint: EndpointId,
     grace: TimeDelta,
 ) -> Result<RotatedSecret, ApiError> {
@@ -190,12 +192,14 @@ pub(super) async fn rotate(
     // It also keeps a second rotation waiting until this one is done: else both would leave a secret that never ends.
     endpoint::Entity::update_many()
         .col_expr(endpoint::Column::UpdatedAt, Expr::value(now))
-        .filter(endpoint::Column::TenantId.eq(tenant))
+        .filter(endpoint::Column::TenantId.eq(caller.tenant))
         .filter(endpoint::Column::Id.eq(endpoint))
         .exec(&tx)
         .await?;
-    let endpoint = super::find(&tx, tenant, endpoint).await?;
+    let endpoint = super::find(&tx, caller.tenant, endpoint).await?;
     let new = replace(&tx, &endpoint, grace, now).await?;
+    let action = Action::EndpointSecretRotated;
+    audit::record(&tx, caller, action, endpoint.id, now).await?;
     tx.commit().await?;
     Ok(RotatedSecret {
         key: VerifyingKey::of(&new.secret)?,

@@ -86,17 +86,15 @@ fn complete(operation: &mut MetaOperation) {
             example_in_words(param);
         }
     }
+    let problems = problems(operation, access);
     let responses = &mut operation.responses.responses;
-    responses.extend(
-        problems(operation.request.is_some(), &operation.params, access)
-            .into_iter()
-            .map(|(status, description)| problem(Some(status), description)),
-    );
+    for (status, description) in problems {
+        // An operation may have said better itself what it means.
+        if responses.iter().all(|known| known.status != Some(status)) {
+            responses.push(problem(Some(status), description));
+        }
+    }
     responses.sort_by_key(|response| response.status);
-    responses.push(problem(
-        None,
-        "Any other error. Look at `code`, and at `retryable` before trying again.",
-    ));
     for response in responses {
         response.headers.push(request_id_header());
     }
@@ -125,11 +123,10 @@ fn access_of(operation: &MetaOperation) -> Option<Access> {
         .find(|access| access.marker() == *marker)
 }
 
-fn problems(
-    has_body: bool,
-    params: &[MetaOperationParam],
-    access: Option<Access>,
-) -> Vec<(u16, &'static str)> {
+/// The errors that an operation can answer with, as far as they follow from what it takes and from what its description
+/// tells. There is no `default`: a status that is not listed here is a fault, and `make test-contract` finds it.
+fn problems(operation: &MetaOperation, access: Option<Access>) -> Vec<(u16, &'static str)> {
+    let params = &operation.params;
     let has = |place: MetaParamIn| params.iter().any(|param| param.in_type == place);
     let mut problems = vec![(
         400,
@@ -141,11 +138,15 @@ fn problems(
     }
     if has(MetaParamIn::Path) {
         problems.push((404, "There is no such thing, or it is another tenant's."));
+    } else if matches!(access, Some(Access::Tenant(_))) {
+        problems.push((404, "There is no tenant with the id in `X-Tenant-Id`."));
     }
     if params.iter().any(|param| param.name == "Idempotency-Key") {
         problems.push((409, "The `Idempotency-Key` was used with another body."));
+    } else if operation.description.as_ref().is_some_and(|text| text.contains("409")) {
+        problems.push((409, "It is in a state that forbids it; `code` says which."));
     }
-    if has_body {
+    if operation.request.is_some() {
         problems.push((413, "The body is too large."));
         problems.push((
             415,
@@ -153,6 +154,13 @@ fn problems(
         ));
         problems.push((422, "The body is not valid; `errors` lists why."));
     }
+    problems.extend([
+        (500, "Something went wrong here; try again."),
+        (
+            503,
+            "Not available right now; try again after `Retry-After` seconds.",
+        ),
+    ]);
     problems
 }
 

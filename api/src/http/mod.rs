@@ -2,6 +2,7 @@
 
 pub(crate) mod allow;
 pub(crate) mod checks;
+pub(crate) mod closed;
 pub(crate) mod document;
 pub(crate) mod header_map;
 pub(crate) mod items;
@@ -19,7 +20,7 @@ pub(crate) mod translate;
 
 pub(crate) use checks::Checks;
 pub(crate) use header_map::HeaderMap;
-pub(crate) use items::{Items, Results};
+pub(crate) use items::{Items, Results, read_item};
 pub(crate) use names::EventTypeName;
 pub(crate) use page::{Cursor, Limit, Page, Paging};
 pub(crate) use problem::{ApiError, Code, FieldError};

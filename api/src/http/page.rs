@@ -112,6 +112,8 @@ impl<T> Page<T> {
 impl TextValue for Cursor {
     fn schema() -> MetaSchema {
         MetaSchema {
+            // Base64 of 17 bytes, the first of them `CURSOR_VERSION`: every text that fits is a cursor.
+            pattern: Some("^A[Q-Za-f][A-Za-z0-9_-]{20}[AEIMQUYcgkosw048]$".to_owned()),
             example: Some(json!("AQGTx7iuPx8neUcJXGsAsFg")),
             ..MetaSchema::new("string")
         }
@@ -187,6 +189,8 @@ impl<T: Type> Type for Page<T> {
 
     fn register(registry: &mut Registry) {
         T::register(registry);
+        let item = registry.schemas.get(T::name().as_ref());
+        let item = item.and_then(|schema| schema.example.clone());
         registry.create_schema::<Self, _>(Self::name().into_owned(), |_| MetaSchema {
             description: Some("One page of a list, newest first."),
             required: vec!["data", "next_cursor"],
@@ -203,6 +207,7 @@ impl<T: Type> Type for Page<T> {
                     }),
                 ),
             ],
+            example: item.map(|item| json!({"data": [item], "next_cursor": null})),
             ..MetaSchema::new("object")
         });
     }

@@ -46,6 +46,7 @@ pub(crate) enum Code {
     EventTypeArchived,
     Internal,
     Unavailable,
+    ApiKeyEnded,
 }
 
 impl Code {
@@ -75,6 +76,7 @@ impl Code {
             Self::EventTypeArchived => "event_type_archived",
             Self::Internal => "internal",
             Self::Unavailable => "unavailable",
+            Self::ApiKeyEnded => "api_key_ended",
         }
     }
 
@@ -96,7 +98,8 @@ impl Code {
             | Self::EndpointDisabled
             | Self::AlreadyCancelled
             | Self::TooLate
-            | Self::EventTypeExists => StatusCode::CONFLICT,
+            | Self::EventTypeExists
+            | Self::ApiKeyEnded => StatusCode::CONFLICT,
             Self::PayloadTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::ValidationFailed | Self::EventTypeArchived => StatusCode::UNPROCESSABLE_ENTITY,
@@ -131,6 +134,7 @@ impl Code {
             Self::EventTypeArchived => "The event type is archived",
             Self::Internal => "Something went wrong here",
             Self::Unavailable => "Not available right now",
+            Self::ApiKeyEnded => "The API key is revoked or has expired",
         }
     }
 
@@ -158,7 +162,8 @@ impl Code {
             | Self::PayloadTooLarge
             | Self::UnsupportedMediaType
             | Self::ValidationFailed
-            | Self::EventTypeArchived => false,
+            | Self::EventTypeArchived
+            | Self::ApiKeyEnded => false,
         }
     }
 }

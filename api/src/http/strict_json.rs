@@ -14,7 +14,10 @@ use poem_openapi::{
 use serde::de::{DeserializeOwned, IgnoredAny};
 use serde_json::error::Category;
 
-use super::problem::{ApiError, Code};
+use super::{
+    closed,
+    problem::{ApiError, Code},
+};
 use crate::Services;
 
 /// A client that sends more than is allowed is heard out up to this many bytes: closing the connection on it at once
@@ -51,6 +54,7 @@ impl<T: Type> Payload for StrictJson<T> {
 
     fn register(registry: &mut Registry) {
         T::register(registry);
+        closed::close(registry, &T::schema_ref());
     }
 }
 

@@ -31,14 +31,11 @@ use crate::{
     deliveries::{self, Changed, Delivery, Now},
     event_types::{Checked, is_stale},
     http::{
-        ApiError, Checks, Cursor, EventTypeName, Items, Limit, Page, Paging, Recorded, Ref, Reply,
-        Results, StrictJson, Text, document::Tag,
+        ApiError, Checks, Cursor, EventTypeName, Limit, Page, Paging, Recorded, Ref, Reply,
+        Results, StrictJson, Text, document::Tag, read_item,
     },
     idempotency::{Accepted, IdempotencyKey, Keyed},
 };
-
-/// Messages in one batch at most.
-const MAX_BATCH: usize = 500;
 
 /// How often a message is handed in whose event type gets another schema meanwhile.
 const ATTEMPTS: usize = 3;
@@ -115,12 +112,12 @@ impl MessagesApi {
         #[oai(name = "Idempotency-Key")] key: IdempotencyKey,
         body: StrictJson<MessageBatch>,
     ) -> Result<Reply<Results>, ApiError> {
-        let items = body.value.messages.up_to(MAX_BATCH, "messages")?;
+        let items = body.value.messages.checked("messages")?;
         let published = items.iter().enumerate().map(async |(index, item)| {
             let keyed = key
                 .item(index)
                 .of("POST /v1/messages/batch", item.get().as_bytes());
-            publish(services, &caller, keyed, Items::read(item)?).await
+            publish(services, &caller, keyed, read_item(item)?).await
         });
         Reply::of(&Results::new(join_all(published).await, &caller.request_id))
     }

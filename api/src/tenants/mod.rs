@@ -1,8 +1,4 @@
-//! Tenants and their API keys.
-
-mod api_keys;
-
-pub(crate) use api_keys::ApiKeysApi;
+//! Tenants.
 
 use poem::web::Data;
 use poem_openapi::{
@@ -11,14 +7,19 @@ use poem_openapi::{
     types::Example,
 };
 use relaypost_shared::{
+    db::begin_write,
     entities::tenant,
     ids::{self, TenantId},
 };
-use sea_orm::{EntityTrait as _, IntoActiveModel as _};
+use sea_orm::{
+    ColumnTrait as _, ConnectionTrait, EntityTrait as _, IntoActiveModel as _, QueryFilter as _,
+    sea_query::Expr,
+};
 use serde::{Deserialize, Serialize};
 
 use crate::{
     Services,
+    audit::{self, Action},
     auth::{Authorized, may},
     http::{
         ApiError, Checks, Created, Cursor, Limit, Moment, Page, Paging, Ref, Reply, StrictJson,
@@ -32,7 +33,7 @@ use crate::{
 #[oai(example)]
 struct NewTenant {
     /// What people call it.
-    #[oai(validator(min_length = 1, max_length = 200))]
+    #[oai(validator(min_length = 1, max_length = 200, pattern = r"^[^\x00-\x1F\x7F-\x9F]*$"))]
     name: String,
 }
 
@@ -40,6 +41,32 @@ impl Example for NewTenant {
     fn example() -> Self {
         Self {
             name: "Acme".to_owned(),
+        }
+    }
+}
+
+impl NewTenant {
+    fn check(&self) -> Result<(), ApiError> {
+        let mut checks = Checks::default();
+        checks.line("name", &self.name, 1..=200);
+        checks.finish()
+    }
+}
+
+/// What changes about a tenant.
+#[derive(Debug, Deserialize, Object)]
+#[serde(deny_unknown_fields)]
+#[oai(example, skip_serializing_if_is_none)]
+struct TenantChanges {
+    /// What people call it. Left out it stays as it is.
+    #[oai(validator(min_length = 1, max_length = 200, pattern = r"^[^\x00-\x1F\x7F-\x9F]*$"))]
+    name: Option<String>,
+}
+
+impl Example for TenantChanges {
+    fn example() -> Self {
+        Self {
+            name: Some("Acme Europe".to_owned()),
         }
     }
 }
@@ -90,13 +117,11 @@ impl TenantsApi {
     async fn create(
         &self,
         Data(services): Data<&Services>,
-        _caller: Authorized<may::OperatePlatform>,
+        operator: Authorized<may::OperatePlatform>,
         body: StrictJson<NewTenant>,
     ) -> Result<Created<Tenant>, ApiError> {
         let new = body.value;
-        let mut checks = Checks::default();
-        checks.line("name", &new.name, 1..=200);
-        checks.finish()?;
+        new.check()?;
         let now = services.clock.now();
         let row = tenant::Model {
             id: TenantId::generate(now),
@@ -104,13 +129,19 @@ impl TenantsApi {
             created_at: now,
             dlq_warned_at: None,
         };
+        let tx = begin_write(&services.db).await?;
         tenant::Entity::insert(row.clone().into_active_model())
-            .exec_without_returning(&services.db)
+            .exec_without_returning(&tx)
             .await?;
+        let (action, tenant) = (Action::TenantCreated, Some(row.id));
+        audit::record_by(&tx, &operator.by, tenant, action, row.id, now).await?;
+        tx.commit().await?;
         Created::of(&row.into())
     }
 
     /// List tenants
+    ///
+    /// All of the platform.
     #[oai(path = "/", method = "get", operation_id = "tenants_list")]
     async fn list(
         &self,
@@ -131,6 +162,8 @@ impl TenantsApi {
     }
 
     /// Get a tenant
+    ///
+    /// By its id; what belongs to it has operations of its own.
     #[oai(path = "/:tenant_id", method = "get", operation_id = "tenants_get")]
     async fn get(
         &self,
@@ -139,10 +172,45 @@ impl TenantsApi {
         /// The tenant.
         tenant_id: Path<Ref<ids::Tenant>>,
     ) -> Result<Reply<Tenant>, ApiError> {
-        let row = tenant::Entity::find_by_id(tenant_id.0.0)
-            .one(&services.db)
-            .await?
-            .ok_or_else(|| ApiError::not_found("tenant"))?;
+        Reply::of(&find(&services.db, tenant_id.0.0).await?.into())
+    }
+
+    /// Change a tenant
+    ///
+    /// A field that is left out stays as it is.
+    #[oai(
+        path = "/:tenant_id",
+        method = "patch",
+        operation_id = "tenants_update"
+    )]
+    async fn update(
+        &self,
+        Data(services): Data<&Services>,
+        operator: Authorized<may::OperatePlatform>,
+        /// The tenant.
+        tenant_id: Path<Ref<ids::Tenant>>,
+        body: StrictJson<TenantChanges>,
+    ) -> Result<Reply<Tenant>, ApiError> {
+        let id = tenant_id.0.0;
+        let Some(name) = body.value.name else {
+            return Reply::of(&find(&services.db, id).await?.into());
+        };
+        NewTenant { name: name.clone() }.check()?;
+        let (tx, now) = (begin_write(&services.db).await?, services.clock.now());
+        tenant::Entity::update_many()
+            .col_expr(tenant::Column::Name, Expr::value(name))
+            .filter(tenant::Column::Id.eq(id))
+            .exec(&tx)
+            .await?;
+        let row = find(&tx, id).await?;
+        let action = Action::TenantChanged;
+        audit::record_by(&tx, &operator.by, Some(id), action, id, now).await?;
+        tx.commit().await?;
         Reply::of(&row.into())
     }
+}
+
+async fn find(db: &impl ConnectionTrait, id: TenantId) -> Result<tenant::Model, ApiError> {
+    let found = tenant::Entity::find_by_id(id).one(db).await?;
+    found.ok_or_else(|| ApiError::not_found("tenant"))
 }

@@ -23,12 +23,14 @@ mod keys;
 mod messages;
 mod pages;
 mod parameters;
+mod permissions;
 mod problems;
 mod recover;
 mod replay;
 mod replay_jobs;
 mod signing;
 mod support;
+mod things;
 mod waiting;
 
 use support::{Answer, Api, api, id};
