@@ -129,7 +129,7 @@ proptest! {
             let target = guard.target(&url);
             prop_assert_eq!(target.is_ok(), verdict.is_ok(), "{} is {}", &url, address);
             if let Ok(target) = target {
-                prop_assert_eq!(target.host(), Host::Ipv4(address));
+                prop_assert_eq!(target.host().to_owned(), Host::<String>::Ipv4(address));
             }
         }
     }

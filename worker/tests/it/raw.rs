@@ -29,8 +29,11 @@ impl Raw {
 
     pub(crate) fn on(listener: TcpListener, answer: &str) -> Self {
         let address = listener.local_addr().unwrap();
-        let (connections, heads) = (Arc::<AtomicUsize>::default(), Arc::default());
-        let (count, kept, answer) = (connections.clone(), Arc::clone(&heads), answer.to_owned());
+        let (connections, heads) = (
+            Arc::<AtomicUsize>::default(),
+            Arc::<Mutex<Vec<String>>>::default(),
+        );
+        let (count, kept, answer) = (connections.clone(), heads.clone(), answer.to_owned());
         let accepting = tokio::spawn(async move {
             while let Ok((mut stream, _)) = listener.accept().await {
                 count.fetch_add(1, Ordering::SeqCst);
