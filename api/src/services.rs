@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use poem::Request;
-use relaypost_shared::{clock::Clock, queue::Queue, settings::Settings};
+use relaypost_shared::{clock::Clock, queue::Queue, settings::Settings, ssrf::Guard};
 use sea_orm::DatabaseConnection;
 
 use crate::{
@@ -22,6 +22,7 @@ pub struct Services {
     pub(crate) queue: Queue,
     pub(crate) clock: Clock,
     pub(crate) settings: Arc<Settings>,
+    pub(crate) guard: Guard,
     pub(crate) keys: Keys,
     pub(crate) messages: Acceptor<Publish>,
     pub(crate) emails: Acceptor<SendEmail>,
@@ -47,11 +48,17 @@ impl Services {
             messages: Acceptor::start(store.clone(), pusher.clone()),
             emails: Acceptor::start(store, pusher),
             schemas: Schemas::new(),
+            guard: Guard::new(&settings.webhooks),
             db,
             queue,
             clock,
             settings,
         }
+    }
+
+    /// The same with a guard of its own, which may look names up in another way.
+    pub fn guarded(self, guard: Guard) -> Self {
+        Self { guard, ..self }
     }
 
     /// The services that a request is answered with.

@@ -53,6 +53,11 @@ impl TestDatabase {
         &self.url
     }
 
+    /// Runs a statement on the database of a product that is running, to make what no request can make any more.
+    pub async fn execute(&self, statement: &str) {
+        on_server(&self.url, statement).await;
+    }
+
     /// Crashes the server and starts it again (`pg_ctl restart -m immediate`). It must be one that `scripts/services` has
     /// started in the folder `TEST_SERVICES_DIR`.
     pub async fn crash_server(&self) {
@@ -83,9 +88,7 @@ impl TestDatabase {
 }
 
 async fn on_server(url: &str, statement: &str) {
-    let server = Database::connect(url)
-        .await
-        .expect("the server of TEST_DATABASE_URL answers");
+    let server = Database::connect(url).await.expect("the database answers");
     server.execute_unprepared(statement).await.unwrap();
     server.close().await.unwrap();
 }

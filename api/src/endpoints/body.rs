@@ -5,16 +5,16 @@ use relaypost_shared::{
     clock::Timestamp,
     delivery::{EndpointStatus, Ordering, Signing},
     entities::{Seconds, Texts, endpoint},
+    headers::is_reserved,
     ids::{Endpoint as EndpointKind, EndpointId, TenantId},
-    settings::Settings,
+    ssrf::Guard,
 };
 use serde::{Deserialize, Serialize};
 
 use super::{
     circuit::Circuit,
-    rules::{MAX_NAMES, check_description, check_limit, check_timing, is_reserved},
+    rules::{MAX_NAMES, check_description, check_limit, check_timing},
     secret::VerifyingKey,
-    url,
 };
 use crate::http::{ApiError, Checks, HeaderMap, Moment, Ref, Text, example_id, example_time};
 
@@ -25,7 +25,7 @@ use crate::http::{ApiError, Checks, HeaderMap, Moment, Ref, Text, example_id, ex
 pub(super) struct NewEndpoint {
     /// Where webhooks go: an absolute https URL (http only where the service allows it), without user and password.
     #[oai(validator(max_length = 2048))]
-    url: String,
+    pub(super) url: String,
     /// What people call it.
     #[oai(validator(max_length = 1000, pattern = r"^[^\x00-\x1F\x7F-\x9F]*$"))]
     description: Option<String>,
@@ -73,9 +73,14 @@ impl Example for NewEndpoint {
 }
 
 impl NewEndpoint {
-    pub(super) fn check(&self, settings: &Settings) -> Result<(), ApiError> {
+    pub(super) fn check(&self, guard: &Guard) -> Result<(), ApiError> {
         let mut checks = Checks::default();
-        checks.result("url", url::check(&self.url, &settings.webhooks));
+        checks.result(
+            "url",
+            guard
+                .target(&self.url)
+                .map_err(|refused| refused.to_string()),
+        );
         check_description(&mut checks, self.description.as_deref());
         checks.names("event_types", &self.event_types, MAX_NAMES);
         checks.names("channels", &self.channels, MAX_NAMES);

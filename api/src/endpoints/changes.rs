@@ -8,15 +8,13 @@ use relaypost_shared::{
     clock::Timestamp,
     delivery::{Ordering, Signing},
     entities::{Seconds, Texts, endpoint},
-    settings::Settings,
+    headers::is_reserved,
+    ssrf::Guard,
 };
 use sea_orm::{ActiveModelTrait as _, Set};
 use serde::Deserialize;
 
-use super::{
-    rules::{MAX_NAMES, check_description, check_limit, check_timing, is_reserved},
-    url,
-};
+use super::rules::{MAX_NAMES, check_description, check_limit, check_timing};
 use crate::http::{ApiError, Checks, HeaderMap, Text};
 
 /// What changes about an endpoint. A field that is left out stays as it is.
@@ -26,7 +24,7 @@ use crate::http::{ApiError, Checks, HeaderMap, Text};
 pub(super) struct EndpointChanges {
     /// Where webhooks go.
     #[oai(validator(max_length = 2048))]
-    url: MaybeUndefined<String>,
+    pub(super) url: MaybeUndefined<String>,
     /// What people call it; null: nothing.
     #[oai(validator(max_length = 1000, pattern = r"^[^\x00-\x1F\x7F-\x9F]*$"), nullable)]
     description: MaybeUndefined<String>,
@@ -91,7 +89,7 @@ impl Example for EndpointChanges {
 }
 
 impl EndpointChanges {
-    pub(super) fn check(&self, settings: &Settings) -> Result<(), ApiError> {
+    pub(super) fn check(&self, guard: &Guard) -> Result<(), ApiError> {
         let mut checks = Checks::default();
         match &self.url {
             MaybeUndefined::Undefined => {}
@@ -99,7 +97,8 @@ impl EndpointChanges {
                 checks.require(false, "url", || "expected a URL, not null".to_owned());
             }
             MaybeUndefined::Value(url) => {
-                checks.result("url", url::check(url, &settings.webhooks));
+                let target = guard.target(url);
+                checks.result("url", target.map_err(|refused| refused.to_string()));
             }
         }
         check_description(&mut checks, self.description.value().map(String::as_str));

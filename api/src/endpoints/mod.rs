@@ -7,7 +7,6 @@ mod control;
 mod rules;
 mod secret;
 mod test;
-mod url;
 
 use poem::web::Data;
 use poem_openapi::{
@@ -36,8 +35,8 @@ use crate::{
     audit::{self, Action},
     auth::{Authorized, may},
     http::{
-        ApiError, Cursor, Limit, NoContent, Page, Paging, Recorded, Ref, Reply, StrictJson, Text,
-        document::Tag, to_bytes,
+        ApiError, Checks, Cursor, Limit, NoContent, Page, Paging, Recorded, Ref, Reply, StrictJson,
+        Text, document::Tag, to_bytes,
     },
     idempotency::{Begun, IdempotencyKey, Once},
 };
@@ -62,12 +61,16 @@ impl EndpointsApi {
         #[oai(name = "Idempotency-Key")] key: IdempotencyKey,
         body: StrictJson<NewEndpoint>,
     ) -> Result<Recorded<CreatedEndpoint>, ApiError> {
-        body.value.check(&services.settings)?;
+        body.value.check(&services.guard)?;
+        // Before the transaction, which nothing may hold up.
+        let reachable = reachable(services, &body.value.url).await;
         let keyed = key.of("POST /v1/endpoints", &body.bytes);
         let once = match Once::begin(services, caller.tenant, keyed).await? {
             Begun::Done(accepted) => return Ok(accepted.into()),
             Begun::Work(once) => once,
         };
+        // Only now: what was answered once is answered again, whatever its name means today.
+        reachable?;
         let row = body.value.into_row(caller.tenant, once.now());
         let secret = secret::generate(&row, once.now())?;
         endpoint::Entity::insert(row.clone().into_active_model())
@@ -140,7 +143,10 @@ impl EndpointsApi {
         body: StrictJson<EndpointChanges>,
     ) -> Result<Reply<Endpoint>, ApiError> {
         let found = find(&services.db, caller.tenant, endpoint_id.0.0).await?;
-        body.value.check(&services.settings)?;
+        body.value.check(&services.guard)?;
+        if let Some(url) = body.value.url.value() {
+            reachable(services, url).await?;
+        }
         let now = services.clock.now();
         let Some(changes) = body.value.into_changes(now) else {
             return Reply::of(&show(&services.db, found, true).await?);
@@ -270,6 +276,14 @@ async fn show(
 ) -> Result<Endpoint, ApiError> {
     let circuit = circuit::of(db, [row.id]).await?.remove(&row.id);
     Ok(Endpoint::shown(row, circuit, sees_secrets))
+}
+
+/// Refuses a URL whose name leads nowhere but into networks that webhooks may not reach.
+async fn reachable(services: &Services, url: &str) -> Result<(), ApiError> {
+    let mut checks = Checks::default();
+    let foreseen = services.guard.foresee(url).await;
+    checks.result("url", foreseen.map_err(|refused| refused.to_string()));
+    checks.finish()
 }
 
 async fn find(

@@ -220,3 +220,29 @@ impl<T: Type> Type for Page<T> {
         Box::new(std::iter::once(self))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn a_cursor_is_read_as_it_was_written(bits in any::<u128>()) {
+            let cursor = Cursor(Uuid::from_u128(bits));
+            let read: Result<Cursor, String> = Cursor::read(&Text(cursor).to_string());
+            prop_assert_eq!(read, Ok(cursor));
+        }
+
+        /// One place in a list has one cursor, and no text makes the reader panic.
+        #[test]
+        fn text_that_is_read_as_a_cursor_is_what_it_writes(
+            text in prop_oneof![any::<String>(), "[A-Za-z0-9_-]{23}", "AQ[A-Za-z0-9_-]{21}[=]{0,2}"],
+        ) {
+            if let Ok(cursor) = Cursor::read(&text) {
+                prop_assert_eq!(Text(cursor).to_string(), text);
+            }
+        }
+    }
+}

@@ -9,6 +9,7 @@
 
 mod batches;
 mod bodies;
+mod cursors;
 mod dead;
 mod deliveries;
 mod dlq;
@@ -29,6 +30,7 @@ mod recover;
 mod replay;
 mod replay_jobs;
 mod signing;
+mod ssrf;
 mod support;
 mod things;
 mod waiting;

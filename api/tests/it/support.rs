@@ -1,8 +1,14 @@
 //! An API in process, and requests to it.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::HashMap,
+    io,
+    net::IpAddr,
+    sync::{Arc, Mutex},
+};
 
 use chrono::{DateTime, TimeDelta};
+use futures::future::BoxFuture;
 use poem::{
     Endpoint, EndpointExt as _, Request, Response,
     endpoint::BoxEndpoint,
@@ -17,6 +23,7 @@ use relaypost_shared::{
     ids::DeliveryId,
     queue::{MemoryQueue, Queue},
     settings::Settings,
+    ssrf::{Guard, Names},
 };
 use relaypost_testkit::{Backend, TestDatabase};
 use sea_orm::{
@@ -32,10 +39,15 @@ pub(crate) struct Api {
     pub(crate) db: DatabaseConnection,
     pub(crate) queue: Queue,
     pub(crate) clock: Clock,
+    pub(crate) names: Arc<TestNames>,
     endpoint: Arc<BoxEndpoint<'static, Response>>,
     settings: Arc<Settings>,
     database: TestDatabase,
 }
+
+/// Names, so that no test asks the network: each has a public address unless a test gives it others.
+#[derive(Debug, Default)]
+pub(crate) struct TestNames(Mutex<HashMap<String, Vec<IpAddr>>>);
 
 /// A client with a key.
 #[derive(Clone)]
@@ -83,10 +95,13 @@ impl Api {
         let db = db::connect(&settings.database_url, 10).await.unwrap();
         migration::up(&db).await.unwrap();
         let clock = Clock::manual(DateTime::from_timestamp_millis(1_769_851_800_000).unwrap());
+        let names = Arc::<TestNames>::default();
         let services = Services::new(db.clone(), queue.clone(), clock.clone(), settings.clone());
+        let services = services.guarded(Guard::with_names(&settings.webhooks, names.clone()));
         Self {
             endpoint: Arc::new(app(services).boxed()),
             settings,
+            names,
             db,
             queue,
             clock,
@@ -98,6 +113,8 @@ impl Api {
     pub(crate) fn elsewhere(&self, client: &Client) -> Client {
         let (db, queue) = (self.db.clone(), self.queue.clone());
         let services = Services::new(db, queue, self.clock.clone(), self.settings.clone());
+        let guard = Guard::with_names(&self.settings.webhooks, self.names.clone());
+        let services = services.guarded(guard);
         Client {
             endpoint: Arc::new(app(services).boxed()),
             headers: client.headers.clone(),
@@ -243,6 +260,23 @@ impl Client {
             bytes,
             asked,
         }
+    }
+}
+
+impl TestNames {
+    /// From now on the name has these addresses.
+    pub(crate) fn set(&self, name: &str, addresses: &[&str]) {
+        let addresses = addresses.iter().map(|text| text.parse().unwrap());
+        let mut names = self.0.lock().unwrap();
+        names.insert(name.to_owned(), addresses.collect());
+    }
+}
+
+impl Names for TestNames {
+    fn addresses(&self, name: &str) -> BoxFuture<'static, io::Result<Vec<IpAddr>>> {
+        let known = self.0.lock().unwrap().get(name).cloned();
+        let addresses = known.unwrap_or_else(|| vec![[93, 184, 216, 34].into()]);
+        Box::pin(async { Ok(addresses) })
     }
 }
 

@@ -186,7 +186,7 @@ impl Settings {
 
 impl Webhooks {
     fn read(from: &mut Reader, env: AppEnv) -> Self {
-        let mut allow_cidrs: Networks = from.or("WEBHOOK_ALLOW_CIDRS", "", "Networks that webhooks may reach although they are private: `10.1.0.0/16,fd00::/8`. In development this machine itself is allowed too.");
+        let mut allow_cidrs: Networks = from.or("WEBHOOK_ALLOW_CIDRS", "", "Networks that webhooks may reach although they are private: `10.1.0.0/16,fd00::/8`. In development this machine itself is allowed too. A metadata address of a cloud has to be named by itself: `169.254.169.254/32`.");
         if env == AppEnv::Development {
             allow_cidrs.allow_loopback();
         }

@@ -2,7 +2,7 @@
 
 use std::{fmt, net::SocketAddr, ops::Deref, str::FromStr, time::Duration};
 
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv4Net};
 
 /// What the process runs for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -176,11 +176,24 @@ impl FromStr for Networks {
             .split(',')
             .map(str::trim)
             .filter(|part| !part.is_empty());
-        let networks: Result<Vec<IpNet>, _> = parts.map(str::parse).collect();
+        let networks: Result<Vec<IpNet>, _> = parts
+            .map(|part| part.parse::<IpNet>().map(without_mapping))
+            .collect();
         networks
             .map(Self)
             .map_err(|_| "expected networks with commas between them: 10.1.0.0/16,fd00::/8")
     }
+}
+
+/// A network of IPv4 that is written as one of IPv6 (`::ffff:10.0.0.0/104`), as what it is. Every other network of IPv6,
+/// `::/0` too, holds only addresses of IPv6.
+fn without_mapping(net: IpNet) -> IpNet {
+    let IpNet::V6(mapped) = net else { return net };
+    let length = mapped.prefix_len().checked_sub(96);
+    let plain = mapped.addr().to_ipv4_mapped().zip(length);
+    plain
+        .and_then(|(address, length)| Ipv4Net::new(address, length).ok())
+        .map_or(net, IpNet::V4)
 }
 
 /// An address with a port.

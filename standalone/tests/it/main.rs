@@ -11,6 +11,7 @@ mod bad_input;
 mod circuits;
 mod dead_letters;
 mod demo;
+mod egress;
 mod emails;
 mod faults;
 mod isolation;

@@ -13,6 +13,7 @@ use relaypost_shared::{
     clock::{Clock, Timestamp},
     delivery::ErrorClass,
     settings::Settings,
+    ssrf::Guard,
 };
 use tokio::time::Instant;
 use uuid::Uuid;
@@ -119,8 +120,16 @@ impl Sender {
     /// # Errors
     /// When TLS cannot be set up.
     pub fn new(settings: &Settings, clock: Clock) -> Result<Self, SetupError> {
+        Self::guarded(settings, Guard::new(&settings.webhooks), clock)
+    }
+
+    /// The same with a guard of its own, which may look names up in another way.
+    ///
+    /// # Errors
+    /// When TLS cannot be set up.
+    pub fn guarded(settings: &Settings, guard: Guard, clock: Clock) -> Result<Self, SetupError> {
         Ok(Self {
-            webhooks: WebhookClient::new(&settings.webhooks)?,
+            webhooks: WebhookClient::new(&settings.webhooks, guard)?,
             mailer: Mailer::new(&settings.emails.providers)?,
             clock,
         })

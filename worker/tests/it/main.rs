@@ -9,13 +9,16 @@
 mod circuits;
 mod dispatch;
 mod drains;
+mod egress;
 mod emails;
 mod fixture;
+mod hostile;
 mod interleavings;
 mod journeys;
 mod parking;
 mod providers;
 mod prune;
+mod raw;
 mod recover;
 mod replay_jobs;
 mod replays;
