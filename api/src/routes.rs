@@ -19,7 +19,7 @@ use crate::{
     endpoints::{EndpointControlsApi, EndpointsApi},
     event_types::EventTypesApi,
     health,
-    http::{allow::AllowedMethods, document::Documented, outermost::Outermost},
+    http::{allow::AllowedMethods, docs, document::Documented, outermost::Outermost},
     messages::MessagesApi,
     replays::ReplaysApi,
     stats::StatsApi,
@@ -42,8 +42,8 @@ type Slices = (
     ApiKeysApi,
 );
 
-/// Swagger UI carries its scripts and styles in the page. This holds it to that: the browser asks no other host.
-const DOCS_POLICY: &str = "default-src 'self' 'unsafe-inline' 'unsafe-eval' data: blob:";
+/// The page and the document are no secrets, but a newer release has others.
+const ASK_AGAIN: HeaderValue = HeaderValue::from_static("no-cache");
 
 const ABOUT: &str = "\
 Relaypost delivers webhooks and email: it stores what you hand in, answers, and delivers it in the background with \
@@ -96,10 +96,12 @@ pub(crate) fn allowed_methods() -> AllowedMethods {
 pub fn app(services: Services) -> impl Endpoint<Output = Response> {
     let service = service();
     let docs = service.swagger_ui_html();
-    let outermost = Arc::new(Outermost {
-        clock: services.clock.clone(),
-        allowed: allowed_methods(),
-    });
+    let docs_policy = docs::policy(&docs);
+    let outermost = Arc::new(Outermost::new(
+        services.clock.clone(),
+        &services.settings,
+        allowed_methods(),
+    ));
     let document = openapi();
     health::routes(Route::new())
         .at(
@@ -107,6 +109,7 @@ pub fn app(services: Services) -> impl Endpoint<Output = Response> {
             get(make_sync(move |_| {
                 Response::builder()
                     .content_type("application/json")
+                    .header(header::CACHE_CONTROL, ASK_AGAIN)
                     .body(document.clone())
             })),
         )
@@ -115,10 +118,8 @@ pub fn app(services: Services) -> impl Endpoint<Output = Response> {
             get(make_sync(move |_| {
                 Response::builder()
                     .content_type("text/html; charset=utf-8")
-                    .header(
-                        header::CONTENT_SECURITY_POLICY,
-                        HeaderValue::from_static(DOCS_POLICY),
-                    )
+                    .header(header::CONTENT_SECURITY_POLICY, &docs_policy)
+                    .header(header::CACHE_CONTROL, ASK_AGAIN)
                     .body(docs.clone())
             })),
         )

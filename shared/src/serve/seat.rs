@@ -82,6 +82,8 @@ struct State {
     /// Its place among those that wait, which it keeps while one request comes in.
     number: u64,
     phase: Phase,
+    /// The body of the request does not come.
+    awaits_body: bool,
     /// When an answer that the client does not take is given up.
     write_until: Option<Instant>,
 }
@@ -103,6 +105,7 @@ impl Seat {
         let state = State {
             number,
             phase: Phase::Head(Instant::now() + patience.head),
+            awaits_body: false,
             write_until: None,
         };
         Arc::new(Self {
@@ -115,17 +118,32 @@ impl Seat {
 
     /// The body of the request does not come: until [`Seat::body_came`] somebody else may have the seat.
     pub fn awaits_body(&self) {
-        self.house.wait(lock(&self.state).number, &self.leave);
+        let mut state = lock(&self.state);
+        if !state.awaits_body {
+            state.awaits_body = true;
+            self.house.wait(state.number, &self.leave);
+        }
     }
 
-    /// A part of the body has come.
+    /// A part of the body has come, or nobody waits for it any more.
     pub fn body_came(&self) {
-        self.house.work(lock(&self.state).number);
+        let mut state = lock(&self.state);
+        if std::mem::take(&mut state.awaits_body) {
+            self.house.work(state.number);
+        }
     }
 
     /// Completes when somebody else gets the seat.
     pub(super) async fn left(&self) {
-        self.leave.notified().await;
+        loop {
+            self.leave.notified().await;
+            let state = lock(&self.state);
+            if state.phase != Phase::Request || state.awaits_body {
+                return;
+            }
+            // Its request has come in the meantime: let it be another.
+            self.house.make_way();
+        }
     }
 
     /// Until when the client may keep it waiting; nothing while it is at work.
@@ -149,6 +167,7 @@ impl Seat {
     pub(super) fn answered(&self) {
         let mut state = lock(&self.state);
         state.phase = Phase::Idle(Instant::now() + self.patience.next);
+        state.awaits_body = false;
         self.house.work(state.number);
         state.number = self.house.number();
         self.house.wait(state.number, &self.leave);
