@@ -24,5 +24,5 @@ mod stats;
 mod tenants;
 
 pub use routes::{app, openapi};
-pub use server::{bind, serve};
+pub use server::serve;
 pub use services::Services;

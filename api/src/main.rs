@@ -6,7 +6,7 @@ use anyhow::Context as _;
 use clap::{Parser, Subcommand};
 use relaypost_api::Services;
 use relaypost_migration as migration;
-use relaypost_shared::{clock::Clock, queue::Queue, settings::Settings, shutdown, telemetry};
+use relaypost_shared::{clock::Clock, queue::Queue, serve, settings::Settings, shutdown, telemetry};
 
 #[derive(Parser)]
 #[command(name = "relaypost-api", version, about = "Relaypost's HTTP API")]
@@ -30,7 +30,7 @@ enum Command {
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     match Cli::parse().command.unwrap_or(Command::Serve) {
-        Command::Serve => serve(Settings::from_env_or_exit()).await?,
+        Command::Serve => run(Settings::from_env_or_exit()).await?,
         Command::Openapi => print!("{}", relaypost_api::openapi()),
         Command::CheckConfig => println!("{:#?}", Settings::from_env_or_exit()),
         Command::SettingsDoc => print!("{}", Settings::documentation()),
@@ -38,7 +38,7 @@ async fn main() -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn serve(settings: Settings) -> anyhow::Result<()> {
+async fn run(settings: Settings) -> anyhow::Result<()> {
     let Some(redis_url) = &settings.redis_url else {
         eprintln!(
             "1 setting wrong or missing:\n  REDIS_URL: without it the queue would live in this process, where no worker \
@@ -50,7 +50,7 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
     let db = migration::open_current(&settings).await?;
     let queue =
         Queue::open(Some(redis_url)).context("REDIS_URL: not the address of a Redis server")?;
-    let listener = relaypost_api::bind(settings.bind_addr)
+    let listener = serve::bind(settings.bind_addr)
         .with_context(|| format!("BIND_ADDR: cannot listen on {}", settings.bind_addr))?;
     let services = Services::new(db, queue, Clock::system(), Arc::new(settings));
     if let Some(key) = services.first_key().await? {

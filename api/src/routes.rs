@@ -20,7 +20,7 @@ use crate::{
     endpoints::{EndpointControlsApi, EndpointsApi},
     event_types::EventTypesApi,
     health,
-    http::{allow::AllowedMethods, closed, document::Documented, outermost::Outermost},
+    http::{allow::AllowedMethods, closed, docs, document::Documented, outermost::Outermost},
     messages::MessagesApi,
     replays::ReplaysApi,
     stats::StatsApi,
@@ -44,8 +44,8 @@ type Slices = (
     PlatformKeysApi,
 );
 
-/// Swagger UI carries its scripts and styles in the page. This holds it to that: the browser asks no other host.
-const DOCS_POLICY: &str = "default-src 'self' 'unsafe-inline' 'unsafe-eval' data: blob:";
+/// The page and the document are no secrets, but a newer release has others.
+const ASK_AGAIN: HeaderValue = HeaderValue::from_static("no-cache");
 
 const ABOUT: &str = "\
 Relaypost delivers webhooks and email: it stores what you hand in, answers, and delivers it in the background with \
@@ -99,10 +99,12 @@ pub(crate) fn allowed_methods() -> AllowedMethods {
 pub fn app(services: Services) -> impl Endpoint<Output = Response> {
     let service = service();
     let docs = closed::spell_out(&service.swagger_ui_html());
-    let outermost = Arc::new(Outermost {
-        clock: services.clock.clone(),
-        allowed: allowed_methods(),
-    });
+    let docs_policy = docs::policy(&docs);
+    let outermost = Arc::new(Outermost::new(
+        services.clock.clone(),
+        &services.settings,
+        allowed_methods(),
+    ));
     let document = openapi();
     health::routes(Route::new())
         .at(
@@ -110,6 +112,7 @@ pub fn app(services: Services) -> impl Endpoint<Output = Response> {
             get(make_sync(move |_| {
                 Response::builder()
                     .content_type("application/json")
+                    .header(header::CACHE_CONTROL, ASK_AGAIN)
                     .body(document.clone())
             })),
         )
@@ -118,10 +121,8 @@ pub fn app(services: Services) -> impl Endpoint<Output = Response> {
             get(make_sync(move |_| {
                 Response::builder()
                     .content_type("text/html; charset=utf-8")
-                    .header(
-                        header::CONTENT_SECURITY_POLICY,
-                        HeaderValue::from_static(DOCS_POLICY),
-                    )
+                    .header(header::CONTENT_SECURITY_POLICY, &docs_policy)
+                    .header(header::CACHE_CONTROL, ASK_AGAIN)
                     .body(docs.clone())
             })),
         )

@@ -18,6 +18,7 @@ pub mod people;
 pub mod queue;
 pub mod replay;
 pub mod secrets;
+pub mod serve;
 pub mod settings;
 pub mod shutdown;
 pub mod ssrf;

@@ -37,8 +37,7 @@ async fn main() -> anyhow::Result<()> {
             let stop = shutdown::signal();
             let relaypost = embedded::Embedded::start(settings).await?;
             relaypost.greet();
-            stop.await;
-            relaypost.stop().await
+            relaypost.run(stop).await
         }
     }
 }

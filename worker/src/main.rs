@@ -1,15 +1,11 @@
 //! `relaypost-worker`: delivers. Any number of them run side by side.
 
-use std::sync::Arc;
+use std::{future::pending, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use clap::{Parser, Subcommand};
-use poem::{
-    Server,
-    listener::{Acceptor as _, Listener as _, TcpListener},
-};
 use relaypost_migration as migration;
-use relaypost_shared::{clock::Clock, queue::Queue, settings::Settings, shutdown, telemetry};
+use relaypost_shared::{clock::Clock, queue::Queue, serve, settings::Settings, shutdown, telemetry};
 use relaypost_worker::{Services, probes, run};
 
 #[derive(Parser)]
@@ -46,10 +42,10 @@ async fn main() -> anyhow::Result<()> {
         std::process::exit(2);
     }
     telemetry::start(&settings);
-    serve(Arc::new(settings)).await
+    start(Arc::new(settings)).await
 }
 
-async fn serve(settings: Arc<Settings>) -> anyhow::Result<()> {
+async fn start(settings: Arc<Settings>) -> anyhow::Result<()> {
     let db = migration::open_current(&settings).await?;
     let queue = Queue::open(settings.redis_url.as_deref()).context("REDIS_URL")?;
     let services = Services {
@@ -58,26 +54,19 @@ async fn serve(settings: Arc<Settings>) -> anyhow::Result<()> {
         clock: Clock::system(),
         settings: settings.clone(),
     };
-    let listener = TcpListener::bind(settings.worker_bind_addr)
-        .into_acceptor()
-        .await;
-    let acceptor = listener.with_context(|| {
+    let listener = serve::bind(settings.worker_bind_addr).with_context(|| {
         format!(
             "WORKER_BIND_ADDR: cannot listen on {}",
             settings.worker_bind_addr
         )
     })?;
     let stop = shutdown::signal();
-    if let Some(address) = acceptor
-        .local_addr()
-        .first()
-        .and_then(|address| address.as_socket_addr())
-    {
-        println!("listening on http://{address}");
-    }
+    println!("listening on http://{}", listener.local_addr()?);
     // The probes answer until the work is done, so that a stopping worker still shows as alive.
-    let probes =
-        tokio::spawn(Server::new_with_acceptor(acceptor).run(probes::app(services.clone())));
+    let app = probes::app(services.clone());
+    let probes = tokio::spawn(async move {
+        serve::serve(listener, app, &settings.http, pending(), Duration::ZERO).await;
+    });
     run(services, stop).await?;
     probes.abort();
     Ok(())

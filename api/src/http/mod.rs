@@ -3,9 +3,13 @@
 pub(crate) mod allow;
 pub(crate) mod checks;
 pub(crate) mod closed;
+pub(crate) mod cors;
+pub(crate) mod docs;
 pub(crate) mod document;
 pub(crate) mod header_map;
+pub(crate) mod incoming;
 pub(crate) mod items;
+pub(crate) mod limits;
 pub(crate) mod names;
 pub(crate) mod outermost;
 pub(crate) mod page;

@@ -47,6 +47,10 @@ pub(crate) enum Code {
     Internal,
     Unavailable,
     ApiKeyEnded,
+    RequestTimeout,
+    TookTooLong,
+    UriTooLong,
+    HeadersTooLarge,
 }
 
 impl Code {
@@ -77,6 +81,10 @@ impl Code {
             Self::Internal => "internal",
             Self::Unavailable => "unavailable",
             Self::ApiKeyEnded => "api_key_ended",
+            Self::RequestTimeout => "request_timeout",
+            Self::TookTooLong => "took_too_long",
+            Self::UriTooLong => "uri_too_long",
+            Self::HeadersTooLarge => "headers_too_large",
         }
     }
 
@@ -104,7 +112,10 @@ impl Code {
             Self::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::ValidationFailed | Self::EventTypeArchived => StatusCode::UNPROCESSABLE_ENTITY,
             Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
-            Self::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Unavailable | Self::TookTooLong => StatusCode::SERVICE_UNAVAILABLE,
+            Self::RequestTimeout => StatusCode::REQUEST_TIMEOUT,
+            Self::UriTooLong => StatusCode::URI_TOO_LONG,
+            Self::HeadersTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
         }
     }
 
@@ -135,13 +146,17 @@ impl Code {
             Self::Internal => "Something went wrong here",
             Self::Unavailable => "Not available right now",
             Self::ApiKeyEnded => "The API key is revoked or has expired",
+            Self::RequestTimeout => "The request did not arrive in time",
+            Self::TookTooLong => "It took too long",
+            Self::UriTooLong => "The URL is too long",
+            Self::HeadersTooLarge => "The headers are too large",
         }
     }
 
     /// Whether the same request may succeed later.
     pub(crate) const fn retryable(self) -> bool {
         match self {
-            Self::Internal | Self::Unavailable => true,
+            Self::Internal | Self::Unavailable | Self::RequestTimeout | Self::TookTooLong => true,
             Self::MalformedJson
             | Self::InvalidParameter
             | Self::InvalidCursor
@@ -163,7 +178,9 @@ impl Code {
             | Self::UnsupportedMediaType
             | Self::ValidationFailed
             | Self::EventTypeArchived
-            | Self::ApiKeyEnded => false,
+            | Self::ApiKeyEnded
+            | Self::UriTooLong
+            | Self::HeadersTooLarge => false,
         }
     }
 }
@@ -305,8 +322,12 @@ impl ApiError {
             Code::Unauthorized => {
                 headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
             }
-            Code::Unavailable => {
+            Code::Unavailable | Code::TookTooLong => {
                 headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+            }
+            // The rest of the body may still come, and nobody would read it.
+            Code::RequestTimeout => {
+                headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
             }
             _ => {}
         }

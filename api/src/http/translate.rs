@@ -5,7 +5,10 @@ use poem_openapi::error::{ContentTypeError, ParseParamError, ParsePathError};
 use relaypost_shared::batch::BatchLost;
 use sea_orm::{DbErr, RuntimeErr, SqlxError};
 
-use super::problem::{ApiError, Code};
+use super::{
+    incoming,
+    problem::{ApiError, Code},
+};
 
 impl From<poem::Error> for ApiError {
     fn from(error: poem::Error) -> Self {
@@ -63,9 +66,7 @@ fn body(error: &ReadBodyError) -> ApiError {
             ApiError::new(Code::PayloadTooLarge, "the body is too large")
         }
         ReadBodyError::Utf8(_) => ApiError::new(Code::MalformedJson, "the body is not UTF-8"),
-        ReadBodyError::Io(_) => {
-            ApiError::new(Code::MalformedJson, "the body ended before it was complete")
-        }
+        ReadBodyError::Io(error) => incoming::refusal(error),
         ReadBodyError::BodyHasBeenTaken => ApiError::new(Code::Internal, "the body was read twice"),
     }
 }

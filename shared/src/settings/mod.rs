@@ -1,12 +1,14 @@
 //! Every setting of every process, read once, from the environment (and a `.env` file in development), before anything
 //! starts.
 
+mod http;
 mod provider;
 mod reader;
 mod values;
 
 use std::{collections::HashMap, net::SocketAddr, time::Duration};
 
+pub use http::{Http, Origins};
 pub use provider::{MailProvider, SmtpTls};
 pub use reader::Invalid;
 pub use values::{AppEnv, DatabaseUrl, Networks, RedisUrl, RetrySchedule, Secret};
@@ -40,6 +42,8 @@ pub struct Settings {
     pub max_body_bytes: usize,
     /// How long an idempotency key is remembered.
     pub idempotency_ttl: Duration,
+    /// How HTTP requests are taken.
+    pub http: Http,
     /// How webhooks go out.
     pub webhooks: Webhooks,
     /// How mails go out.
@@ -163,6 +167,7 @@ impl Settings {
             keyring: from.optional("ENCRYPTION_KEYS", "The keys of secrets at rest, newest first, with commas between them: each 64 hexadecimal digits, for example the output of `openssl rand -hex 32`. Without it development uses a key that everybody knows.").unwrap_or_default(),
             max_body_bytes: from.or::<Whole<1024, 104_857_600>>("MAX_BODY_BYTES", "1048576", "The largest request body that is read, in bytes.").into(),
             idempotency_ttl: from.or::<Whole<60, 2_592_000>>("IDEMPOTENCY_TTL", "86400", "How long an `Idempotency-Key` is remembered, in seconds.").seconds(),
+            http: Http::read(from),
             webhooks: Webhooks::read(from, env),
             emails: Emails::read(from),
             circuit: Circuit::read(from),
