@@ -14,6 +14,7 @@ mod event_types;
 mod health;
 mod http;
 mod idempotency;
+mod limits;
 mod messages;
 mod replays;
 mod routes;

@@ -12,6 +12,7 @@ use crate::{
     emails::SendEmail,
     event_types::Schemas,
     http::{ApiError, Code},
+    limits::Limiter,
     messages::Publish,
 };
 
@@ -26,6 +27,7 @@ pub struct Services {
     pub(crate) messages: Acceptor<Publish>,
     pub(crate) emails: Acceptor<SendEmail>,
     pub(crate) schemas: Schemas,
+    pub(crate) limits: Limiter,
 }
 
 impl Services {
@@ -47,6 +49,7 @@ impl Services {
             messages: Acceptor::start(store.clone(), pusher.clone()),
             emails: Acceptor::start(store, pusher),
             schemas: Schemas::new(),
+            limits: Limiter::new(&settings.limits, clock.clone()),
             db,
             queue,
             clock,

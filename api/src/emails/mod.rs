@@ -34,6 +34,7 @@ use crate::{
         StrictJson, Text, document::Tag,
     },
     idempotency::{Accepted, IdempotencyKey, Keyed},
+    limits::Meter,
 };
 
 /// Emails in one batch at most.
@@ -84,11 +85,13 @@ impl EmailsApi {
     async fn send_batch(
         &self,
         Data(services): Data<&Services>,
+        Data(meter): Data<&Meter>,
         caller: Authorized<may::Send>,
         #[oai(name = "Idempotency-Key")] key: IdempotencyKey,
         body: StrictJson<EmailBatch>,
     ) -> Result<Reply<Results>, ApiError> {
         let items = body.value.emails.up_to(MAX_BATCH, "emails")?;
+        meter.items(items.len()).await?;
         let sent = items.iter().enumerate().map(async |(index, item)| {
             let keyed = key
                 .item(index)

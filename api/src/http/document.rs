@@ -17,7 +17,13 @@ use super::{
     problem::{CONTENT_TYPE, Problem},
     text::Ref,
 };
-use crate::auth::{Access, SECURITY_SCHEME, Scope};
+use crate::{
+    auth::{Access, SECURITY_SCHEME, Scope},
+    limits::{LIMIT_HEADER, POLICY_HEADER, limit_public},
+};
+
+/// The status of a request that comes too soon.
+const TOO_MANY: u16 = 429;
 
 /// The groups of operations.
 #[derive(Tags)]
@@ -67,6 +73,7 @@ impl<T: OpenApi> OpenApi for Documented<T> {
     fn add_routes(self, routes: &mut Routes) {
         self.0.add_routes(routes);
         Parameters::attach::<T>(routes);
+        limit_public::<T>(routes);
     }
 }
 
@@ -99,6 +106,7 @@ fn complete(operation: &mut MetaOperation) {
     ));
     for response in responses {
         response.headers.push(request_id_header());
+        response.headers.extend(limit_headers(response.status));
     }
 }
 
@@ -153,6 +161,10 @@ fn problems(
         ));
         problems.push((422, "The body is not valid; `errors` lists why."));
     }
+    problems.push((
+        TOO_MANY,
+        "Too many requests; `Retry-After` says when to try again.",
+    ));
     problems
 }
 
@@ -205,6 +217,39 @@ fn request_id_header() -> MetaHeader {
         required: true,
         deprecated: false,
         schema: String::schema_ref(),
+    }
+}
+
+/// Every answer that a limit was asked for says where it stands; they are documented where clients look for them.
+fn limit_headers(status: Option<u16>) -> Vec<MetaHeader> {
+    let header = |name: &str, description: &str, required| MetaHeader {
+        name: name.to_owned(),
+        description: Some(description.to_owned()),
+        required,
+        deprecated: false,
+        schema: String::schema_ref(),
+    };
+    let policy = "The limits of this request and their quotas: `\"key\";q=2000;w=2` is a burst of 2000 that comes back in 2 \
+                  seconds. Absent when there are none.";
+    let limit = "What is left of them: `\"key\";r=1999;t=1` is 1999 requests now, and all of them in a second.";
+    match status {
+        Some(200..=299) => vec![
+            header(POLICY_HEADER, policy, false),
+            header(LIMIT_HEADER, limit, false),
+        ],
+        Some(TOO_MANY) => vec![
+            header(POLICY_HEADER, policy, true),
+            header(LIMIT_HEADER, limit, true),
+            MetaHeader {
+                schema: u32::schema_ref(),
+                ..header(
+                    "Retry-After",
+                    "In how many seconds the request goes through.",
+                    true,
+                )
+            },
+        ],
+        _ => vec![],
     }
 }
 

@@ -7,20 +7,24 @@ use poem::{
     Endpoint, Request, Response,
     http::{HeaderValue, header},
 };
-use relaypost_shared::clock::Clock;
+use relaypost_shared::{clock::Clock, settings::Proxies};
 use tracing::{Instrument as _, field};
 
 use super::{
     allow::AllowedMethods,
+    client_address,
     problem::{ApiError, Code},
     request_id::{self, RequestId},
 };
+use crate::limits::Limiter;
 
 /// What the layer needs to know.
 #[derive(Debug)]
 pub(crate) struct Outermost {
     pub(crate) clock: Clock,
     pub(crate) allowed: AllowedMethods,
+    pub(crate) proxies: Proxies,
+    pub(crate) limits: Limiter,
 }
 
 impl Outermost {
@@ -30,15 +34,19 @@ impl Outermost {
         E: Endpoint<Output = Response>,
     {
         let request_id = RequestId::of(&request, self.clock.now());
+        let client = client_address::find(&mut request, &self.proxies);
         let path = request.uri().path().to_owned();
         let span = tracing::info_span!(
             "request",
             %request_id,
             method = %request.method(),
             path,
+            %client,
             tenant_id = field::Empty,
         );
         request.set_data(request_id.clone());
+        let meter = self.limits.meter(&request);
+        request.set_data(meter.clone());
         let answered = async {
             let started = Instant::now();
             let result = AssertUnwindSafe(inside.call(request)).catch_unwind().await;
@@ -55,6 +63,7 @@ impl Outermost {
             if let Ok(value) = HeaderValue::from_str(request_id.as_str()) {
                 response.headers_mut().insert(request_id::HEADER, value);
             }
+            meter.describe(response.headers_mut());
             let status = response.status().as_u16();
             let duration_ms = started.elapsed().as_millis();
             tracing::info!(status, duration_ms, "answered");
@@ -89,6 +98,8 @@ mod tests {
         let outermost = Outermost {
             clock: Clock::system(),
             allowed: allowed_methods(),
+            proxies: Proxies::default(),
+            limits: Limiter::default(),
         };
         outermost
             .call(Arc::new(inside), Request::builder().finish())

@@ -46,6 +46,7 @@ pub(crate) enum Code {
     EventTypeArchived,
     Internal,
     Unavailable,
+    RateLimited,
 }
 
 impl Code {
@@ -75,6 +76,7 @@ impl Code {
             Self::EventTypeArchived => "event_type_archived",
             Self::Internal => "internal",
             Self::Unavailable => "unavailable",
+            Self::RateLimited => "rate_limited",
         }
     }
 
@@ -102,6 +104,7 @@ impl Code {
             Self::ValidationFailed | Self::EventTypeArchived => StatusCode::UNPROCESSABLE_ENTITY,
             Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
             Self::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
+            Self::RateLimited => StatusCode::TOO_MANY_REQUESTS,
         }
     }
 
@@ -131,13 +134,14 @@ impl Code {
             Self::EventTypeArchived => "The event type is archived",
             Self::Internal => "Something went wrong here",
             Self::Unavailable => "Not available right now",
+            Self::RateLimited => "Too many requests",
         }
     }
 
     /// Whether the same request may succeed later.
     pub(crate) const fn retryable(self) -> bool {
         match self {
-            Self::Internal | Self::Unavailable => true,
+            Self::Internal | Self::Unavailable | Self::RateLimited => true,
             Self::MalformedJson
             | Self::InvalidParameter
             | Self::InvalidCursor

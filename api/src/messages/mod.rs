@@ -35,6 +35,7 @@ use crate::{
         Results, StrictJson, Text, document::Tag,
     },
     idempotency::{Accepted, IdempotencyKey, Keyed},
+    limits::Meter,
 };
 
 /// Messages in one batch at most.
@@ -111,11 +112,13 @@ impl MessagesApi {
     async fn publish_batch(
         &self,
         Data(services): Data<&Services>,
+        Data(meter): Data<&Meter>,
         caller: Authorized<may::Send>,
         #[oai(name = "Idempotency-Key")] key: IdempotencyKey,
         body: StrictJson<MessageBatch>,
     ) -> Result<Reply<Results>, ApiError> {
         let items = body.value.messages.up_to(MAX_BATCH, "messages")?;
+        meter.items(items.len()).await?;
         let published = items.iter().enumerate().map(async |(index, item)| {
             let keyed = key
                 .item(index)
