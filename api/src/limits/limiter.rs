@@ -89,11 +89,8 @@ impl Limiter {
         if !settings.enabled {
             return Self(None);
         }
-        let shared = settings.redis.as_ref().and_then(|server| {
-            Shared::new(server, settings.redis_timeout)
-                .inspect_err(|error| tracing::error!(%error, "RATE_LIMIT_REDIS_URL cannot be used"))
-                .ok()
-        });
+        let server = settings.redis.as_ref();
+        let shared = server.map(|server| Shared::new(server, settings.redis_timeout));
         Self(Some(Arc::new(Inner {
             settings: settings.clone(),
             memory: Memory::default(),

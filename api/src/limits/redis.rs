@@ -18,11 +18,9 @@ use std::{
     time::Duration,
 };
 
-use redis::{
-    RedisError, Script,
-    aio::{ConnectionManager, ConnectionManagerConfig},
-};
+use redis::{AsyncConnectionConfig, Client, RedisError, Script, aio::MultiplexedConnection};
 use relaypost_shared::settings::LimitsRedis;
+use tokio::sync::Mutex;
 
 use super::{Claim, gcra::Level};
 
@@ -36,7 +34,10 @@ static CLAIM: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("clai
 
 /// The limits in Redis. All requests share a connection, on which they do not wait for each other.
 pub(super) struct Shared {
-    connection: ConnectionManager,
+    client: Client,
+    /// None until it is first used, and after every failure: the next one to ask makes it anew, and sees at once whether
+    /// the server is back.
+    connection: Mutex<Option<MultiplexedConnection>>,
     timeout: Duration,
     /// Until when the server is left alone (ms since 1970); 0: it answers.
     rest_until: AtomicI64,
@@ -53,19 +54,16 @@ impl fmt::Debug for Shared {
 }
 
 impl Shared {
-    /// Connects when it is first used and again after every fault.
-    pub(super) fn new(server: &LimitsRedis, timeout: Duration) -> Result<Self, RedisError> {
-        let config = ConnectionManagerConfig::new()
-            .set_connection_timeout(Some(timeout))
-            .set_response_timeout(Some(timeout))
-            .set_number_of_retries(0);
-        Ok(Self {
-            connection: ConnectionManager::new_lazy_with_config(server.client().clone(), config)?,
+    /// Connects when it is first used.
+    pub(super) fn new(server: &LimitsRedis, timeout: Duration) -> Self {
+        Self {
+            client: server.client().clone(),
+            connection: Mutex::new(None),
             timeout,
             rest_until: AtomicI64::new(0),
             told_at: AtomicI64::new(0),
             without: AtomicU64::new(0),
-        })
+        }
     }
 
     /// Takes from every limit, or from none of them when one is used up, in one call. None: the server does not answer,
@@ -75,7 +73,8 @@ impl Shared {
             self.went_without(now, None);
             return None;
         }
-        match self.ask(claims).await {
+        let asked = tokio::time::timeout(self.timeout, self.ask(claims)).await;
+        match asked.unwrap_or_else(|_| Err("no answer in time".to_owned())) {
             Ok(levels) => {
                 if self.rest_until.swap(0, Ordering::Relaxed) != 0 {
                     let requests = self.without.swap(0, Ordering::Relaxed);
@@ -85,6 +84,7 @@ impl Shared {
                 Some(levels)
             }
             Err(error) => {
+                *self.connection.lock().await = None;
                 self.rest_until.store(now + REST, Ordering::Relaxed);
                 self.went_without(now, Some(error));
                 None
@@ -117,11 +117,10 @@ impl Shared {
                 .arg(claim.cost)
                 .arg(claim.paid);
         }
-        let mut connection = self.connection.clone();
-        let answer = tokio::time::timeout(self.timeout, call.invoke_async(&mut connection));
-        let numbers: Vec<u64> = answer
+        let mut connection = self.connected().await.map_err(|error| error.to_string())?;
+        let numbers: Vec<u64> = call
+            .invoke_async(&mut connection)
             .await
-            .map_err(|_| "no answer in time".to_owned())?
             .map_err(|error: RedisError| error.to_string())?;
         let (levels, _) = numbers.as_chunks();
         if levels.len() != claims.len() {
@@ -129,6 +128,20 @@ impl Shared {
         }
         let levels = levels.iter();
         Ok(levels.map(|&[ahead, wait]| Level { ahead, wait }).collect())
+    }
+
+    async fn connected(&self) -> Result<MultiplexedConnection, RedisError> {
+        let mut connection = self.connection.lock().await;
+        if let Some(connection) = &*connection {
+            return Ok(connection.clone());
+        }
+        let config = AsyncConnectionConfig::new()
+            .set_connection_timeout(Some(self.timeout))
+            .set_response_timeout(Some(self.timeout));
+        let made = self
+            .client
+            .get_multiplexed_async_connection_with_config(&config);
+        Ok(connection.insert(made.await?).clone())
     }
 
     fn went_without(&self, now: i64, error: Option<String>) {

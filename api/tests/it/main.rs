@@ -9,6 +9,7 @@
 
 mod batches;
 mod bodies;
+mod client_address;
 mod dead;
 mod deliveries;
 mod dlq;
@@ -20,6 +21,7 @@ mod faults;
 mod health;
 mod idempotency;
 mod keys;
+mod limits;
 mod messages;
 mod pages;
 mod parameters;
