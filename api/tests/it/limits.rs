@@ -282,14 +282,12 @@ async fn processes_that_share_redis_keep_one_limit() {
     assert!((20..=most).contains(&lists), "{lists} of at most {most}");
     assert_eq!(count((429, 429)), (40, 60 - lists));
 
+    // Those of the keys' limits may be gone already.
     let keys = redis.keys().await;
-    assert_eq!(keys.len(), 4, "{keys:?}");
+    assert!(keys.contains(&"relaypost:limit:invalid-key:0.0.0.0".to_owned()));
     for key in keys {
         assert!(key.starts_with("relaypost:limit:"), "{key}");
-        assert!(
-            !redis.command(&["PTTL", &key]).await.starts_with('-'),
-            "{key} stays"
-        );
+        assert_ne!(redis.command(&["PTTL", &key]).await, "-1", "{key} stays");
     }
     api.stop().await;
 }
