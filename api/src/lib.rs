@@ -15,6 +15,7 @@ mod event_types;
 mod health;
 mod http;
 mod idempotency;
+mod limits;
 mod messages;
 mod replays;
 mod routes;

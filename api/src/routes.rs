@@ -57,6 +57,7 @@ query parameters (400).\n\n\
 **Requests that create** take an `Idempotency-Key`, which makes it safe to send them again. A POST that takes none, such \
 as that of a tenant or a key, refuses it (400).\n\n\
 **Lists** are newest first and come in pages: pass `next_cursor` as `cursor` until it is null.\n\n\
+**Limits**: 429 `rate_limited` says that a tenant, a key or an address asks too often, and `Retry-After` when to go on.\n\n\
 **Every request** may carry an `X-Request-ID` of up to 128 letters, digits and `._-`; it is in the answer, in the logs \
 and on every attempt to deliver.";
 
@@ -103,6 +104,7 @@ pub fn app(services: Services) -> impl Endpoint<Output = Response> {
     let outermost = Arc::new(Outermost::new(
         services.clock.clone(),
         &services.settings,
+        services.limits.clone(),
         allowed_methods(),
     ));
     let document = openapi();

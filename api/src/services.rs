@@ -12,6 +12,7 @@ use crate::{
     emails::SendEmail,
     event_types::Schemas,
     http::{ApiError, Code},
+    limits::Limiter,
     messages::Publish,
 };
 
@@ -27,6 +28,7 @@ pub struct Services {
     pub(crate) messages: Acceptor<Publish>,
     pub(crate) emails: Acceptor<SendEmail>,
     pub(crate) schemas: Schemas,
+    pub(crate) limits: Limiter,
 }
 
 impl Services {
@@ -49,6 +51,7 @@ impl Services {
             emails: Acceptor::start(store, pusher),
             schemas: Schemas::new(),
             guard: Guard::new(&settings.webhooks),
+            limits: Limiter::new(&settings.limits, clock.clone()),
             db,
             queue,
             clock,

@@ -9,7 +9,10 @@ use poem_openapi::{
 };
 
 use super::{Access, Caller, SECURITY_SCHEME, authenticate};
-use crate::http::{ApiError, parameters::Parameters};
+use crate::{
+    http::{ApiError, parameters::Parameters},
+    limits::Meter,
+};
 
 /// What an operation asks of its caller, as a type for [`Authorized`]. They stand in [`may`].
 pub(crate) trait Requirement: Send + Sync + 'static {
@@ -68,7 +71,12 @@ impl<'a, R: Requirement> ApiExtractor<'a> for Authorized<R> {
         _: &mut RequestBody,
         _: ExtractParamOptions<()>,
     ) -> poem::Result<Self> {
-        let caller = authenticate(request).await?;
+        let meter = Meter::of(request);
+        let caller = match authenticate(request).await {
+            Ok(caller) => caller,
+            Err(error) => return Err(meter.unauthorized(error).await.into()),
+        };
+        meter.caller(caller.tenant, caller.actor).await?;
         caller.require(R::ACCESS.scope())?;
         let grant = R::admit(request, caller).await?;
         // Only now: who may not come in learns nothing else.

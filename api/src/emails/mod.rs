@@ -30,10 +30,11 @@ use crate::{
     auth::{Authorized, may},
     deliveries::{self, Changed, Delivery, Now},
     http::{
-        ApiError, Checks, Cursor, Limit, Page, Paging, Recorded, Ref, Reply, Results,
-        StrictJson, Text, document::Tag, read_item,
+        ApiError, Checks, Cursor, Limit, Page, Paging, Recorded, Ref, Reply, Results, StrictJson,
+        Text, document::Tag, read_item,
     },
     idempotency::{Accepted, IdempotencyKey, Keyed},
+    limits::Meter,
 };
 
 async fn send(
@@ -81,11 +82,13 @@ impl EmailsApi {
     async fn send_batch(
         &self,
         Data(services): Data<&Services>,
+        Data(meter): Data<&Meter>,
         caller: Authorized<may::Send>,
         #[oai(name = "Idempotency-Key")] key: IdempotencyKey,
         body: StrictJson<EmailBatch>,
     ) -> Result<Reply<Results>, ApiError> {
         let items = body.value.emails.checked("emails")?;
+        meter.items(items.len()).await?;
         let sent = items.iter().enumerate().map(async |(index, item)| {
             let keyed = key
                 .item(index)

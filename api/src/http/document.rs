@@ -17,7 +17,13 @@ use super::{
     problem::{CONTENT_TYPE, Problem},
     text::Ref,
 };
-use crate::auth::{Access, SECURITY_SCHEME, Scope};
+use crate::{
+    auth::{Access, SECURITY_SCHEME, Scope},
+    limits::{LIMIT_HEADER, POLICY_HEADER, limit_public},
+};
+
+/// The status of a request that comes too soon.
+const TOO_MANY: u16 = 429;
 
 /// The groups of operations.
 #[derive(Tags)]
@@ -67,6 +73,7 @@ impl<T: OpenApi> OpenApi for Documented<T> {
     fn add_routes(self, routes: &mut Routes) {
         self.0.add_routes(routes);
         Parameters::attach::<T>(routes);
+        limit_public::<T>(routes);
     }
 }
 
@@ -97,6 +104,7 @@ fn complete(operation: &mut MetaOperation) {
     responses.sort_by_key(|response| response.status);
     for response in responses {
         response.headers.push(request_id_header());
+        response.headers.extend(limit_headers(response.status));
     }
 }
 
@@ -143,7 +151,11 @@ fn problems(operation: &MetaOperation, access: Option<Access>) -> Vec<(u16, &'st
     }
     if params.iter().any(|param| param.name == "Idempotency-Key") {
         problems.push((409, "The `Idempotency-Key` was used with another body."));
-    } else if operation.description.as_ref().is_some_and(|text| text.contains("409")) {
+    } else if operation
+        .description
+        .as_ref()
+        .is_some_and(|text| text.contains("409"))
+    {
         problems.push((409, "It is in a state that forbids it; `code` says which."));
     }
     if operation.request.is_some() {
@@ -155,6 +167,10 @@ fn problems(operation: &MetaOperation, access: Option<Access>) -> Vec<(u16, &'st
         problems.push((422, "The body is not valid; `errors` lists why."));
     }
     problems.extend([
+        (
+            TOO_MANY,
+            "Too many requests; `Retry-After` says when to try again.",
+        ),
         (500, "Something went wrong here; try again."),
         (
             503,
@@ -213,6 +229,39 @@ fn request_id_header() -> MetaHeader {
         required: true,
         deprecated: false,
         schema: String::schema_ref(),
+    }
+}
+
+/// Every answer that a limit was asked for says where it stands; they are documented where clients look for them.
+fn limit_headers(status: Option<u16>) -> Vec<MetaHeader> {
+    let header = |name: &str, description: &str, required| MetaHeader {
+        name: name.to_owned(),
+        description: Some(description.to_owned()),
+        required,
+        deprecated: false,
+        schema: String::schema_ref(),
+    };
+    let policy = "The limits of this request and their quotas: `\"key\";q=2000;w=2` is a burst of 2000 that comes back in 2 \
+                  seconds. Absent when there are none.";
+    let limit = "What is left of them: `\"key\";r=1999;t=1` is 1999 requests now, and all of them in a second.";
+    match status {
+        Some(200..=299) => vec![
+            header(POLICY_HEADER, policy, false),
+            header(LIMIT_HEADER, limit, false),
+        ],
+        Some(TOO_MANY) => vec![
+            header(POLICY_HEADER, policy, true),
+            header(LIMIT_HEADER, limit, true),
+            MetaHeader {
+                schema: u32::schema_ref(),
+                ..header(
+                    "Retry-After",
+                    "In how many seconds the request goes through.",
+                    true,
+                )
+            },
+        ],
+        _ => vec![],
     }
 }
 

@@ -11,17 +11,19 @@ use poem::{
 use relaypost_shared::{
     clock::Clock,
     serve::headers::protect,
-    settings::{AppEnv, Settings},
+    settings::{AppEnv, Proxies, Settings},
 };
 use tracing::{Instrument as _, field};
 
 use super::{
     allow::AllowedMethods,
+    client_address,
     cors::Cors,
     limits::Limits,
     problem::{ApiError, Code},
     request_id::{self, RequestId},
 };
+use crate::limits::Limiter;
 
 /// What the layer needs to know.
 #[derive(Debug)]
@@ -31,16 +33,25 @@ pub(crate) struct Outermost {
     limits: Limits,
     cors: Cors,
     production: bool,
+    proxies: Proxies,
+    limiter: Limiter,
 }
 
 impl Outermost {
-    pub(crate) fn new(clock: Clock, settings: &Settings, allowed: AllowedMethods) -> Self {
+    pub(crate) fn new(
+        clock: Clock,
+        settings: &Settings,
+        limiter: Limiter,
+        allowed: AllowedMethods,
+    ) -> Self {
         Self {
             clock,
             allowed,
             limits: Limits::of(settings),
             cors: Cors::new(settings.http.cors_origins.as_ref()),
             production: settings.env == AppEnv::Production,
+            proxies: settings.proxies.clone(),
+            limiter,
         }
     }
 
@@ -50,16 +61,20 @@ impl Outermost {
         E: Endpoint<Output = Response>,
     {
         let request_id = RequestId::of(&request, self.clock.now());
+        let client = client_address::find(&mut request, &self.proxies);
         let path = request.uri().path().to_owned();
         let span = tracing::info_span!(
             "request",
             %request_id,
             method = %request.method(),
             path,
+            %client,
             tenant_id = field::Empty,
         );
         request.set_data(request_id.clone());
         let page = self.cors.page(&request);
+        let meter = self.limiter.meter(&request);
+        request.set_data(meter.clone());
         let answered = async {
             let started = Instant::now();
             let result = match page.preflight() {
@@ -74,6 +89,7 @@ impl Outermost {
             if let Ok(value) = HeaderValue::from_str(request_id.as_str()) {
                 response.headers_mut().insert(request_id::HEADER, value);
             }
+            meter.describe(response.headers_mut());
             let status = response.status().as_u16();
             // As a `u128` it would be logged as a text.
             let duration_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
@@ -124,7 +140,12 @@ mod tests {
 
     async fn answer(inside: impl Endpoint<Output = Response>) -> Response {
         let settings = Settings::from_map(HashMap::new()).unwrap();
-        let outermost = Outermost::new(Clock::system(), &settings, allowed_methods());
+        let outermost = Outermost::new(
+            Clock::system(),
+            &settings,
+            Limiter::default(),
+            allowed_methods(),
+        );
         outermost
             .call(Arc::new(inside), Request::builder().finish())
             .await

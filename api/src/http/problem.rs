@@ -51,6 +51,7 @@ pub(crate) enum Code {
     TookTooLong,
     UriTooLong,
     HeadersTooLarge,
+    RateLimited,
 }
 
 impl Code {
@@ -85,6 +86,7 @@ impl Code {
             Self::TookTooLong => "took_too_long",
             Self::UriTooLong => "uri_too_long",
             Self::HeadersTooLarge => "headers_too_large",
+            Self::RateLimited => "rate_limited",
         }
     }
 
@@ -113,6 +115,7 @@ impl Code {
             Self::ValidationFailed | Self::EventTypeArchived => StatusCode::UNPROCESSABLE_ENTITY,
             Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
             Self::Unavailable | Self::TookTooLong => StatusCode::SERVICE_UNAVAILABLE,
+            Self::RateLimited => StatusCode::TOO_MANY_REQUESTS,
             Self::RequestTimeout => StatusCode::REQUEST_TIMEOUT,
             Self::UriTooLong => StatusCode::URI_TOO_LONG,
             Self::HeadersTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
@@ -150,13 +153,18 @@ impl Code {
             Self::TookTooLong => "It took too long",
             Self::UriTooLong => "The URL is too long",
             Self::HeadersTooLarge => "The headers are too large",
+            Self::RateLimited => "Too many requests",
         }
     }
 
     /// Whether the same request may succeed later.
     pub(crate) const fn retryable(self) -> bool {
         match self {
-            Self::Internal | Self::Unavailable | Self::RequestTimeout | Self::TookTooLong => true,
+            Self::Internal
+            | Self::Unavailable
+            | Self::RequestTimeout
+            | Self::TookTooLong
+            | Self::RateLimited => true,
             Self::MalformedJson
             | Self::InvalidParameter
             | Self::InvalidCursor

@@ -35,6 +35,7 @@ use crate::{
         Results, StrictJson, Text, document::Tag, read_item,
     },
     idempotency::{Accepted, IdempotencyKey, Keyed},
+    limits::Meter,
 };
 
 /// How often a message is handed in whose event type gets another schema meanwhile.
@@ -108,11 +109,13 @@ impl MessagesApi {
     async fn publish_batch(
         &self,
         Data(services): Data<&Services>,
+        Data(meter): Data<&Meter>,
         caller: Authorized<may::Send>,
         #[oai(name = "Idempotency-Key")] key: IdempotencyKey,
         body: StrictJson<MessageBatch>,
     ) -> Result<Reply<Results>, ApiError> {
         let items = body.value.messages.checked("messages")?;
+        meter.items(items.len()).await?;
         let published = items.iter().enumerate().map(async |(index, item)| {
             let keyed = key
                 .item(index)

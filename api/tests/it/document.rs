@@ -123,7 +123,8 @@ fn every_body_has_an_example_that_fits_it() {
     for (name, operation) in operations(&document) {
         let body = &operation["requestBody"]["content"]["application/json"]["schema"];
         let answers = operation["responses"].as_object().unwrap().values();
-        let answers = answers.flat_map(|answer| answer["content"].as_object().into_iter().flatten());
+        let answers =
+            answers.flat_map(|answer| answer["content"].as_object().into_iter().flatten());
         let answers = answers.map(|(_, content)| &content["schema"]);
         for schema in answers.chain([body].into_iter().filter(|body| body.is_object())) {
             let reference = schema["$ref"].as_str().expect("a schema with a name");

@@ -378,7 +378,9 @@ async fn every_administrative_act_is_in_the_audit_log_with_who_did_it_and_in_whi
 
     let old = json!({"name": "b", "scopes": ["read"]});
     let old = id(&client.post(&keys, old).await.expect(201));
-    let rotated = client.post(&format!("{keys}/{old}/rotate"), json!({})).await;
+    let rotated = client
+        .post(&format!("{keys}/{old}/rotate"), json!({}))
+        .await;
     let rotated = id(&rotated.expect(201));
     for _ in 0..2 {
         let revoked = client.delete(&format!("{keys}/{old}")).await;
@@ -402,7 +404,8 @@ async fn every_administrative_act_is_in_the_audit_log_with_who_did_it_and_in_whi
         client.delete(event_type_path).await.expect(204);
     }
 
-    let by_root = |action: &str, target: &str| ["platform", action, target, "req-1"].map(str::to_owned);
+    let by_root =
+        |action: &str, target: &str| ["platform", action, target, "req-1"].map(str::to_owned);
     let by_key = |action: &str, target: &str| [&by_key, action, target, "req-2"].map(str::to_owned);
     let mut wanted = vec![
         by_root("tenant.created", &tenant),

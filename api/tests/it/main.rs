@@ -9,6 +9,7 @@
 
 mod batches;
 mod bodies;
+mod client_address;
 mod cursors;
 mod dead;
 mod deliveries;
@@ -21,6 +22,7 @@ mod faults;
 mod health;
 mod idempotency;
 mod keys;
+mod limits;
 mod messages;
 mod pages;
 mod parameters;

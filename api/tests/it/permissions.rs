@@ -9,7 +9,7 @@ use sea_orm::EntityTrait as _;
 use serde_json::{Value, json};
 
 use crate::{
-    Api, Answer, api, id,
+    Answer, Api, api, id,
     support::{Client, Tenant},
     things::Things,
 };
@@ -303,7 +303,10 @@ fn the_table_lists_every_operation_with_the_scope_that_it_asks_for() {
     let listed = operations();
     let scopes: BTreeSet<_> = listed.iter().filter_map(|one| one.needs.scope()).collect();
     let known = BTreeSet::from(["admin", "manage", "platform", "read", "send"]);
-    assert_eq!(scopes, known, "every scope is of use, and there is no other");
+    assert_eq!(
+        scopes, known,
+        "every scope is of use, and there is no other"
+    );
 }
 
 #[tokio::test]

@@ -3,7 +3,7 @@
 use std::{
     collections::HashMap,
     io,
-    net::IpAddr,
+    net::{IpAddr, SocketAddr},
     sync::{Arc, Mutex},
 };
 
@@ -14,7 +14,7 @@ use poem::{
     endpoint::BoxEndpoint,
     http::{Method, Uri},
 };
-use relaypost_api::{Services, app};
+use relaypost_api::{Services, app, bind, serve};
 use relaypost_migration as migration;
 use relaypost_shared::{
     clock::Clock,
@@ -31,6 +31,7 @@ use sea_orm::{
     sea_query::Expr,
 };
 use serde_json::{Value, json};
+use tokio::task::JoinSet;
 
 pub(crate) const ROOT_KEY: &str = "rp_root_test_key_0123456789abcdef";
 
@@ -119,6 +120,20 @@ impl Api {
             endpoint: Arc::new(app(services).boxed()),
             headers: client.headers.clone(),
         }
+    }
+
+    /// A second API process on the same database that listens on a socket, until the tasks are ended.
+    pub(crate) fn serve(&self, tasks: &mut JoinSet<()>) -> SocketAddr {
+        let (db, queue) = (self.db.clone(), self.queue.clone());
+        let services = Services::new(db, queue, self.clock.clone(), self.settings.clone());
+        let listener = bind(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
+        let address = listener.local_addr().unwrap();
+        tasks.spawn(async move {
+            serve(services, listener, std::future::pending())
+                .await
+                .unwrap();
+        });
+        address
     }
 
     /// A client with the platform's key.

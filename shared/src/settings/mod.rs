@@ -2,14 +2,18 @@
 //! starts.
 
 mod http;
+mod limits;
 mod provider;
+mod proxies;
 mod reader;
 mod values;
 
 use std::{collections::HashMap, net::SocketAddr, time::Duration};
 
 pub use http::{Http, Origins};
+pub use limits::{Limits, LimitsRedis, OnRedisFailure, Quota};
 pub use provider::{MailProvider, SmtpTls};
+pub use proxies::{ForwardingHeader, Proxies, TrustedProxies};
 pub use reader::Invalid;
 pub use values::{AppEnv, DatabaseUrl, Networks, RedisUrl, RetrySchedule, Secret};
 
@@ -50,6 +54,10 @@ pub struct Settings {
     pub emails: Emails,
     /// When a circuit opens and closes again, for endpoints and mail providers alike.
     pub circuit: Circuit,
+    /// The proxies in front of the API.
+    pub proxies: Proxies,
+    /// How often callers of the API may come.
+    pub limits: Limits,
     /// From how many dead letters on a tenant's operators are told.
     pub dlq_threshold: u32,
     /// How many replayed deliveries, of either kind, one worker has in flight at a time.
@@ -171,6 +179,8 @@ impl Settings {
             webhooks: Webhooks::read(from, env),
             emails: Emails::read(from),
             circuit: Circuit::read(from),
+            proxies: Proxies::read(from),
+            limits: Limits::read(from, env),
             dlq_threshold: from.or::<Whole<1, 1_000_000>>("DLQ_THRESHOLD", "50", "From how many dead letters on the event `dlq.threshold` goes out, once until they are fewer than half of it.").into(),
             bulk_concurrency: from.or::<Whole<1, 100_000>>("BULK_CONCURRENCY", "64", "How many replayed deliveries, webhooks and mails together, one worker has in flight at a time, besides the live ones.").into(),
             shutdown_grace: from.or::<Whole<0, 3600>>("SHUTDOWN_GRACE_SECONDS", "30", "How long a process that was told to stop may finish what it is doing.").seconds(),

@@ -9,6 +9,7 @@
 
 mod bad_input;
 mod circuits;
+mod client_address;
 mod dead_letters;
 mod demo;
 mod egress;
