@@ -20,9 +20,10 @@ use relaypost_shared::{
     delivery::EndpointStatus,
     entities::{delivery, endpoint, endpoint_secret},
     ids::{Endpoint as EndpointKind, EndpointId, TenantId},
+    secrets::Keyring,
 };
 use sea_orm::{
-    ColumnTrait as _, ConnectionTrait, DatabaseConnection, EntityTrait as _, IntoActiveModel as _,
+    ColumnTrait as _, ConnectionTrait, EntityTrait as _, IntoActiveModel as _,
     QueryFilter as _, QuerySelect as _, sea_query::Expr,
 };
 
@@ -68,19 +69,23 @@ impl EndpointsApi {
             Begun::Work(once) => once,
         };
         let row = body.value.into_row(caller.tenant, once.now());
-        let secret = secret::generate(&row, once.now())?;
-        endpoint::Entity::insert(row.clone().into_active_model())
-            .exec_without_returning(once.tx())
-            .await?;
-        let key = VerifyingKey::of(&secret.secret)?;
-        endpoint_secret::Entity::insert(secret.into_active_model())
+        let keys = &services.settings.keyring;
+        let secret = secret::generate(keys, &row, once.now())?;
+        let stored = endpoint::Model {
+            headers: endpoint::Model::seal_headers(keys, row.id, row.headers.clone())?,
+            ..row.clone()
+        };
+        endpoint::Entity::insert(stored.into_active_model())
             .exec_without_returning(once.tx())
             .await?;
         let created = CreatedEndpoint {
-            key,
+            key: secret.verifying_key()?,
             endpoint: row.into(),
         };
-        Ok(once.finish(to_bytes(&created)?).await?.into())
+        endpoint_secret::Entity::insert(secret.row.into_active_model())
+            .exec_without_returning(once.tx())
+            .await?;
+        Ok(once.finish_sealed(to_bytes(&created)?).await?.into())
     }
 
     /// List endpoints
@@ -99,7 +104,7 @@ impl EndpointsApi {
         let mut circuits = circuit::of(&services.db, page.data.iter().map(|row| row.id)).await?;
         Reply::of(&page.map(|row| {
             let circuit = circuits.remove(&row.id);
-            Endpoint::shown(row, circuit, caller.sees_secrets)
+            Endpoint::shown(row, circuit, visible(services, caller.sees_secrets))
         }))
     }
 
@@ -113,7 +118,10 @@ impl EndpointsApi {
         endpoint_id: Path<Ref<EndpointKind>>,
     ) -> Result<Reply<Endpoint>, ApiError> {
         let row = find(&services.db, caller.tenant, endpoint_id.0.0).await?;
-        Reply::of(&show(&services.db, row, caller.sees_secrets).await?)
+        if let Some(keys) = visible(services, caller.sees_secrets) {
+            row.open_headers(keys)?;
+        }
+        Reply::of(&show(services, row, caller.sees_secrets).await?)
     }
 
     /// Change an endpoint
@@ -135,8 +143,9 @@ impl EndpointsApi {
         let found = find(&services.db, caller.tenant, endpoint_id.0.0).await?;
         body.value.check(&services.settings)?;
         let now = services.clock.now();
-        let Some(changes) = body.value.into_changes(now) else {
-            return Reply::of(&show(&services.db, found, true).await?);
+        let keys = &services.settings.keyring;
+        let Some(changes) = body.value.into_changes(found.id, keys, now)? else {
+            return Reply::of(&show(services, found, true).await?);
         };
         let tx = begin_write(&services.db).await?;
         // What is held back for it may go another way now: in order or not, faster or slower.
@@ -150,10 +159,10 @@ impl EndpointsApi {
             .await?;
         let row = find(&tx, caller.tenant, before.id).await?;
         if row.signing != before.signing {
-            secret::replace(&tx, &row, secret::GRACE, now).await?;
+            secret::replace(&tx, keys, &row, secret::GRACE, now).await?;
         }
         tx.commit().await?;
-        Reply::of(&show(&services.db, row, true).await?)
+        Reply::of(&show(services, row, true).await?)
     }
 
     /// Delete an endpoint
@@ -214,7 +223,7 @@ impl EndpointsApi {
         endpoint_id: Path<Ref<EndpointKind>>,
     ) -> Result<Reply<VerifyingKey>, ApiError> {
         let endpoint = find(&services.db, caller.tenant, endpoint_id.0.0).await?;
-        Reply::of(&secret::current(&services.db, &endpoint).await?)
+        Reply::of(&secret::current(services, &endpoint).await?)
     }
 
     /// Rotate an endpoint's signing secret
@@ -247,14 +256,23 @@ pub(crate) fn active_of(tenants: Vec<TenantId>) -> sea_orm::Select<endpoint::Ent
         .filter(endpoint::Column::Status.ne(EndpointStatus::Disabled))
 }
 
+/// The keys that open what a caller sees, if it sees secrets.
+fn visible(services: &Services, sees_secrets: bool) -> Option<&Keyring> {
+    sees_secrets.then_some(&services.settings.keyring)
+}
+
 /// An endpoint with its circuit, to a caller that may see secrets or may not.
 async fn show(
-    db: &DatabaseConnection,
+    services: &Services,
     row: endpoint::Model,
     sees_secrets: bool,
 ) -> Result<Endpoint, ApiError> {
-    let circuit = circuit::of(db, [row.id]).await?.remove(&row.id);
-    Ok(Endpoint::shown(row, circuit, sees_secrets))
+    let circuit = circuit::of(&services.db, [row.id]).await?.remove(&row.id);
+    Ok(Endpoint::shown(
+        row,
+        circuit,
+        visible(services, sees_secrets),
+    ))
 }
 
 async fn find(

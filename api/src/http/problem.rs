@@ -46,6 +46,7 @@ pub(crate) enum Code {
     EventTypeArchived,
     Internal,
     Unavailable,
+    SecretUnreadable,
 }
 
 impl Code {
@@ -75,6 +76,7 @@ impl Code {
             Self::EventTypeArchived => "event_type_archived",
             Self::Internal => "internal",
             Self::Unavailable => "unavailable",
+            Self::SecretUnreadable => "secret_unreadable",
         }
     }
 
@@ -100,7 +102,7 @@ impl Code {
             Self::PayloadTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::ValidationFailed | Self::EventTypeArchived => StatusCode::UNPROCESSABLE_ENTITY,
-            Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
+            Self::Internal | Self::SecretUnreadable => StatusCode::INTERNAL_SERVER_ERROR,
             Self::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
         }
     }
@@ -131,13 +133,14 @@ impl Code {
             Self::EventTypeArchived => "The event type is archived",
             Self::Internal => "Something went wrong here",
             Self::Unavailable => "Not available right now",
+            Self::SecretUnreadable => "A stored secret cannot be read",
         }
     }
 
     /// Whether the same request may succeed later.
     pub(crate) const fn retryable(self) -> bool {
         match self {
-            Self::Internal | Self::Unavailable => true,
+            Self::Internal | Self::Unavailable | Self::SecretUnreadable => true,
             Self::MalformedJson
             | Self::InvalidParameter
             | Self::InvalidCursor
@@ -267,6 +270,9 @@ impl ApiError {
     pub(crate) fn caused(code: Code, cause: impl StdError + Send + Sync + 'static) -> Self {
         let detail = match code {
             Code::Unavailable => "the service cannot do this right now; try again",
+            Code::SecretUnreadable => {
+                "the service cannot open what it has stored; the request id leads to the log entry, which says why"
+            }
             _ => "the service failed; the request id leads to the log entry",
         };
         Self {

@@ -18,11 +18,11 @@ use tokio::time::{Instant, timeout_at};
 use url::{Host, Url};
 
 use super::{
-    Failure, Success,
+    Failure, Success, echo,
     resolver::{NoAddress, VettingResolver},
     snippet,
 };
-use crate::{retry, sign};
+use crate::{load::Credentials, retry, sign};
 
 /// How much of an answer is read before the connection is given up, in bytes. Reading a short answer to its end keeps
 /// the connection usable.
@@ -64,11 +64,11 @@ impl WebhookClient {
         &self,
         message: &message::Model,
         endpoint: &endpoint::Model,
-        secrets: &[String],
+        credentials: &Credentials,
         at: Timestamp,
     ) -> Result<Success, Failure> {
         let url = self.vetted(&endpoint.url)?;
-        let request = self.request(url, message, endpoint, secrets, at)?;
+        let request = self.request(url, message, credentials, at)?;
         let allowed = endpoint
             .timeout_ms
             .and_then(|millis| u64::try_from(millis).ok());
@@ -89,7 +89,7 @@ impl WebhookClient {
             .get(RETRY_AFTER)
             .and_then(|value| value.to_str().ok());
         let not_before = asked.and_then(|asked| retry::retry_after(asked, at));
-        let body = read(response, deadline).await;
+        let body = echo::hide(read(response, deadline).await, &credentials.headers);
         judge(status, &body).map_err(|failure| Failure {
             not_before,
             ..failure
@@ -115,19 +115,18 @@ impl WebhookClient {
         &self,
         url: Url,
         message: &message::Model,
-        endpoint: &endpoint::Model,
-        secrets: &[String],
+        credentials: &Credentials,
         at: Timestamp,
     ) -> Result<RequestBuilder, Failure> {
         let signature = sign::signatures(
-            secrets.iter().map(String::as_str),
+            credentials.secrets.iter().map(String::as_str),
             message.id,
             at,
             &message.payload,
         )
         .map_err(|invalid| Failure::new(ErrorClass::Protocol, invalid.to_string()))?;
         let mut request = self.http.post(url);
-        for (name, value) in &endpoint.headers.0 {
+        for (name, value) in &credentials.headers.0 {
             request = request.header(name, value);
         }
         Ok(request
