@@ -48,6 +48,7 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
     };
     telemetry::start(&settings);
     let db = migration::open_current(&settings).await?;
+    migration::sealed::keys_or_exit(&db, &settings.keyring).await?;
     let queue =
         Queue::open(Some(redis_url)).context("REDIS_URL: not the address of a Redis server")?;
     let listener = relaypost_api::bind(settings.bind_addr)
