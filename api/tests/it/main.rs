@@ -27,6 +27,7 @@ mod problems;
 mod recover;
 mod replay;
 mod replay_jobs;
+mod secrets;
 mod signing;
 mod support;
 mod waiting;

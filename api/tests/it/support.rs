@@ -16,6 +16,7 @@ use relaypost_shared::{
     entities::delivery,
     ids::DeliveryId,
     queue::{MemoryQueue, Queue},
+    secrets::Keyring,
     settings::Settings,
 };
 use relaypost_testkit::{Backend, TestDatabase};
@@ -98,6 +99,20 @@ impl Api {
     pub(crate) fn elsewhere(&self, client: &Client) -> Client {
         let (db, queue) = (self.db.clone(), self.queue.clone());
         let services = Services::new(db, queue, self.clock.clone(), self.settings.clone());
+        Client {
+            endpoint: Arc::new(app(services).boxed()),
+            headers: client.headers.clone(),
+        }
+    }
+
+    /// The same client of a process with these keys of secrets at rest.
+    pub(crate) fn with_keys(&self, client: &Client, keys: &Keyring) -> Client {
+        let (db, queue) = (self.db.clone(), self.queue.clone());
+        let settings = Settings {
+            keyring: keys.clone(),
+            ..(*self.settings).clone()
+        };
+        let services = Services::new(db, queue, self.clock.clone(), Arc::new(settings));
         Client {
             endpoint: Arc::new(app(services).boxed()),
             headers: client.headers.clone(),

@@ -19,5 +19,6 @@ mod prune;
 mod recover;
 mod replay_jobs;
 mod replays;
+mod secrets;
 mod sweep;
 mod webhooks;
