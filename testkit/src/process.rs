@@ -45,7 +45,9 @@ impl Tail {
     }
 
     fn push(&self, line: String) {
-        (&*self.log).write_all(format!("{line}\n").as_bytes()).unwrap();
+        (&*self.log)
+            .write_all(format!("{line}\n").as_bytes())
+            .unwrap();
         let mut lines = self.lines.lock().unwrap();
         if lines.len() == KEPT_LINES {
             lines.pop_front();
@@ -264,7 +266,11 @@ impl Drop for Proc {
             && !thread::panicking()
         {
             let said = secrets.found_in(&self.log());
-            assert!(said.is_empty(), "`{}` has logged secrets: {said:?}", self.name);
+            assert!(
+                said.is_empty(),
+                "`{}` has logged secrets: {said:?}",
+                self.name
+            );
         }
     }
 }

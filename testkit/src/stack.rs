@@ -182,8 +182,7 @@ impl World {
     /// instead. The caller keeps it.
     pub async fn try_serve(&self, binary: &str) -> Result<Proc, String> {
         let binary = self.bin_dir.join(binary);
-        let started =
-            Proc::try_start(self.dir.path(), &binary, &["serve"], &self.env).await?;
+        let started = Proc::try_start(self.dir.path(), &binary, &["serve"], &self.env).await?;
         Ok(started.keeping(self.client.secrets().clone()))
     }
 

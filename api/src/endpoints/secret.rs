@@ -14,8 +14,8 @@ use relaypost_shared::{
 };
 use ring::signature::{Ed25519KeyPair, KeyPair as _};
 use sea_orm::{
-    ColumnTrait as _, ConnectionTrait, EntityTrait as _, IntoActiveModel as _,
-    QueryFilter as _, QueryOrder as _, sea_query::Expr,
+    ColumnTrait as _, ConnectionTrait, EntityTrait as _, IntoActiveModel as _, QueryFilter as _,
+    QueryOrder as _, sea_query::Expr,
 };
 use serde::{Deserialize, Serialize};
 

@@ -58,7 +58,10 @@ async fn secrets_are_stored_sealed_and_answered_in_clear_text() {
     let change = json!({"headers": {"Authorization": "Bearer another-token"}});
     let changed = tenant.api.patch(&path, change.clone()).await.expect(200);
     let shown = tenant.api.get(&path).await.expect(200);
-    assert_eq!((&changed["headers"], &shown["headers"]), (&change["headers"], &change["headers"]));
+    assert_eq!(
+        (&changed["headers"], &shown["headers"]),
+        (&change["headers"], &change["headers"])
+    );
     let (endpoint, _) = stored(&api).await;
     assert!(endpoint.headers.0[0].1.starts_with(SEALED));
 
@@ -116,7 +119,9 @@ async fn after_reseal_nothing_needs_the_old_key() {
     let tenant = api.tenant().await;
     let (old, new) = (keys(&["0f"]), keys(&["aa"]));
     let both = keys(&["aa", "0f"]);
-    let before = api.with_keys(&tenant.api, &old).header("idempotency-key", "k");
+    let before = api
+        .with_keys(&tenant.api, &old)
+        .header("idempotency-key", "k");
     let created = before.post("/v1/endpoints", new_endpoint()).await;
     assert_eq!(created.status, 201);
     let (mail, state) = others(&api, &old).await;
@@ -134,7 +139,9 @@ async fn after_reseal_nothing_needs_the_old_key() {
 
     sealed::reseal(&api.db, &both).await.unwrap();
     assert!(sealed::lost(&api.db, &new).await.unwrap().0.is_empty());
-    let after = api.with_keys(&tenant.api, &new).header("idempotency-key", "k");
+    let after = api
+        .with_keys(&tenant.api, &new)
+        .header("idempotency-key", "k");
     let again = after.post("/v1/endpoints", new_endpoint()).await;
     assert_eq!((again.status, &again.bytes), (200, &created.bytes));
     let path = format!("/v1/endpoints/{}", id(&created.body));
@@ -153,7 +160,10 @@ async fn after_reseal_nothing_needs_the_old_key() {
     }
     let row = oauth_state::Entity::find_by_id(state).one(&api.db).await;
     let secrets = row.unwrap().unwrap().secrets;
-    assert_eq!(new.read(Place::oauth_secrets(state), &secrets).unwrap(), "{}");
+    assert_eq!(
+        new.read(Place::oauth_secrets(state), &secrets).unwrap(),
+        "{}"
+    );
     api.stop().await;
 }
 
@@ -234,9 +244,15 @@ async fn a_lost_key_is_told_of_by_a_code_of_its_own_and_spoils_no_other_endpoint
     let tenant = api.tenant().await;
     let old = api.with_keys(&tenant.api, &keys(&["0f"]));
     let keyed = old.header("idempotency-key", "k");
-    let lost = keyed.post("/v1/endpoints", new_endpoint()).await.expect(201);
+    let lost = keyed
+        .post("/v1/endpoints", new_endpoint())
+        .await
+        .expect(201);
     let client = api.with_keys(&tenant.api, &keys(&["aa"]));
-    let fine = client.post("/v1/endpoints", new_endpoint()).await.expect(201);
+    let fine = client
+        .post("/v1/endpoints", new_endpoint())
+        .await
+        .expect(201);
 
     let path = format!("/v1/endpoints/{}", id(&lost));
     let replayed = client.header("idempotency-key", "k");
@@ -256,14 +272,29 @@ async fn a_lost_key_is_told_of_by_a_code_of_its_own_and_spoils_no_other_endpoint
         let one = list.iter().find(|one| one["id"] == wanted["id"]).unwrap();
         one["headers"]["Authorization"].clone()
     };
-    assert_eq!((headers(&lost), headers(&fine)), (json!("[unreadable]"), json!(TOKEN)));
-    client.get(&format!("/v1/endpoints/{}/secret", id(&fine))).await.expect(200);
-    client.post(&format!("{path}/pause"), json!({})).await.expect(200);
+    assert_eq!(
+        (headers(&lost), headers(&fine)),
+        (json!("[unreadable]"), json!(TOKEN))
+    );
+    client
+        .get(&format!("/v1/endpoints/{}/secret", id(&fine)))
+        .await
+        .expect(200);
+    client
+        .post(&format!("{path}/pause"), json!({}))
+        .await
+        .expect(200);
 
     // What mends it needs no key.
     let rotate = json!({"grace_period_s": 0});
-    client.post(&format!("{path}/secret/rotate"), rotate).await.expect(200);
-    client.patch(&path, json!({"headers": {"X-Own": "new"}})).await.expect(200);
+    client
+        .post(&format!("{path}/secret/rotate"), rotate)
+        .await
+        .expect(200);
+    client
+        .patch(&path, json!({"headers": {"X-Own": "new"}}))
+        .await
+        .expect(200);
     client.get(&format!("{path}/secret")).await.expect(200);
     client.get(&path).await.expect(200);
     api.stop().await;

@@ -80,10 +80,7 @@ async fn reseal_column(
                 Ok(new) => changes.push(found.change(column, new)),
                 Err(why) => {
                     count.unreadable += 1;
-                    eprintln!(
-                        "{}.{} of {}: {why}",
-                        column.table, column.column, found.row
-                    );
+                    eprintln!("{}.{} of {}: {why}", column.table, column.column, found.row);
                 }
             }
         }
@@ -121,9 +118,8 @@ impl Found {
     fn change(self, column: &Column, new: String) -> Vec<Value> {
         let new = match column.form {
             // In the type of the column, which PostgreSQL is strict about.
-            Form::Headers => serde_json::from_str(&new).map_or(Value::Json(None), |new| {
-                Value::Json(Some(Box::new(new)))
-            }),
+            Form::Headers => serde_json::from_str(&new)
+                .map_or(Value::Json(None), |new| Value::Json(Some(Box::new(new)))),
             form => form.value(new),
         };
         vec![

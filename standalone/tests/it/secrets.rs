@@ -36,7 +36,10 @@ async fn journey(world: &World) -> Vec<(&'static str, String)> {
     secrets.push(("an endpoint's secret", secret));
     let path = format!("/v1/endpoints/{}", id(&created));
     let rotated = api
-        .post(&format!("{path}/secret/rotate"), json!({"grace_period_s": 3600}))
+        .post(
+            &format!("{path}/secret/rotate"),
+            json!({"grace_period_s": 3600}),
+        )
         .await
         .expect(200);
     let secret = rotated["secret"].as_str().unwrap().to_owned();
@@ -54,7 +57,9 @@ async fn journey(world: &World) -> Vec<(&'static str, String)> {
             status,
             bytes: format!("{{\"authorization\": \"{TOKEN}\"}}").into(),
         });
-        api.post(&format!("{path}/test"), json!({})).await.expect(200);
+        api.post(&format!("{path}/test"), json!({}))
+            .await
+            .expect(200);
     }
     receiver.respond(Reply::Status(200));
     let message = json!({"event_type": "order.created", "payload": {"n": PLANTED}});
@@ -114,10 +119,15 @@ async fn keys_are_changed_while_deliveries_go_on_and_the_old_one_is_dropped() {
     let tenant = world.tenant("acme").await;
     let endpoint = json!({"url": receiver.url("/"), "headers": {"Authorization": TOKEN}});
     let keyed = tenant.api.with_header("Idempotency-Key", "endpoint-1");
-    let created = keyed.post("/v1/endpoints", endpoint.clone()).await.expect(201);
+    let created = keyed
+        .post("/v1/endpoints", endpoint.clone())
+        .await
+        .expect(201);
     publish(&tenant, 5).await;
 
-    world.restart_with("ENCRYPTION_KEYS", &format!("{new},{old}")).await;
+    world
+        .restart_with("ENCRYPTION_KEYS", &format!("{new},{old}"))
+        .await;
     let tenant = at(&world, &tenant);
     publish(&tenant, 5).await;
     let binary = match Backend::from_env() {
@@ -128,9 +138,17 @@ async fn keys_are_changed_while_deliveries_go_on_and_the_old_one_is_dropped() {
         let reseal = world.spawn(binary, "reseal");
         let (code, ()) = tokio::join!(reseal.wait_exit(SOON), publish(&tenant, 20));
         assert_eq!(code, 0, "{}", reseal.describe());
-        for column in ["endpoint_secrets.secret", "endpoints.headers", "idempotency_keys.response"] {
+        for column in [
+            "endpoint_secrets.secret",
+            "endpoints.headers",
+            "idempotency_keys.response",
+        ] {
             let line = format!("{column}: {sealed} sealed under the newest key");
-            assert!(reseal.stdout().contains(&line), "{line} in {}", reseal.stdout());
+            assert!(
+                reseal.stdout().contains(&line),
+                "{line} in {}",
+                reseal.stdout()
+            );
         }
     }
 
@@ -145,7 +163,10 @@ async fn keys_are_changed_while_deliveries_go_on_and_the_old_one_is_dropped() {
         assert_eq!(hit.header("authorization"), Some(TOKEN));
     }
     let keyed = tenant.api.with_header("Idempotency-Key", "endpoint-1");
-    assert_eq!(keyed.post("/v1/endpoints", endpoint).await.expect(200), created);
+    assert_eq!(
+        keyed.post("/v1/endpoints", endpoint).await.expect(200),
+        created
+    );
     world.stop().await;
 }
 
