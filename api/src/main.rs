@@ -50,6 +50,7 @@ async fn run(settings: Settings) -> anyhow::Result<()> {
     };
     telemetry::start(&settings);
     let db = migration::open_current(&settings).await?;
+    migration::sealed::keys_or_exit(&db, &settings.keyring).await?;
     let queue =
         Queue::open(Some(redis_url)).context("REDIS_URL: not the address of a Redis server")?;
     let listener = serve::bind(settings.bind_addr)

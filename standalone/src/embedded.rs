@@ -86,6 +86,7 @@ impl Embedded {
             .await
             .context("DATABASE_URL: the database cannot be opened")?;
         migration::up(&db).await.context("the migrations failed")?;
+        migration::sealed::keys_or_exit(&db, &settings.keyring).await?;
         let queue = Queue::open(settings.redis_url.as_deref()).context("REDIS_URL")?;
         let clock = Clock::system();
         let listener = serve::bind(settings.bind_addr)

@@ -4,6 +4,7 @@ mod demo;
 mod embedded;
 
 use clap::{Parser, Subcommand};
+use relaypost_migration as migration;
 use relaypost_shared::{settings::Settings, shutdown, telemetry};
 use relaypost_worker::send::choose_tls_provider;
 
@@ -22,6 +23,9 @@ struct Cli {
 enum Command {
     /// Serve until told to stop (the default).
     Serve,
+    /// Seal every stored secret under the newest of ENCRYPTION_KEYS, while the service runs; afterwards the others can be
+    /// dropped. Exit 1 if something is left.
+    Reseal,
     /// Play the main job, from the first key to the attempts, and print the proof.
     Demo,
 }
@@ -31,6 +35,12 @@ async fn main() -> anyhow::Result<()> {
     choose_tls_provider();
     match Cli::parse().command.unwrap_or(Command::Serve) {
         Command::Demo => demo::play().await,
+        Command::Reseal => {
+            let settings = Settings::from_env_or_exit();
+            telemetry::start(&settings);
+            let db = migration::open_current(&settings).await?;
+            migration::sealed::reseal(&db, &settings.keyring).await
+        }
         Command::Serve => {
             let settings = Settings::from_env_or_exit();
             telemetry::start(&settings);

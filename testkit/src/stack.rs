@@ -152,13 +152,38 @@ impl World {
             &[command],
             &self.env,
         )
+        .keeping(self.client.secrets().clone())
+    }
+
+    /// Changes a setting of the processes that are started from now on.
+    pub fn set(&mut self, name: &str, value: &str) {
+        self.env.push((name.to_owned(), value.to_owned()));
+    }
+
+    /// Stops every process, gently, and starts as many again with this setting changed. They listen elsewhere: clients
+    /// of the old ones take [`World::client`]'s address.
+    pub async fn restart_with(&mut self, name: &str, value: &str) {
+        let (apis, workers) = (self.apis.len(), self.workers.len());
+        for process in self.apis.drain(..).chain(self.workers.drain(..)) {
+            process.sigterm();
+            let code = process.wait_exit(MIGRATION_DEADLINE).await;
+            assert_eq!(code, 0, "{}", process.describe());
+        }
+        self.set(name, value);
+        match self.redis {
+            None => self.apis.push(self.serve("relaypost").await),
+            Some(_) => self.start_stack(apis, workers).await,
+        }
+        let first = self.apis.first().expect("an API");
+        self.client = self.client.with_base(&first.base_url());
     }
 
     /// Starts a server of the product with the world's settings and waits until it listens, or says how it ended
     /// instead. The caller keeps it.
     pub async fn try_serve(&self, binary: &str) -> Result<Proc, String> {
         let binary = self.bin_dir.join(binary);
-        Proc::try_start(self.dir.path(), &binary, &["serve"], &self.env).await
+        let started = Proc::try_start(self.dir.path(), &binary, &["serve"], &self.env).await?;
+        Ok(started.keeping(self.client.secrets().clone()))
     }
 
     async fn serve(&self, binary: &str) -> Proc {

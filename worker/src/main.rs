@@ -49,6 +49,7 @@ async fn main() -> anyhow::Result<()> {
 
 async fn start(settings: Arc<Settings>) -> anyhow::Result<()> {
     let db = migration::open_current(&settings).await?;
+    migration::sealed::keys_or_exit(&db, &settings.keyring).await?;
     let queue = Queue::open(settings.redis_url.as_deref()).context("REDIS_URL")?;
     let services = Services {
         db,

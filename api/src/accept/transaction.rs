@@ -115,7 +115,9 @@ impl Store {
         let (mut rows, mut deliveries) = (Vec::new(), Vec::new());
         for one in batch {
             let keyed = one.keyed.as_ref();
-            let known_answer = keyed.map_or(Ok(None), |keyed| known.answer(one.tenant, keyed));
+            let keys = &self.settings.keyring;
+            let known_answer =
+                keyed.map_or(Ok(None), |keyed| known.answer(one.tenant, keyed, keys));
             let planned = match known_answer {
                 Ok(None) => I::plan(one, &lookup, now),
                 Ok(Some(again)) => {

@@ -7,6 +7,7 @@ use relaypost_shared::{
     entities::{Seconds, Texts, endpoint},
     headers::is_reserved,
     ids::{Endpoint as EndpointKind, EndpointId, TenantId},
+    secrets::Keyring,
     ssrf::Guard,
 };
 use serde::{Deserialize, Serialize};
@@ -97,6 +98,7 @@ impl NewEndpoint {
         checks.finish()
     }
 
+    /// Its row, whose headers are not sealed yet.
     pub(super) fn into_row(self, tenant: TenantId, now: Timestamp) -> endpoint::Model {
         endpoint::Model {
             id: EndpointId::generate(now),
@@ -136,7 +138,8 @@ pub(super) struct Endpoint {
     event_types: Vec<String>,
     /// It wants only messages that are on one of these channels. Empty: no matter which.
     channels: Vec<String>,
-    /// Headers of its own, sent with every request. A key without the scope `manage` sees `[hidden]` as their values.
+    /// Headers of its own, sent with every request. A key without the scope `manage` sees `[hidden]` as their values;
+    /// `[unreadable]` stands for what the service cannot open.
     headers: HeaderMap,
     /// How long an attempt may take, in milliseconds. Without it: the service's setting.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -168,6 +171,7 @@ pub(super) struct Endpoint {
     updated_at: Moment,
 }
 
+/// Of a row whose headers are not sealed.
 impl From<endpoint::Model> for Endpoint {
     fn from(row: endpoint::Model) -> Self {
         Self {
@@ -193,18 +197,27 @@ impl From<endpoint::Model> for Endpoint {
 }
 
 impl Endpoint {
-    /// An endpoint as it is shown to a caller that may see secrets or may not.
+    /// A stored endpoint as it is shown to a caller that may see secrets, which `keys` open, or may not.
+    ///
+    /// What cannot be opened is told of in the values' place, so that one endpoint spoils no list.
     pub(super) fn shown(
         row: endpoint::Model,
         circuit: Option<Circuit>,
-        sees_secrets: bool,
+        keys: Option<&Keyring>,
     ) -> Self {
-        let mut endpoint = Self::from(row);
-        endpoint.circuit = circuit.unwrap_or_default();
-        if !sees_secrets {
-            endpoint.headers = endpoint.headers.hidden();
+        let headers = match keys.map(|keys| row.open_headers(keys)) {
+            None => HeaderMap(row.headers.clone()).hidden(),
+            Some(Ok(headers)) => HeaderMap(headers),
+            Some(Err(why)) => {
+                tracing::error!(endpoint = %row.id, %why, "the headers of an endpoint cannot be opened");
+                HeaderMap(row.headers.clone()).unreadable()
+            }
+        };
+        Self {
+            headers,
+            circuit: circuit.unwrap_or_default(),
+            ..Self::from(row)
         }
-        endpoint
     }
 }
 

@@ -9,6 +9,8 @@ use relaypost_shared::{
     delivery::{Ordering, Signing},
     entities::{Seconds, Texts, endpoint},
     headers::is_reserved,
+    ids::EndpointId,
+    secrets::{Keyring, SealError},
     ssrf::Guard,
 };
 use sea_orm::{ActiveModelTrait as _, Set};
@@ -132,8 +134,16 @@ impl EndpointChanges {
         checks.finish()
     }
 
-    /// The columns that change, or nothing when no field was given.
-    pub(super) fn into_changes(self, now: Timestamp) -> Option<endpoint::ActiveModel> {
+    /// The columns of the endpoint `id` that change, or nothing when no field was given. `keys` seal its headers.
+    ///
+    /// # Errors
+    /// When they cannot be sealed.
+    pub(super) fn into_changes(
+        self,
+        id: EndpointId,
+        keys: &Keyring,
+        now: Timestamp,
+    ) -> Result<Option<endpoint::ActiveModel>, SealError> {
         let mut changes: endpoint::ActiveModel = Default::default();
         if let MaybeUndefined::Value(url) = self.url {
             changes.url = Set(url);
@@ -148,7 +158,8 @@ impl EndpointChanges {
             changes.channels = Set(Texts(channels));
         }
         if let Some(headers) = cleared_or(self.headers) {
-            changes.headers = Set(headers.unwrap_or_default().0);
+            let headers = headers.unwrap_or_default().0;
+            changes.headers = Set(endpoint::Model::seal_headers(keys, id, headers)?);
         }
         if let Some(timeout_ms) = cleared_or(self.timeout_ms) {
             changes.timeout_ms = Set(timeout_ms);
@@ -169,10 +180,10 @@ impl EndpointChanges {
             changes.signing = Set(signing.0);
         }
         if !changes.is_changed() {
-            return None;
+            return Ok(None);
         }
         changes.updated_at = Set(now);
-        Some(changes)
+        Ok(Some(changes))
     }
 }
 

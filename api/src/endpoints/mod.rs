@@ -19,10 +19,11 @@ use relaypost_shared::{
     delivery::EndpointStatus,
     entities::{delivery, endpoint, endpoint_secret},
     ids::{Endpoint as EndpointKind, EndpointId, TenantId},
+    secrets::Keyring,
 };
 use sea_orm::{
-    ColumnTrait as _, ConnectionTrait, DatabaseConnection, EntityTrait as _, IntoActiveModel as _,
-    QueryFilter as _, QuerySelect as _, sea_query::Expr,
+    ColumnTrait as _, ConnectionTrait, EntityTrait as _, IntoActiveModel as _, QueryFilter as _,
+    QuerySelect as _, sea_query::Expr,
 };
 
 use self::{
@@ -72,21 +73,25 @@ impl EndpointsApi {
         // Only now: what was answered once is answered again, whatever its name means today.
         reachable?;
         let row = body.value.into_row(caller.tenant, once.now());
-        let secret = secret::generate(&row, once.now())?;
-        endpoint::Entity::insert(row.clone().into_active_model())
-            .exec_without_returning(once.tx())
-            .await?;
-        let key = VerifyingKey::of(&secret.secret)?;
-        endpoint_secret::Entity::insert(secret.into_active_model())
+        let keys = &services.settings.keyring;
+        let secret = secret::generate(keys, &row, once.now())?;
+        let stored = endpoint::Model {
+            headers: endpoint::Model::seal_headers(keys, row.id, row.headers.clone())?,
+            ..row.clone()
+        };
+        endpoint::Entity::insert(stored.into_active_model())
             .exec_without_returning(once.tx())
             .await?;
         let (action, now) = (Action::EndpointCreated, once.now());
         audit::record(once.tx(), &caller, action, row.id, now).await?;
         let created = CreatedEndpoint {
-            key,
+            key: secret.verifying_key()?,
             endpoint: row.into(),
         };
-        Ok(once.finish(to_bytes(&created)?).await?.into())
+        endpoint_secret::Entity::insert(secret.row.into_active_model())
+            .exec_without_returning(once.tx())
+            .await?;
+        Ok(once.finish_sealed(to_bytes(&created)?).await?.into())
     }
 
     /// List endpoints
@@ -107,7 +112,7 @@ impl EndpointsApi {
         let mut circuits = circuit::of(&services.db, page.data.iter().map(|row| row.id)).await?;
         Reply::of(&page.map(|row| {
             let circuit = circuits.remove(&row.id);
-            Endpoint::shown(row, circuit, caller.sees_secrets)
+            Endpoint::shown(row, circuit, visible(services, caller.sees_secrets))
         }))
     }
 
@@ -123,7 +128,10 @@ impl EndpointsApi {
         endpoint_id: Path<Ref<EndpointKind>>,
     ) -> Result<Reply<Endpoint>, ApiError> {
         let row = find(&services.db, caller.tenant, endpoint_id.0.0).await?;
-        Reply::of(&show(&services.db, row, caller.sees_secrets).await?)
+        if let Some(keys) = visible(services, caller.sees_secrets) {
+            row.open_headers(keys)?;
+        }
+        Reply::of(&show(services, row, caller.sees_secrets).await?)
     }
 
     /// Change an endpoint
@@ -148,8 +156,9 @@ impl EndpointsApi {
             reachable(services, url).await?;
         }
         let now = services.clock.now();
-        let Some(changes) = body.value.into_changes(now) else {
-            return Reply::of(&show(&services.db, found, true).await?);
+        let keys = &services.settings.keyring;
+        let Some(changes) = body.value.into_changes(found.id, keys, now)? else {
+            return Reply::of(&show(services, found, true).await?);
         };
         let tx = begin_write(&services.db).await?;
         // What is held back for it may go another way now: in order or not, faster or slower.
@@ -163,11 +172,11 @@ impl EndpointsApi {
             .await?;
         let row = find(&tx, caller.tenant, before.id).await?;
         if row.signing != before.signing {
-            secret::replace(&tx, &row, secret::GRACE, now).await?;
+            secret::replace(&tx, keys, &row, secret::GRACE, now).await?;
         }
         audit::record(&tx, &caller, Action::EndpointChanged, row.id, now).await?;
         tx.commit().await?;
-        Reply::of(&show(&services.db, row, true).await?)
+        Reply::of(&show(services, row, true).await?)
     }
 
     /// Delete an endpoint
@@ -231,7 +240,7 @@ impl EndpointsApi {
     ) -> Result<Reply<VerifyingKey>, ApiError> {
         let (tx, now) = (begin_write(&services.db).await?, services.clock.now());
         let endpoint = find(&tx, caller.tenant, endpoint_id.0.0).await?;
-        let key = secret::current(&tx, &endpoint).await?;
+        let key = secret::current(&tx, &services.settings.keyring, &endpoint).await?;
         // Nobody sees it without a trace: what cannot be noted is not shown.
         audit::record(&tx, &caller, Action::EndpointSecretRead, endpoint.id, now).await?;
         tx.commit().await?;
@@ -268,14 +277,23 @@ pub(crate) fn active_of(tenants: Vec<TenantId>) -> sea_orm::Select<endpoint::Ent
         .filter(endpoint::Column::Status.ne(EndpointStatus::Disabled))
 }
 
+/// The keys that open what a caller sees, if it sees secrets.
+fn visible(services: &Services, sees_secrets: bool) -> Option<&Keyring> {
+    sees_secrets.then_some(&services.settings.keyring)
+}
+
 /// An endpoint with its circuit, to a caller that may see secrets or may not.
 async fn show(
-    db: &DatabaseConnection,
+    services: &Services,
     row: endpoint::Model,
     sees_secrets: bool,
 ) -> Result<Endpoint, ApiError> {
-    let circuit = circuit::of(db, [row.id]).await?.remove(&row.id);
-    Ok(Endpoint::shown(row, circuit, sees_secrets))
+    let circuit = circuit::of(&services.db, [row.id]).await?.remove(&row.id);
+    Ok(Endpoint::shown(
+        row,
+        circuit,
+        visible(services, sees_secrets),
+    ))
 }
 
 /// Refuses a URL whose name leads nowhere but into networks that webhooks may not reach.

@@ -52,6 +52,7 @@ pub(crate) enum Code {
     UriTooLong,
     HeadersTooLarge,
     RateLimited,
+    SecretUnreadable,
 }
 
 impl Code {
@@ -87,6 +88,7 @@ impl Code {
             Self::UriTooLong => "uri_too_long",
             Self::HeadersTooLarge => "headers_too_large",
             Self::RateLimited => "rate_limited",
+            Self::SecretUnreadable => "secret_unreadable",
         }
     }
 
@@ -113,7 +115,7 @@ impl Code {
             Self::PayloadTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::ValidationFailed | Self::EventTypeArchived => StatusCode::UNPROCESSABLE_ENTITY,
-            Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
+            Self::Internal | Self::SecretUnreadable => StatusCode::INTERNAL_SERVER_ERROR,
             Self::Unavailable | Self::TookTooLong => StatusCode::SERVICE_UNAVAILABLE,
             Self::RateLimited => StatusCode::TOO_MANY_REQUESTS,
             Self::RequestTimeout => StatusCode::REQUEST_TIMEOUT,
@@ -154,6 +156,7 @@ impl Code {
             Self::UriTooLong => "The URL is too long",
             Self::HeadersTooLarge => "The headers are too large",
             Self::RateLimited => "Too many requests",
+            Self::SecretUnreadable => "A stored secret cannot be read",
         }
     }
 
@@ -164,6 +167,7 @@ impl Code {
             | Self::Unavailable
             | Self::RequestTimeout
             | Self::TookTooLong
+            | Self::SecretUnreadable
             | Self::RateLimited => true,
             Self::MalformedJson
             | Self::InvalidParameter
@@ -297,6 +301,9 @@ impl ApiError {
     pub(crate) fn caused(code: Code, cause: impl StdError + Send + Sync + 'static) -> Self {
         let detail = match code {
             Code::Unavailable => "the service cannot do this right now; try again",
+            Code::SecretUnreadable => {
+                "the service cannot open what it has stored; the request id leads to the log entry, which says why"
+            }
             _ => "the service failed; the request id leads to the log entry",
         };
         Self {

@@ -2,7 +2,10 @@
 
 use poem::error::{MethodNotAllowedError, NotFoundError, ReadBodyError};
 use poem_openapi::error::{ContentTypeError, ParseParamError, ParsePathError};
-use relaypost_shared::batch::BatchLost;
+use relaypost_shared::{
+    batch::BatchLost,
+    secrets::{OpenError, SealError},
+};
 use sea_orm::{DbErr, RuntimeErr, SqlxError};
 
 use super::{
@@ -74,6 +77,18 @@ fn body(error: &ReadBodyError) -> ApiError {
 impl From<BatchLost> for ApiError {
     fn from(lost: BatchLost) -> Self {
         Self::caused(Code::Internal, lost)
+    }
+}
+
+impl From<OpenError> for ApiError {
+    fn from(error: OpenError) -> Self {
+        Self::caused(Code::SecretUnreadable, error)
+    }
+}
+
+impl From<SealError> for ApiError {
+    fn from(error: SealError) -> Self {
+        Self::caused(Code::Internal, error)
     }
 }
 

@@ -4,7 +4,11 @@ use std::collections::HashMap;
 
 use bytes::Bytes;
 use relaypost_shared::{
-    clock::Timestamp, entities::idempotency_key as table, ids::TenantId, settings::Settings,
+    clock::Timestamp,
+    entities::idempotency_key as table,
+    ids::TenantId,
+    secrets::{Keyring, Place, SealError},
+    settings::Settings,
 };
 use sea_orm::{
     ColumnTrait as _, Condition, DatabaseTransaction, DbErr, EntityTrait as _, ExprTrait as _,
@@ -21,7 +25,15 @@ pub(crate) struct Raced;
 
 /// The answers that are remembered for some keys.
 #[derive(Debug, Default)]
-pub(crate) struct Known(HashMap<(TenantId, String), (Vec<u8>, Bytes)>);
+pub(crate) struct Known(HashMap<(TenantId, String), Remembered>);
+
+#[derive(Debug)]
+struct Remembered {
+    fingerprint: Vec<u8>,
+    body: Bytes,
+    /// Whether the body is sealed.
+    sealed: bool,
+}
 
 impl Known {
     /// Loads what is remembered for these keys and has not expired.
@@ -44,27 +56,37 @@ impl Known {
             .all(tx)
             .await?;
         let known = rows.into_iter().map(|row| {
-            (
-                (row.tenant_id, row.key),
-                (row.fingerprint, row.response.into()),
-            )
+            let remembered = Remembered {
+                fingerprint: row.fingerprint,
+                body: row.response.into(),
+                sealed: row.sealed,
+            };
+            ((row.tenant_id, row.key), remembered)
         });
         Ok(Self(known.collect()))
     }
 
-    /// The remembered answer, if there is one.
+    /// The remembered answer, if there is one; `keys` open it where it is sealed.
     ///
     /// # Errors
-    /// 409 when the key was used with another body.
+    /// 409 when the key was used with another body, 500 when the answer cannot be opened.
     pub(crate) fn answer(
         &self,
         tenant: TenantId,
         keyed: &Keyed,
+        keys: &Keyring,
     ) -> Result<Option<Accepted>, ApiError> {
         match self.0.get(&(tenant, keyed.key.clone())) {
             None => Ok(None),
-            Some((fingerprint, body)) if *fingerprint == keyed.fingerprint => {
-                Ok(Some(Accepted::Again(body.clone())))
+            Some(known) if known.fingerprint == keyed.fingerprint => {
+                let body = if known.sealed {
+                    let place = Place::idempotent_answer(tenant, &keyed.key);
+                    keys.open(place, &String::from_utf8_lossy(&known.body))?
+                        .into()
+                } else {
+                    known.body.clone()
+                };
+                Ok(Some(Accepted::Again(body)))
             }
             Some(_) => Err(ApiError::new(
                 Code::IdempotencyKeyReused,
@@ -75,7 +97,11 @@ impl Known {
 
     /// Learns an answer that is about to be remembered.
     pub(crate) fn learn(&mut self, tenant: TenantId, keyed: &Keyed, body: &Bytes) {
-        let answer = (keyed.fingerprint.to_vec(), body.clone());
+        let answer = Remembered {
+            fingerprint: keyed.fingerprint.to_vec(),
+            body: body.clone(),
+            sealed: false,
+        };
         self.0.insert((tenant, keyed.key.clone()), answer);
     }
 }
@@ -92,10 +118,22 @@ pub(crate) fn row(
         tenant_id: tenant,
         key: keyed.key.clone(),
         fingerprint: keyed.fingerprint.to_vec(),
+        sealed: false,
         response: body.to_vec(),
         created_at: now,
         expires_at: now + settings.idempotency_ttl,
     }
+}
+
+/// Seals the answer in a row.
+///
+/// # Errors
+/// When the system gives no randomness.
+pub(super) fn seal(keys: &Keyring, row: &mut table::Model) -> Result<(), SealError> {
+    let place = Place::idempotent_answer(row.tenant_id, &row.key);
+    row.response = keys.seal(place, &row.response)?.into_bytes();
+    row.sealed = true;
+    Ok(())
 }
 
 /// Remembers answers; expired ones are overwritten.
@@ -116,6 +154,7 @@ pub(crate) async fn remember(
     overwrite
         .update_columns([
             table::Column::Fingerprint,
+            table::Column::Sealed,
             table::Column::Response,
             table::Column::CreatedAt,
             table::Column::ExpiresAt,

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use relaypost_shared::{clock::Timestamp, db::begin_write, ids::TenantId};
 use sea_orm::DatabaseTransaction;
 
-use super::{Accepted, Keyed, Known, Raced, remember, row};
+use super::{Accepted, Keyed, Known, Raced, known::seal, remember, row};
 use crate::{
     Services,
     http::{ApiError, Code},
@@ -42,7 +42,7 @@ impl<'a> Once<'a> {
         let (tx, now) = (begin_write(&services.db).await?, services.clock.now());
         if let Some(keyed) = &keyed {
             let known = Known::load(&tx, std::iter::once((tenant, keyed)), now).await?;
-            if let Some(accepted) = known.answer(tenant, keyed)? {
+            if let Some(accepted) = known.answer(tenant, keyed, &services.settings.keyring)? {
                 return Ok(Begun::Done(accepted));
             }
         }
@@ -70,17 +70,32 @@ impl<'a> Once<'a> {
     /// # Errors
     /// 409 when the key was meanwhile used with another body, and when the database fails: then nothing was done.
     pub(crate) async fn finish(self, body: Bytes) -> Result<Accepted, ApiError> {
+        self.finish_as(body, false).await
+    }
+
+    /// [`Once::finish`] for an answer that holds a secret: it is remembered sealed.
+    ///
+    /// # Errors
+    /// As [`Once::finish`], and when it cannot be sealed.
+    pub(crate) async fn finish_sealed(self, body: Bytes) -> Result<Accepted, ApiError> {
+        self.finish_as(body, true).await
+    }
+
+    async fn finish_as(self, body: Bytes, secret: bool) -> Result<Accepted, ApiError> {
         let Some(keyed) = self.keyed else {
             self.tx.commit().await?;
             return Ok(Accepted::First(body));
         };
-        let row = row(
+        let mut row = row(
             &self.services.settings,
             self.tenant,
             &keyed,
             &body,
             self.now,
         );
+        if secret {
+            seal(&self.services.settings.keyring, &mut row)?;
+        }
         match remember(&self.tx, vec![row], self.now).await? {
             Ok(()) => {
                 self.tx.commit().await?;

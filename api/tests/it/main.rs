@@ -31,6 +31,7 @@ mod problems;
 mod recover;
 mod replay;
 mod replay_jobs;
+mod secrets;
 mod signing;
 mod ssrf;
 mod support;

@@ -22,6 +22,7 @@ use relaypost_shared::{
     entities::delivery,
     ids::DeliveryId,
     queue::{MemoryQueue, Queue},
+    secrets::Keyring,
     settings::Settings,
     ssrf::{Guard, Names},
 };
@@ -134,6 +135,20 @@ impl Api {
                 .unwrap();
         });
         address
+    }
+
+    /// The same client of a process with these keys of secrets at rest.
+    pub(crate) fn with_keys(&self, client: &Client, keys: &Keyring) -> Client {
+        let (db, queue) = (self.db.clone(), self.queue.clone());
+        let settings = Settings {
+            keyring: keys.clone(),
+            ..(*self.settings).clone()
+        };
+        let services = Services::new(db, queue, self.clock.clone(), Arc::new(settings));
+        Client {
+            endpoint: Arc::new(app(services).boxed()),
+            headers: client.headers.clone(),
+        }
     }
 
     /// A client with the platform's key.

@@ -19,6 +19,7 @@ mod isolation;
 mod journeys;
 mod replays;
 mod retries;
+mod secrets;
 mod senders;
 mod verifiers;
 

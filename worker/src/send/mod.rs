@@ -1,5 +1,6 @@
 //! Step 3: send, and say what happened. Nothing here decides what it means.
 
+mod echo;
 mod email;
 mod mailer;
 mod resolver;
@@ -148,12 +149,12 @@ impl Sender {
             Target::Webhook {
                 message,
                 endpoint,
-                secrets,
+                credentials: Ok(credentials),
                 ..
             } => {
                 let sent = self
                     .webhooks
-                    .send(message, endpoint, secrets, started_at)
+                    .send(message, endpoint, credentials, started_at)
                     .await;
                 let report = Report {
                     circuit: endpoint.id.uuid(),
@@ -169,7 +170,8 @@ impl Sender {
                     .send(&loaded.delivery, email, recipient, pass)
                     .await
             }
-            Target::Missing => {
+            // The pipeline sends nothing that it cannot sign.
+            Target::Webhook { .. } | Target::Missing => {
                 let nothing = Failure::new(ErrorClass::Protocol, "there is nothing to send");
                 (Err(nothing), Vec::new())
             }

@@ -7,7 +7,7 @@ use relaypost_shared::{
     circuit::Signal,
     clock::Timestamp,
     delivery::ErrorClass,
-    entities::{endpoint, message},
+    entities::{Pairs, endpoint, message},
     headers::is_reserved,
     settings::Webhooks,
     ssrf::{Guard, Target, Unresolved},
@@ -19,8 +19,8 @@ use reqwest::{
 };
 use tokio::time::{Instant, timeout_at};
 
-use super::{Failure, Success, resolver::VettingResolver, snippet};
-use crate::{retry, sign};
+use super::{Failure, Success, echo, resolver::VettingResolver, snippet};
+use crate::{load::Credentials, retry, sign};
 
 /// How much of an answer is read before the connection is given up, in bytes. Reading a short answer to its end keeps
 /// the connection usable.
@@ -69,7 +69,7 @@ impl WebhookClient {
         &self,
         message: &message::Model,
         endpoint: &endpoint::Model,
-        secrets: &[String],
+        credentials: &Credentials,
         at: Timestamp,
     ) -> Result<Success, Failure> {
         // Asked at every attempt: the rule, or the settings, may have changed since the endpoint was stored.
@@ -77,7 +77,7 @@ impl WebhookClient {
             .guard
             .target(&endpoint.url)
             .map_err(|refused| Failure::new(ErrorClass::Ssrf, refused.to_string()))?;
-        let request = self.request(target, message, endpoint, secrets, at)?;
+        let request = self.request(target, message, credentials, at)?;
         let allowed = endpoint
             .timeout_ms
             .and_then(|millis| u64::try_from(millis).ok());
@@ -98,7 +98,7 @@ impl WebhookClient {
             .get(RETRY_AFTER)
             .and_then(|value| value.to_str().ok());
         let not_before = asked.and_then(|asked| retry::retry_after(asked, at));
-        let body = read(response, deadline).await;
+        let body = echo::hide(read(response, deadline).await, &credentials.headers);
         judge(status, &body).map_err(|failure| Failure {
             not_before,
             ..failure
@@ -109,18 +109,17 @@ impl WebhookClient {
         &self,
         target: Target,
         message: &message::Model,
-        endpoint: &endpoint::Model,
-        secrets: &[String],
+        credentials: &Credentials,
         at: Timestamp,
     ) -> Result<RequestBuilder, Failure> {
         let signature = sign::signatures(
-            secrets.iter().map(String::as_str),
+            credentials.secrets.iter().map(String::as_str),
             message.id,
             at,
             &message.payload,
         )
         .map_err(|invalid| Failure::new(ErrorClass::Protocol, invalid.to_string()))?;
-        let mut headers = own_headers(endpoint)?;
+        let mut headers = own_headers(&credentials.headers)?;
         for (name, value) in [
             ("webhook-id", message.id.to_string()),
             ("webhook-timestamp", at.timestamp().to_string()),
@@ -141,10 +140,9 @@ impl WebhookClient {
 }
 
 /// The endpoint's own headers. One that it could be stored with when fewer were reserved is left out.
-fn own_headers(endpoint: &endpoint::Model) -> Result<HeaderMap, Failure> {
+fn own_headers(own: &Pairs) -> Result<HeaderMap, Failure> {
     let mut headers = HeaderMap::new();
-    let own = endpoint.headers.0.iter();
-    for (name, value) in own.filter(|(name, _)| !is_reserved(name)) {
+    for (name, value) in own.0.iter().filter(|(name, _)| !is_reserved(name)) {
         let name = HeaderName::from_bytes(name.as_bytes()).ok();
         let header = name.zip(HeaderValue::from_str(value).ok());
         let (name, value) = header.ok_or_else(|| {

@@ -22,5 +22,6 @@ mod raw;
 mod recover;
 mod replay_jobs;
 mod replays;
+mod secrets;
 mod sweep;
 mod webhooks;

@@ -12,6 +12,7 @@ async fn expired_idempotency_keys_go_in_batches_and_the_others_stay() {
     let bench = Bench::new(&[]).await;
     let row = |number: u32, hours: i64| {
         idempotency_key::ActiveModel::from(idempotency_key::Model {
+            sealed: false,
             tenant_id: bench.tenant,
             key: format!("POST /v1/messages {number}"),
             fingerprint: vec![1],
