@@ -15,6 +15,7 @@ mod health;
 mod http;
 mod idempotency;
 mod messages;
+mod people;
 mod replays;
 mod routes;
 mod server;

@@ -46,6 +46,11 @@ pub(crate) enum Code {
     EventTypeArchived,
     Internal,
     Unavailable,
+    InvalidCredentials,
+    SignInLocked,
+    EmailNotVerified,
+    UserDisabled,
+    UserExists,
 }
 
 impl Code {
@@ -75,6 +80,11 @@ impl Code {
             Self::EventTypeArchived => "event_type_archived",
             Self::Internal => "internal",
             Self::Unavailable => "unavailable",
+            Self::InvalidCredentials => "invalid_credentials",
+            Self::SignInLocked => "sign_in_locked",
+            Self::EmailNotVerified => "email_not_verified",
+            Self::UserDisabled => "user_disabled",
+            Self::UserExists => "user_exists",
         }
     }
 
@@ -102,6 +112,10 @@ impl Code {
             Self::ValidationFailed | Self::EventTypeArchived => StatusCode::UNPROCESSABLE_ENTITY,
             Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
             Self::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
+            Self::InvalidCredentials => StatusCode::UNAUTHORIZED,
+            Self::SignInLocked => StatusCode::TOO_MANY_REQUESTS,
+            Self::EmailNotVerified | Self::UserDisabled => StatusCode::FORBIDDEN,
+            Self::UserExists => StatusCode::CONFLICT,
         }
     }
 
@@ -112,8 +126,8 @@ impl Code {
             Self::InvalidParameter => "A parameter is invalid",
             Self::InvalidCursor => "The cursor is invalid",
             Self::TenantRequired => "A tenant has to be named",
-            Self::Unauthorized => "No valid API key",
-            Self::Forbidden => "The API key may not do this",
+            Self::Unauthorized => "No valid API key or access token",
+            Self::Forbidden => "The caller may not do this",
             Self::NotFound => "Not found",
             Self::RouteNotFound => "There is nothing at this path",
             Self::MethodNotAllowed => "This path does not take this method",
@@ -131,13 +145,18 @@ impl Code {
             Self::EventTypeArchived => "The event type is archived",
             Self::Internal => "Something went wrong here",
             Self::Unavailable => "Not available right now",
+            Self::InvalidCredentials => "The address or the password is wrong",
+            Self::SignInLocked => "Too many sign-ins have failed",
+            Self::EmailNotVerified => "The address is not verified yet",
+            Self::UserDisabled => "The user is disabled",
+            Self::UserExists => "There is a user with this address",
         }
     }
 
     /// Whether the same request may succeed later.
     pub(crate) const fn retryable(self) -> bool {
         match self {
-            Self::Internal | Self::Unavailable => true,
+            Self::Internal | Self::Unavailable | Self::SignInLocked => true,
             Self::MalformedJson
             | Self::InvalidParameter
             | Self::InvalidCursor
@@ -158,7 +177,11 @@ impl Code {
             | Self::PayloadTooLarge
             | Self::UnsupportedMediaType
             | Self::ValidationFailed
-            | Self::EventTypeArchived => false,
+            | Self::EventTypeArchived
+            | Self::InvalidCredentials
+            | Self::EmailNotVerified
+            | Self::UserDisabled
+            | Self::UserExists => false,
         }
     }
 }
@@ -222,6 +245,8 @@ pub(crate) struct ApiError {
     pub(crate) code: Code,
     detail: Cow<'static, str>,
     errors: Vec<FieldError>,
+    /// After how many seconds the same request may succeed, where that is known.
+    retry_after: Option<u32>,
     /// What the log gets and the client does not.
     pub(crate) cause: Option<Arc<dyn StdError + Send + Sync>>,
 }
@@ -233,6 +258,7 @@ impl ApiError {
             code,
             detail: detail.into(),
             errors: Vec::new(),
+            retry_after: None,
             cause: None,
         }
     }
@@ -275,6 +301,14 @@ impl ApiError {
         }
     }
 
+    /// The same error with the header `Retry-After`, in seconds.
+    pub(crate) fn retry_after(self, seconds: u32) -> Self {
+        Self {
+            retry_after: Some(seconds),
+            ..self
+        }
+    }
+
     pub(crate) fn problem(&self, request_id: &str) -> Problem {
         Problem {
             kind: format!("urn:relaypost:problem:{}", self.code.as_str()),
@@ -297,13 +331,16 @@ impl ApiError {
             .body(body);
         let headers = response.headers_mut();
         match self.code {
-            Code::Unauthorized => {
+            Code::Unauthorized | Code::InvalidCredentials => {
                 headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
             }
             Code::Unavailable => {
                 headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
             }
             _ => {}
+        }
+        if let Some(seconds) = self.retry_after {
+            headers.insert(header::RETRY_AFTER, seconds.into());
         }
         response
     }
