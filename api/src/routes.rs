@@ -13,6 +13,7 @@ use relaypost_shared::VERSION;
 
 use crate::{
     Services,
+    audit_log::AuditLogApi,
     dead_letters::{EmailDeadLettersApi, WebhookDeadLettersApi},
     deliveries::DeliveriesApi,
     emails::EmailsApi,
@@ -21,6 +22,7 @@ use crate::{
     health,
     http::{allow::AllowedMethods, document::Documented, outermost::Outermost},
     messages::MessagesApi,
+    people::{DemoApi, MembersApi, MyselfApi, ProofsApi, SignInApi, UsersApi, pages},
     replays::ReplaysApi,
     stats::StatsApi,
     tenants::{ApiKeysApi, TenantsApi},
@@ -40,6 +42,18 @@ type Slices = (
     ReplaysApi,
     TenantsApi,
     ApiKeysApi,
+    People,
+);
+
+/// Those of people who sign in: a tuple of its own, because the framework's go up to 16.
+type People = (
+    SignInApi,
+    MyselfApi,
+    ProofsApi,
+    DemoApi,
+    UsersApi,
+    MembersApi,
+    AuditLogApi,
 );
 
 /// Swagger UI carries its scripts and styles in the page. This holds it to that: the browser asks no other host.
@@ -48,7 +62,8 @@ const DOCS_POLICY: &str = "default-src 'self' 'unsafe-inline' 'unsafe-eval' data
 const ABOUT: &str = "\
 Relaypost delivers webhooks and email: it stores what you hand in, answers, and delivers it in the background with \
 retries.\n\n\
-**Sign in** with an API key: `Authorization: Bearer rp_…`.\n\n\
+**Sign in** with an API key, `Authorization: Bearer rp_…`, or as a user: `auth_login` answers with an access token that \
+goes into the same header.\n\n\
 **Errors** all have one shape, `application/problem+json` (RFC 9457). Look at `code`; `retryable` says whether trying \
 again can help. Unknown fields in a body are refused (422), so that a misspelt one is not overlooked, and so are unknown \
 query parameters (400).\n\n\
@@ -59,6 +74,15 @@ as that of a tenant or a key, refuses it (400).\n\n\
 and on every attempt to deliver.";
 
 fn service() -> OpenApiService<Documented<Slices>, ()> {
+    let people = (
+        SignInApi,
+        MyselfApi,
+        ProofsApi,
+        DemoApi,
+        UsersApi,
+        MembersApi,
+        AuditLogApi,
+    );
     let slices = (
         MessagesApi,
         EmailsApi,
@@ -72,6 +96,7 @@ fn service() -> OpenApiService<Documented<Slices>, ()> {
         ReplaysApi,
         TenantsApi,
         ApiKeysApi,
+        people,
     );
     OpenApiService::new(Documented(slices), "Relaypost", VERSION)
         .description(ABOUT)
@@ -101,7 +126,7 @@ pub fn app(services: Services) -> impl Endpoint<Output = Response> {
         allowed: allowed_methods(),
     });
     let document = openapi();
-    health::routes(Route::new())
+    pages::routes(health::routes(Route::new()))
         .at(
             "/openapi.json",
             get(make_sync(move |_| {

@@ -13,7 +13,7 @@ use crate::{
     event_types::Schemas,
     http::{ApiError, Code},
     messages::Publish,
-    people::{AccessTokens, Sessions},
+    people::{AccessTokens, Passwords, Sessions},
 };
 
 /// Everything that the API needs to answer requests. Clones share it.
@@ -26,6 +26,8 @@ pub struct Services {
     pub(crate) keys: Keys,
     pub(crate) sessions: Sessions,
     pub(crate) access_tokens: AccessTokens,
+    pub(crate) passwords: Passwords,
+    pub(crate) pusher: Pusher,
     pub(crate) messages: Acceptor<Publish>,
     pub(crate) emails: Acceptor<SendEmail>,
     pub(crate) schemas: Schemas,
@@ -53,13 +55,20 @@ impl Services {
                 settings.auth.access_token,
             ),
             messages: Acceptor::start(store.clone(), pusher.clone()),
-            emails: Acceptor::start(store, pusher),
+            emails: Acceptor::start(store, pusher.clone()),
+            passwords: Passwords::new(&settings.auth.argon2),
+            pusher,
             schemas: Schemas::new(),
             db,
             queue,
             clock,
             settings,
         }
+    }
+
+    /// How often this process has run Argon2. It is the same for every sign-in, whoever it is.
+    pub fn passwords_hashed(&self) -> u64 {
+        self.passwords.hashed()
     }
 
     /// The services that a request is answered with.
