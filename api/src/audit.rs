@@ -14,6 +14,25 @@ use crate::{
     http::request_id::RequestId,
 };
 
+/// Who did something, and in which request.
+#[derive(Clone, Debug)]
+pub(crate) struct By {
+    /// Who.
+    pub(crate) actor: Actor,
+    /// In which request.
+    pub(crate) request_id: RequestId,
+}
+
+impl By {
+    /// Done by `actor` in this request.
+    pub(crate) fn new(actor: Actor, request_id: &RequestId) -> Self {
+        Self {
+            actor,
+            request_id: request_id.clone(),
+        }
+    }
+}
+
 /// What was done. The words are stored, so none is renamed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Action {
@@ -73,6 +92,42 @@ pub(crate) enum Action {
     ApiKeyRotated,
     /// An API key was revoked.
     ApiKeyRevoked,
+    /// Somebody signed in.
+    SignedIn,
+    /// A sign-in failed.
+    SignInFailed,
+    /// Too many sign-ins failed: none is taken for a while.
+    SignInLocked,
+    /// An administrator lifted the lock.
+    SignInUnlocked,
+    /// Somebody signed out.
+    SignedOut,
+    /// A refresh token came twice, and its session was ended.
+    TokenReused,
+    /// Somebody changed their password.
+    PasswordChanged,
+    /// Somebody chose a new password by a mailed link.
+    PasswordReset,
+    /// Somebody asked for a link to choose a new password.
+    PasswordResetRequested,
+    /// Somebody showed that an address is theirs.
+    EmailVerified,
+    /// A user was created.
+    UserCreated,
+    /// A user was changed.
+    UserChanged,
+    /// A user was disabled.
+    UserDisabled,
+    /// A user may sign in again.
+    UserEnabled,
+    /// A user was deleted.
+    UserDeleted,
+    /// A user got a role in a tenant.
+    MemberAdded,
+    /// A user got another role in a tenant.
+    MemberChanged,
+    /// A user lost their role in a tenant.
+    MemberRemoved,
 }
 
 impl Action {
@@ -106,17 +161,26 @@ impl Action {
             Self::ApiKeyCreated => "api_key.created",
             Self::ApiKeyRotated => "api_key.rotated",
             Self::ApiKeyRevoked => "api_key.revoked",
+            Self::SignedIn => "session.began",
+            Self::SignInFailed => "sign_in.failed",
+            Self::SignInLocked => "sign_in.locked",
+            Self::SignInUnlocked => "sign_in.unlocked",
+            Self::SignedOut => "session.ended",
+            Self::TokenReused => "session.token_reused",
+            Self::PasswordChanged => "password.changed",
+            Self::PasswordReset => "password.reset",
+            Self::PasswordResetRequested => "password.reset_requested",
+            Self::EmailVerified => "email.verified",
+            Self::UserCreated => "user.created",
+            Self::UserChanged => "user.changed",
+            Self::UserDisabled => "user.disabled",
+            Self::UserEnabled => "user.enabled",
+            Self::UserDeleted => "user.deleted",
+            Self::MemberAdded => "member.added",
+            Self::MemberChanged => "member.changed",
+            Self::MemberRemoved => "member.removed",
         }
     }
-}
-
-/// Who does something, in which request.
-#[derive(Clone, Debug)]
-pub(crate) struct By {
-    /// Who acts.
-    pub(crate) actor: Actor,
-    /// The id of the request.
-    pub(crate) request_id: RequestId,
 }
 
 /// Writes down that `caller` did this to `target`, a thing of its tenant.
@@ -130,10 +194,7 @@ pub(crate) async fn record(
     target: impl fmt::Display,
     now: Timestamp,
 ) -> Result<(), DbErr> {
-    let by = By {
-        actor: caller.actor,
-        request_id: caller.request_id.clone(),
-    };
+    let by = By::new(caller.actor, &caller.request_id);
     record_by(tx, &by, Some(caller.tenant), action, target, now).await
 }
 

@@ -6,6 +6,7 @@
 mod accept;
 mod api_keys;
 mod audit;
+mod audit_log;
 mod auth;
 mod dead_letters;
 mod deliveries;
@@ -17,6 +18,7 @@ mod http;
 mod idempotency;
 mod limits;
 mod messages;
+mod people;
 mod replays;
 mod routes;
 mod server;

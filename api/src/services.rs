@@ -14,6 +14,7 @@ use crate::{
     http::{ApiError, Code},
     limits::Limiter,
     messages::Publish,
+    people::{AccessTokens, Passwords, Sessions},
 };
 
 /// Everything that the API needs to answer requests. Clones share it.
@@ -25,6 +26,10 @@ pub struct Services {
     pub(crate) settings: Arc<Settings>,
     pub(crate) guard: Guard,
     pub(crate) keys: Keys,
+    pub(crate) sessions: Sessions,
+    pub(crate) access_tokens: AccessTokens,
+    pub(crate) passwords: Passwords,
+    pub(crate) pusher: Pusher,
     pub(crate) messages: Acceptor<Publish>,
     pub(crate) emails: Acceptor<SendEmail>,
     pub(crate) schemas: Schemas,
@@ -47,8 +52,15 @@ impl Services {
         };
         Self {
             keys: Keys::start(db.clone(), clock.clone()),
+            sessions: Sessions::start(db.clone(), clock.clone()),
+            access_tokens: AccessTokens::new(
+                &settings.auth.jwt_secrets,
+                settings.auth.access_token,
+            ),
             messages: Acceptor::start(store.clone(), pusher.clone()),
-            emails: Acceptor::start(store, pusher),
+            emails: Acceptor::start(store, pusher.clone()),
+            passwords: Passwords::new(&settings.auth.argon2),
+            pusher,
             schemas: Schemas::new(),
             guard: Guard::new(&settings.webhooks),
             limits: Limiter::new(&settings.limits, clock.clone()),
@@ -62,6 +74,11 @@ impl Services {
     /// The same with a guard of its own, which may look names up in another way.
     pub fn guarded(self, guard: Guard) -> Self {
         Self { guard, ..self }
+    }
+
+    /// How often this process has run Argon2. It is the same for every sign-in, whoever it is.
+    pub fn passwords_hashed(&self) -> u64 {
+        self.passwords.hashed()
     }
 
     /// The services that a request is answered with.

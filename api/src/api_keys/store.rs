@@ -75,7 +75,7 @@ impl<'a> Owner<'a> {
         Self {
             services,
             tenant: None,
-            by: &operator.by,
+            by: &operator,
         }
     }
 

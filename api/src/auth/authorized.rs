@@ -51,7 +51,10 @@ impl<'a, R: Requirement> ApiExtractor<'a> for Authorized<R> {
     fn register(registry: &mut Registry) {
         let scheme = MetaSecurityScheme {
             ty: "http",
-            description: Some("An API key: `rp_…`. Each key has scopes that say what it may do."),
+            description: Some(
+                "An API key, `rp_…`, whose scopes say what it may do, or the access token of somebody who signed in, \
+                 `eyJ…`, whose roles say the same. Either goes into this one field.",
+            ),
             name: None,
             key_in: None,
             scheme: Some("bearer"),
@@ -72,12 +75,14 @@ impl<'a, R: Requirement> ApiExtractor<'a> for Authorized<R> {
         _: ExtractParamOptions<()>,
     ) -> poem::Result<Self> {
         let meter = Meter::of(request);
-        let caller = match authenticate(request).await {
+        let caller = match authenticate(request, R::ACCESS).await {
             Ok(caller) => caller,
             Err(error) => return Err(meter.unauthorized(error).await.into()),
         };
         meter.caller(caller.tenant, caller.actor).await?;
-        caller.require(R::ACCESS.scope())?;
+        if let Some(scope) = R::ACCESS.scope() {
+            caller.require(scope)?;
+        }
         let grant = R::admit(request, caller).await?;
         // Only now: who may not come in learns nothing else.
         Parameters::check(request)?;

@@ -97,9 +97,10 @@ fn caller(
         .filter_map(|word| Scope::from_word(word))
         .filter(|scope| (*scope == Scope::Platform) == of_platform);
     Some(Caller {
-        actor: Actor(Some(row.id)),
+        actor: Actor::Key(row.id),
         tenant: row.tenant_id,
         scopes: scopes.collect(),
+        session: None,
     })
 }
 

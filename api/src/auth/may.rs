@@ -1,13 +1,13 @@
 //! What operations ask of their callers, each as a type: `Authorized<may::Send>`.
 
 use poem::Request;
-use relaypost_shared::ids::TenantId;
+use relaypost_shared::ids::{SessionId, TenantId, UserId};
 
-use super::{Access, Actor, Caller, Requirement, Scope, exists, record, tenant_of};
+use super::{Access, Actor, Caller, Requirement, Scope, exists, named_tenant, record, tenant_of};
 use crate::{
     Services,
     audit::By,
-    http::{ApiError, request_id::RequestId},
+    http::{ApiError, Code, request_id::RequestId},
 };
 
 macro_rules! within_a_tenant {
@@ -37,9 +37,43 @@ impl Requirement for AdministerTenantInPath {
     type Grant = Admin;
 
     async fn admit(request: &Request, caller: Caller) -> Result<Admin, ApiError> {
-        let by = by(request, &caller)?;
+        let by = By::new(caller.actor, &RequestId::current(request)?);
         Ok(Admin { caller, by })
     }
+}
+
+/// A session of a user.
+#[derive(Debug)]
+pub(crate) enum BeSignedIn {}
+
+impl Requirement for BeSignedIn {
+    const ACCESS: Access = Access::SignedIn;
+    type Grant = Myself;
+
+    async fn admit(request: &Request, caller: Caller) -> Result<Myself, ApiError> {
+        match (caller.actor, caller.session) {
+            (Actor::User(user), Some(session)) => Ok(Myself {
+                user,
+                session,
+                by: By::new(caller.actor, &RequestId::current(request)?),
+            }),
+            _ => Err(ApiError::new(
+                Code::Forbidden,
+                "this is for people who have signed in, not for API keys",
+            )),
+        }
+    }
+}
+
+/// Somebody who acts for themselves.
+#[derive(Debug)]
+pub(crate) struct Myself {
+    /// Who.
+    pub(crate) user: UserId,
+    /// The session of the access token.
+    pub(crate) session: SessionId,
+    /// The same for the audit log.
+    pub(crate) by: By,
 }
 
 /// [`Scope::Platform`].
@@ -48,26 +82,38 @@ pub(crate) enum OperatePlatform {}
 
 impl Requirement for OperatePlatform {
     const ACCESS: Access = Access::Platform;
-    type Grant = Operator;
+    type Grant = By;
 
-    async fn admit(request: &Request, caller: Caller) -> Result<Operator, ApiError> {
-        let by = by(request, &caller)?;
-        Ok(Operator { by })
+    async fn admit(request: &Request, caller: Caller) -> Result<By, ApiError> {
+        Ok(By::new(caller.actor, &RequestId::current(request)?))
     }
 }
 
-/// Who operates the platform.
+/// [`Scope::Admin`] within a tenant, or [`Scope::Platform`] without one.
 #[derive(Debug)]
-pub(crate) struct Operator {
-    /// Who acts, for the audit log.
-    pub(crate) by: By,
+pub(crate) enum ReadAuditLog {}
+
+impl Requirement for ReadAuditLog {
+    const ACCESS: Access = Access::Tenant(Scope::Admin);
+    type Grant = Reader;
+
+    async fn admit(request: &Request, caller: Caller) -> Result<Reader, ApiError> {
+        if caller.is_platform() && named_tenant(request)?.is_none() {
+            return Ok(Reader { tenant: None });
+        }
+        let tenant = tenant_of(request, &caller).await?;
+        record(tenant);
+        Ok(Reader {
+            tenant: Some(tenant),
+        })
+    }
 }
 
-fn by(request: &Request, caller: &Caller) -> Result<By, ApiError> {
-    Ok(By {
-        actor: caller.actor,
-        request_id: RequestId::current(request)?,
-    })
+/// Somebody who may read the audit log.
+#[derive(Debug)]
+pub(crate) struct Reader {
+    /// Of this tenant; none: of all.
+    pub(crate) tenant: Option<TenantId>,
 }
 
 /// A tenant that the caller may act for.
@@ -100,7 +146,7 @@ impl ForTenant {
 #[derive(Debug)]
 pub(crate) struct Admin {
     caller: Caller,
-    /// Who acts, for the audit log.
+    /// Who they are, for the audit log.
     pub(crate) by: By,
 }
 

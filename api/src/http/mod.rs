@@ -2,6 +2,7 @@
 
 pub(crate) mod allow;
 pub(crate) mod checks;
+pub(crate) mod client;
 pub(crate) mod client_address;
 pub(crate) mod closed;
 pub(crate) mod cors;

@@ -53,6 +53,11 @@ pub(crate) enum Code {
     HeadersTooLarge,
     RateLimited,
     SecretUnreadable,
+    InvalidCredentials,
+    SignInLocked,
+    EmailNotVerified,
+    UserDisabled,
+    UserExists,
 }
 
 impl Code {
@@ -89,6 +94,11 @@ impl Code {
             Self::HeadersTooLarge => "headers_too_large",
             Self::RateLimited => "rate_limited",
             Self::SecretUnreadable => "secret_unreadable",
+            Self::InvalidCredentials => "invalid_credentials",
+            Self::SignInLocked => "sign_in_locked",
+            Self::EmailNotVerified => "email_not_verified",
+            Self::UserDisabled => "user_disabled",
+            Self::UserExists => "user_exists",
         }
     }
 
@@ -117,10 +127,13 @@ impl Code {
             Self::ValidationFailed | Self::EventTypeArchived => StatusCode::UNPROCESSABLE_ENTITY,
             Self::Internal | Self::SecretUnreadable => StatusCode::INTERNAL_SERVER_ERROR,
             Self::Unavailable | Self::TookTooLong => StatusCode::SERVICE_UNAVAILABLE,
-            Self::RateLimited => StatusCode::TOO_MANY_REQUESTS,
+            Self::RateLimited | Self::SignInLocked => StatusCode::TOO_MANY_REQUESTS,
             Self::RequestTimeout => StatusCode::REQUEST_TIMEOUT,
             Self::UriTooLong => StatusCode::URI_TOO_LONG,
             Self::HeadersTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+            Self::InvalidCredentials => StatusCode::UNAUTHORIZED,
+            Self::EmailNotVerified | Self::UserDisabled => StatusCode::FORBIDDEN,
+            Self::UserExists => StatusCode::CONFLICT,
         }
     }
 
@@ -131,8 +144,8 @@ impl Code {
             Self::InvalidParameter => "A parameter is invalid",
             Self::InvalidCursor => "The cursor is invalid",
             Self::TenantRequired => "A tenant has to be named",
-            Self::Unauthorized => "No valid API key",
-            Self::Forbidden => "The API key may not do this",
+            Self::Unauthorized => "No valid API key or access token",
+            Self::Forbidden => "The caller may not do this",
             Self::NotFound => "Not found",
             Self::RouteNotFound => "There is nothing at this path",
             Self::MethodNotAllowed => "This path does not take this method",
@@ -157,6 +170,11 @@ impl Code {
             Self::HeadersTooLarge => "The headers are too large",
             Self::RateLimited => "Too many requests",
             Self::SecretUnreadable => "A stored secret cannot be read",
+            Self::InvalidCredentials => "The address or the password is wrong",
+            Self::SignInLocked => "Too many sign-ins have failed",
+            Self::EmailNotVerified => "The address is not verified yet",
+            Self::UserDisabled => "The user is disabled",
+            Self::UserExists => "There is a user with this address",
         }
     }
 
@@ -168,6 +186,7 @@ impl Code {
             | Self::RequestTimeout
             | Self::TookTooLong
             | Self::SecretUnreadable
+            | Self::SignInLocked
             | Self::RateLimited => true,
             Self::MalformedJson
             | Self::InvalidParameter
@@ -192,7 +211,11 @@ impl Code {
             | Self::EventTypeArchived
             | Self::ApiKeyEnded
             | Self::UriTooLong
-            | Self::HeadersTooLarge => false,
+            | Self::HeadersTooLarge
+            | Self::InvalidCredentials
+            | Self::EmailNotVerified
+            | Self::UserDisabled
+            | Self::UserExists => false,
         }
     }
 }
@@ -256,6 +279,8 @@ pub(crate) struct ApiError {
     pub(crate) code: Code,
     detail: Cow<'static, str>,
     errors: Vec<FieldError>,
+    /// After how many seconds the same request may succeed, where that is known.
+    retry_after: Option<u32>,
     /// What the log gets and the client does not.
     pub(crate) cause: Option<Arc<dyn StdError + Send + Sync>>,
 }
@@ -267,6 +292,7 @@ impl ApiError {
             code,
             detail: detail.into(),
             errors: Vec::new(),
+            retry_after: None,
             cause: None,
         }
     }
@@ -312,6 +338,14 @@ impl ApiError {
         }
     }
 
+    /// The same error with the header `Retry-After`, in seconds.
+    pub(crate) fn retry_after(self, seconds: u32) -> Self {
+        Self {
+            retry_after: Some(seconds),
+            ..self
+        }
+    }
+
     pub(crate) fn problem(&self, request_id: &str) -> Problem {
         Problem {
             kind: format!("urn:relaypost:problem:{}", self.code.as_str()),
@@ -334,7 +368,7 @@ impl ApiError {
             .body(body);
         let headers = response.headers_mut();
         match self.code {
-            Code::Unauthorized => {
+            Code::Unauthorized | Code::InvalidCredentials => {
                 headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
             }
             Code::Unavailable | Code::TookTooLong => {
@@ -345,6 +379,9 @@ impl ApiError {
                 headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
             }
             _ => {}
+        }
+        if let Some(seconds) = self.retry_after {
+            headers.insert(header::RETRY_AFTER, seconds.into());
         }
         response
     }

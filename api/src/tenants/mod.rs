@@ -142,7 +142,7 @@ impl TenantsApi {
             .exec_without_returning(&tx)
             .await?;
         let (action, tenant) = (Action::TenantCreated, Some(row.id));
-        audit::record_by(&tx, &operator.by, tenant, action, row.id, now).await?;
+        audit::record_by(&tx, &operator, tenant, action, row.id, now).await?;
         tx.commit().await?;
         Created::of(&row.into())
     }
@@ -212,7 +212,7 @@ impl TenantsApi {
             .await?;
         let row = find(&tx, id).await?;
         let action = Action::TenantChanged;
-        audit::record_by(&tx, &operator.by, Some(id), action, id, now).await?;
+        audit::record_by(&tx, &operator, Some(id), action, id, now).await?;
         tx.commit().await?;
         Reply::of(&row.into())
     }

@@ -1,6 +1,7 @@
 //! Every setting of every process, read once, from the environment (and a `.env` file in development), before anything
 //! starts.
 
+mod auth;
 mod http;
 mod limits;
 mod provider;
@@ -10,6 +11,7 @@ mod values;
 
 use std::{collections::HashMap, net::SocketAddr, time::Duration};
 
+pub use auth::{Argon2, Auth, JwtSecret, JwtSecrets, PublicUrl};
 pub use http::{Http, Origins};
 pub use limits::{Limits, LimitsRedis, OnRedisFailure, Quota};
 pub use provider::{MailProvider, SmtpTls};
@@ -42,6 +44,8 @@ pub struct Settings {
     pub root_api_key: Option<Secret>,
     /// The keys of secrets at rest.
     pub keyring: Keyring,
+    /// How people sign in.
+    pub auth: Auth,
     /// The largest request body, in bytes.
     pub max_body_bytes: usize,
     /// How long an idempotency key is remembered.
@@ -163,6 +167,7 @@ impl Settings {
 
     fn read(from: &mut Reader) -> Self {
         let env: AppEnv = from.or("APP_ENV", "development", "`development` or `production`. Development allows webhooks to this machine and plain http, and logs for people.");
+        let keyring: Keyring = from.optional("ENCRYPTION_KEYS", "The keys of secrets at rest, newest first, with commas between them: each 64 hexadecimal digits, for example the output of `openssl rand -hex 32`. Without it development uses a key that everybody knows.").unwrap_or_default();
         let settings = Self {
             env,
             bind_addr: from.or::<Address>("BIND_ADDR", "127.0.0.1:3000", "Where the API listens. In a container: `0.0.0.0:3000`.").0,
@@ -172,7 +177,8 @@ impl Settings {
             database_connections: from.or::<Whole<1, 500>>("DATABASE_CONNECTIONS", "10", "How many connections one process opens to PostgreSQL, 1 to 500.").into(),
             redis_url: from.optional("REDIS_URL", "`redis://host:port/`: the queue between the API and the workers. Without it the queue lives in the process, which only `relaypost` can use."),
             root_api_key: from.optional("ROOT_API_KEY", "A key of platform scope, to create the first tenants with; at least 24 characters. Without it a fresh development instance makes one and prints it once."),
-            keyring: from.optional("ENCRYPTION_KEYS", "The keys of secrets at rest, newest first, with commas between them: each 64 hexadecimal digits, for example the output of `openssl rand -hex 32`. Without it development uses a key that everybody knows.").unwrap_or_default(),
+            auth: Auth::read(from, env, &keyring),
+            keyring,
             max_body_bytes: from.or::<Whole<1024, 104_857_600>>("MAX_BODY_BYTES", "1048576", "The largest request body that is read, in bytes.").into(),
             idempotency_ttl: from.or::<Whole<60, 2_592_000>>("IDEMPOTENCY_TTL", "86400", "How long an `Idempotency-Key` is remembered, in seconds.").seconds(),
             http: Http::read(from),
@@ -304,7 +310,11 @@ mod tests {
     #[test]
     fn webhooks_to_this_machine_are_for_development() {
         assert!(read(&[]).unwrap().webhooks.allow_http);
-        let production = read(&[("APP_ENV", "production")]).unwrap();
+        let production = read(&[
+            ("APP_ENV", "production"),
+            ("JWT_SECRET", "0123456789abcdef0123456789abcdef"),
+        ])
+        .unwrap();
         assert!(!production.webhooks.allow_http);
         assert!(production.webhooks.allow_cidrs.0.is_empty());
     }

@@ -131,7 +131,7 @@ impl Sender {
     pub fn guarded(settings: &Settings, guard: Guard, clock: Clock) -> Result<Self, SetupError> {
         Ok(Self {
             webhooks: WebhookClient::new(&settings.webhooks, guard)?,
-            mailer: Mailer::new(&settings.emails.providers)?,
+            mailer: Mailer::new(&settings.emails.providers, settings.keyring.clone())?,
             clock,
         })
     }
