@@ -71,11 +71,11 @@ impl<'a> Owner<'a> {
     }
 
     /// The keys of the platform.
-    pub(super) fn platform(services: &'a Services, operator: &'a may::Operator) -> Self {
+    pub(super) fn platform(services: &'a Services, by: &'a By) -> Self {
         Self {
             services,
             tenant: None,
-            by: &operator,
+            by,
         }
     }
 

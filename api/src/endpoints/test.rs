@@ -71,7 +71,7 @@ pub(super) async fn run(
         .and_then(|millis| u64::try_from(millis).ok());
     let timeout = own.map_or(services.settings.webhooks.timeout, Duration::from_millis);
     let deadline = Instant::now() + timeout + MARGIN;
-    secret::current(services, endpoint).await?;
+    secret::current(&services.db, &services.settings.keyring, endpoint).await?;
     endpoint.open_headers(&services.settings.keyring)?;
     let row = send(services, caller, endpoint).await?;
     loop {
