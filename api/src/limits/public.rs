@@ -72,12 +72,8 @@ mod tests {
             .into();
         let settings = Settings::from_map(env).unwrap();
         let clock = Clock::manual(Timestamp::from_timestamp_millis(1_769_851_800_000).unwrap());
-        let outermost = Outermost {
-            limits: Limiter::new(&settings.limits, clock.clone()),
-            clock,
-            allowed: allowed_methods(),
-            proxies: settings.proxies,
-        };
+        let limiter = Limiter::new(&settings.limits, clock.clone());
+        let outermost = Outermost::new(clock, &settings, limiter, allowed_methods());
         let ran = Arc::new(AtomicUsize::new(0));
         let service = OpenApiService::new(Documented(Public(ran.clone())), "Test", "1");
         let inside = Arc::new(Route::new().nest("/", service));

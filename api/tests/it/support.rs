@@ -14,7 +14,7 @@ use poem::{
     endpoint::BoxEndpoint,
     http::{Method, Uri},
 };
-use relaypost_api::{Services, app, bind, serve};
+use relaypost_api::{Services, app, serve};
 use relaypost_migration as migration;
 use relaypost_shared::{
     clock::Clock,
@@ -23,6 +23,7 @@ use relaypost_shared::{
     ids::DeliveryId,
     queue::{MemoryQueue, Queue},
     secrets::Keyring,
+    serve::bind,
     settings::Settings,
     ssrf::{Guard, Names},
 };
