@@ -20,7 +20,11 @@ const MAX_GRACE: u32 = 7 * DAY;
 #[oai(example, skip_serializing_if_is_none)]
 pub(super) struct NewApiKey {
     /// What people call it.
-    #[oai(validator(min_length = 1, max_length = 200, pattern = r"^[^\x00-\x1F\x7F-\x9F]*$"))]
+    #[oai(validator(
+        min_length = 1,
+        max_length = 200,
+        pattern = r"^[^\x00-\x1F\x7F-\x9F]*$"
+    ))]
     pub(super) name: String,
     /// What it may do.
     #[oai(validator(min_items = 1, unique_items))]
@@ -63,7 +67,11 @@ impl NewApiKey {
 #[oai(example, skip_serializing_if_is_none)]
 pub(super) struct NewPlatformKey {
     /// What people call it.
-    #[oai(validator(min_length = 1, max_length = 200, pattern = r"^[^\x00-\x1F\x7F-\x9F]*$"))]
+    #[oai(validator(
+        min_length = 1,
+        max_length = 200,
+        pattern = r"^[^\x00-\x1F\x7F-\x9F]*$"
+    ))]
     pub(super) name: String,
     /// From when on it is refused. Without it the key never expires.
     pub(super) expires_at: Option<Moment>,
@@ -101,7 +109,10 @@ pub(super) struct RotateKey {
     /// How many seconds the old key goes on beside the new one: 0 to 604800 (7 days). It never goes on for longer than it
     /// would have without this.
     #[serde(default = "one_day")]
-    #[oai(default = "one_day", validator(minimum(value = "0"), maximum(value = "604800")))]
+    #[oai(
+        default = "one_day",
+        validator(minimum(value = "0"), maximum(value = "604800"))
+    )]
     grace_period_s: u32,
     /// From when on the new key is refused. Without it: as the old key would have been.
     expires_at: Option<Moment>,

@@ -112,7 +112,8 @@ impl<'a> Owner<'a> {
         let now = self.services.clock.now();
         let tx = begin_write(&self.services.db).await?;
         let issued = self.insert(&tx, new, now).await?;
-        self.note(&tx, Action::ApiKeyCreated, issued.row.id, now).await?;
+        self.note(&tx, Action::ApiKeyCreated, issued.row.id, now)
+            .await?;
         tx.commit().await?;
         Ok(issued)
     }
@@ -146,7 +147,8 @@ impl<'a> Owner<'a> {
             .await?;
         let issued = self.insert(&tx, new, now).await?;
         self.note(&tx, Action::ApiKeyRotated, id, now).await?;
-        self.note(&tx, Action::ApiKeyCreated, issued.row.id, now).await?;
+        self.note(&tx, Action::ApiKeyCreated, issued.row.id, now)
+            .await?;
         tx.commit().await?;
         Ok(issued)
     }
@@ -172,11 +174,7 @@ impl<'a> Owner<'a> {
     }
 
     /// One of the keys, which nobody else changes before this transaction ends.
-    async fn held(
-        &self,
-        tx: &impl ConnectionTrait,
-        id: KeyId,
-    ) -> Result<api_key::Model, ApiError> {
+    async fn held(&self, tx: &impl ConnectionTrait, id: KeyId) -> Result<api_key::Model, ApiError> {
         let row = self.keys().filter(api_key::Column::Id.eq(id));
         let row = row.lock_exclusive().one(tx).await?;
         row.ok_or_else(|| ApiError::not_found("API key"))

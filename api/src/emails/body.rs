@@ -70,7 +70,11 @@ pub(crate) struct NewEmail {
     /// Where answers go.
     pub(super) reply_to: Option<String>,
     /// Its subject: one line.
-    #[oai(validator(min_length = 1, max_length = 998, pattern = r"^[^\x00-\x1F\x7F-\x9F]*$"))]
+    #[oai(validator(
+        min_length = 1,
+        max_length = 998,
+        pattern = r"^[^\x00-\x1F\x7F-\x9F]*$"
+    ))]
     pub(super) subject: String,
     /// Its plain text. This, `html` or both have to be there.
     pub(super) text: Option<String>,

@@ -30,8 +30,8 @@ use crate::{
     auth::{Authorized, may},
     deliveries::{self, Changed, Delivery, Now},
     http::{
-        ApiError, Checks, Cursor, Limit, Page, Paging, Recorded, Ref, Reply, Results,
-        StrictJson, Text, document::Tag, read_item,
+        ApiError, Checks, Cursor, Limit, Page, Paging, Recorded, Ref, Reply, Results, StrictJson,
+        Text, document::Tag, read_item,
     },
     idempotency::{Accepted, IdempotencyKey, Keyed},
 };

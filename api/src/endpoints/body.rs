@@ -31,11 +31,17 @@ pub(super) struct NewEndpoint {
     description: Option<String>,
     /// The event types that it wants. Empty: all.
     #[serde(default)]
-    #[oai(default, validator(max_items = 500, pattern = r"^[A-Za-z0-9._:/-]{1,200}$"))]
+    #[oai(
+        default,
+        validator(max_items = 500, pattern = r"^[A-Za-z0-9._:/-]{1,200}$")
+    )]
     event_types: Vec<String>,
     /// It wants only messages that are on one of these channels. Empty: no matter which.
     #[serde(default)]
-    #[oai(default, validator(max_items = 500, pattern = r"^[A-Za-z0-9._:/-]{1,200}$"))]
+    #[oai(
+        default,
+        validator(max_items = 500, pattern = r"^[A-Za-z0-9._:/-]{1,200}$")
+    )]
     channels: Vec<String>,
     /// Headers of its own, sent with every request. Up to 20; those that HTTP and Standard Webhooks need are not free.
     #[serde(default)]

@@ -28,7 +28,10 @@ pub(super) struct EndpointChanges {
     #[oai(validator(max_length = 2048))]
     url: MaybeUndefined<String>,
     /// What people call it; null: nothing.
-    #[oai(validator(max_length = 1000, pattern = r"^[^\x00-\x1F\x7F-\x9F]*$"), nullable)]
+    #[oai(
+        validator(max_length = 1000, pattern = r"^[^\x00-\x1F\x7F-\x9F]*$"),
+        nullable
+    )]
     description: MaybeUndefined<String>,
     /// The event types that it wants; empty: all.
     #[oai(validator(max_items = 500, pattern = r"^[A-Za-z0-9._:/-]{1,200}$"))]

@@ -13,8 +13,8 @@ use relaypost_shared::{
 };
 use ring::signature::{Ed25519KeyPair, KeyPair as _};
 use sea_orm::{
-    ColumnTrait as _, ConnectionTrait, EntityTrait as _, IntoActiveModel as _,
-    QueryFilter as _, QueryOrder as _, sea_query::Expr,
+    ColumnTrait as _, ConnectionTrait, EntityTrait as _, IntoActiveModel as _, QueryFilter as _,
+    QueryOrder as _, sea_query::Expr,
 };
 use serde::{Deserialize, Serialize};
 
@@ -85,7 +85,10 @@ impl Example for VerifyingKey {
 pub(super) struct RotateSecret {
     /// How many seconds the old secret goes on to sign beside the new one: 0 to 604800 (7 days).
     #[serde(default = "one_day")]
-    #[oai(default = "one_day", validator(minimum(value = "0"), maximum(value = "604800")))]
+    #[oai(
+        default = "one_day",
+        validator(minimum(value = "0"), maximum(value = "604800"))
+    )]
     grace_period_s: u32,
 }
 

@@ -89,7 +89,10 @@ fn check(checks: &mut Checks, description: Option<&str>, schema: Option<&Value>)
 #[oai(example, skip_serializing_if_is_none)]
 pub(super) struct EventTypeChanges {
     /// What it means; null: nothing.
-    #[oai(validator(max_length = 1000, pattern = r"^[^\x00-\x1F\x7F-\x9F]*$"), nullable)]
+    #[oai(
+        validator(max_length = 1000, pattern = r"^[^\x00-\x1F\x7F-\x9F]*$"),
+        nullable
+    )]
     pub(super) description: MaybeUndefined<String>,
     /// The JSON Schema of its payloads; null: any payload will do.
     #[oai(nullable)]

@@ -143,7 +143,11 @@ fn problems(operation: &MetaOperation, access: Option<Access>) -> Vec<(u16, &'st
     }
     if params.iter().any(|param| param.name == "Idempotency-Key") {
         problems.push((409, "The `Idempotency-Key` was used with another body."));
-    } else if operation.description.as_ref().is_some_and(|text| text.contains("409")) {
+    } else if operation
+        .description
+        .as_ref()
+        .is_some_and(|text| text.contains("409"))
+    {
         problems.push((409, "It is in a state that forbids it; `code` says which."));
     }
     if operation.request.is_some() {

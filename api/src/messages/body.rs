@@ -35,7 +35,10 @@ pub(crate) struct NewMessage {
     pub(super) payload: RawJson,
     /// Narrows down who gets it: endpoints that name channels get it only if they name one of these.
     #[serde(default)]
-    #[oai(default, validator(max_items = 20, pattern = r"^[A-Za-z0-9._:/-]{1,200}$"))]
+    #[oai(
+        default,
+        validator(max_items = 20, pattern = r"^[A-Za-z0-9._:/-]{1,200}$")
+    )]
     pub(super) channels: Vec<String>,
     /// The earliest time of the first attempts, up to 365 days ahead. Without it, or in the past: now.
     pub(super) deliver_at: Option<Moment>,

@@ -33,7 +33,11 @@ use crate::{
 #[oai(example)]
 struct NewTenant {
     /// What people call it.
-    #[oai(validator(min_length = 1, max_length = 200, pattern = r"^[^\x00-\x1F\x7F-\x9F]*$"))]
+    #[oai(validator(
+        min_length = 1,
+        max_length = 200,
+        pattern = r"^[^\x00-\x1F\x7F-\x9F]*$"
+    ))]
     name: String,
 }
 
@@ -59,7 +63,11 @@ impl NewTenant {
 #[oai(example, skip_serializing_if_is_none)]
 struct TenantChanges {
     /// What people call it. Left out it stays as it is.
-    #[oai(validator(min_length = 1, max_length = 200, pattern = r"^[^\x00-\x1F\x7F-\x9F]*$"))]
+    #[oai(validator(
+        min_length = 1,
+        max_length = 200,
+        pattern = r"^[^\x00-\x1F\x7F-\x9F]*$"
+    ))]
     name: Option<String>,
 }
 

@@ -7,7 +7,7 @@ use relaypost_shared::{
 use sea_orm::{ColumnTrait as _, EntityTrait as _, QueryFilter as _, sea_query::Expr};
 use serde_json::{Value, json};
 
-use crate::{api, dead::audited, id, support::Client};
+use crate::{api, dead::audit_log, id, support::Client};
 
 #[tokio::test]
 async fn a_platform_key_names_the_tenant_and_a_tenants_key_stands_for_its_own() {
@@ -378,7 +378,9 @@ async fn every_administrative_act_is_in_the_audit_log_with_who_did_it_and_in_whi
 
     let old = json!({"name": "b", "scopes": ["read"]});
     let old = id(&client.post(&keys, old).await.expect(201));
-    let rotated = client.post(&format!("{keys}/{old}/rotate"), json!({})).await;
+    let rotated = client
+        .post(&format!("{keys}/{old}/rotate"), json!({}))
+        .await;
     let rotated = id(&rotated.expect(201));
     for _ in 0..2 {
         let revoked = client.delete(&format!("{keys}/{old}")).await;
@@ -402,7 +404,8 @@ async fn every_administrative_act_is_in_the_audit_log_with_who_did_it_and_in_whi
         client.delete(event_type_path).await.expect(204);
     }
 
-    let by_root = |action: &str, target: &str| ["platform", action, target, "req-1"].map(str::to_owned);
+    let by_root =
+        |action: &str, target: &str| ["platform", action, target, "req-1"].map(str::to_owned);
     let by_key = |action: &str, target: &str| [&by_key, action, target, "req-2"].map(str::to_owned);
     let mut wanted = vec![
         by_root("tenant.created", &tenant),
@@ -418,7 +421,7 @@ async fn every_administrative_act_is_in_the_audit_log_with_who_did_it_and_in_whi
         by_key("endpoint.secret_rotated", &endpoint),
         by_key("endpoint.deleted", &endpoint),
     ];
-    let noted = audited(&api).await;
+    let noted = audit_log(&api).await;
     let of_type = event_type["id"].as_str().map(str::to_owned);
     let of_type = of_type.unwrap_or_else(|| noted[12][2].clone());
     for action in ["created", "changed", "archived"] {

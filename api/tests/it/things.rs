@@ -119,7 +119,10 @@ impl Things {
 
     fn path(&self, operation: &Operation) -> String {
         let parts = operation.path.split('/').map(|part| {
-            let Some(name) = part.strip_prefix('{').and_then(|part| part.strip_suffix('}')) else {
+            let Some(name) = part
+                .strip_prefix('{')
+                .and_then(|part| part.strip_suffix('}'))
+            else {
                 return part;
             };
             let of = |start: &str| operation.path.starts_with(start);
