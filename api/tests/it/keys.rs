@@ -443,7 +443,11 @@ async fn a_tenant_is_renamed_by_the_platform_alone() {
     let unchanged = api.root().patch(&path, json!({})).await.expect(200);
     assert_eq!(unchanged, renamed);
     assert_eq!(api.root().get(&path).await.expect(200), renamed);
-    for wrong in [json!({"name": ""}), json!({"name": "a\nb"})] {
+    for wrong in [
+        json!({"name": ""}),
+        json!({"name": null}),
+        json!({"name": "a\nb"}),
+    ] {
         api.root().patch(&path, wrong).await.expect(422);
     }
     let nobody = "/v1/tenants/ten_00000000000000000000000000";
