@@ -30,6 +30,7 @@ pub(super) struct NewApiKey {
     #[oai(validator(min_items = 1, unique_items))]
     pub(super) scopes: Vec<Text<Scope>>,
     /// From when on it is refused. Without it the key never expires.
+    #[oai(nullable)]
     pub(super) expires_at: Option<Moment>,
 }
 
@@ -74,6 +75,7 @@ pub(super) struct NewPlatformKey {
     ))]
     pub(super) name: String,
     /// From when on it is refused. Without it the key never expires.
+    #[oai(nullable)]
     pub(super) expires_at: Option<Moment>,
 }
 
@@ -115,6 +117,7 @@ pub(super) struct RotateKey {
     )]
     grace_period_s: u32,
     /// From when on the new key is refused. Without it: as the old key would have been.
+    #[oai(nullable)]
     expires_at: Option<Moment>,
 }
 

@@ -55,6 +55,7 @@ impl Example for RescheduleEmail {
 #[oai(example, skip_serializing_if_is_none)]
 pub(crate) struct NewEmail {
     /// The sender: `a@example.com` or `Name <a@example.com>`. Without it: the service's default sender.
+    #[oai(nullable)]
     pub(super) from: Option<String>,
     /// Whom it is to: at least one, and together with `cc` and `bcc` at most 50.
     #[oai(validator(min_items = 1, max_items = 50))]
@@ -68,6 +69,7 @@ pub(crate) struct NewEmail {
     #[oai(default, validator(max_items = 49))]
     pub(super) bcc: Vec<String>,
     /// Where answers go.
+    #[oai(nullable)]
     pub(super) reply_to: Option<String>,
     /// Its subject: one line.
     #[oai(validator(
@@ -77,14 +79,17 @@ pub(crate) struct NewEmail {
     ))]
     pub(super) subject: String,
     /// Its plain text. This, `html` or both have to be there.
+    #[oai(nullable)]
     pub(super) text: Option<String>,
     /// Its HTML.
+    #[oai(nullable)]
     pub(super) html: Option<String>,
     /// Headers of your own, up to 20. Those that make up the mail, such as `From` and `Subject`, are not free.
     #[serde(default)]
     #[oai(default)]
     pub(super) headers: HeaderMap,
     /// The earliest time of the first attempts, up to 365 days ahead. Without it, or in the past: now.
+    #[oai(nullable)]
     pub(super) send_at: Option<Moment>,
     /// Words to find it by, which are never sent. Up to 20.
     #[serde(default)]

@@ -28,7 +28,10 @@ pub(super) struct NewEndpoint {
     #[oai(validator(max_length = 2048))]
     pub(super) url: String,
     /// What people call it.
-    #[oai(validator(max_length = 1000, pattern = r"^[^\x00-\x1F\x7F-\x9F]*$"))]
+    #[oai(
+        validator(max_length = 1000, pattern = r"^[^\x00-\x1F\x7F-\x9F]*$"),
+        nullable
+    )]
     description: Option<String>,
     /// The event types that it wants. Empty: all.
     #[serde(default)]
@@ -49,22 +52,27 @@ pub(super) struct NewEndpoint {
     #[oai(default)]
     headers: HeaderMap,
     /// How long an attempt may take, in milliseconds. Without it: the service's setting.
-    #[oai(validator(minimum(value = "100"), maximum(value = "300000")))]
+    #[oai(validator(minimum(value = "100"), maximum(value = "300000")), nullable)]
     timeout_ms: Option<i32>,
     /// The waits before each retry, in whole seconds, up to 50 of up to 7 days. Without it: the service's setting.
     /// Empty: no retries.
-    #[oai(validator(max_items = 50, minimum(value = "0"), maximum(value = "604800")))]
+    #[oai(
+        validator(max_items = 50, minimum(value = "0"), maximum(value = "604800")),
+        nullable
+    )]
     retry_schedule: Option<Vec<u32>>,
     /// How many requests it gets a second at most. Without it: no limit.
-    #[oai(validator(minimum(value = "1"), maximum(value = "10000")))]
+    #[oai(validator(minimum(value = "1"), maximum(value = "10000")), nullable)]
     rate_limit_per_s: Option<i32>,
     /// How many requests are under way to it at a time at most. Without it: the service's setting.
-    #[oai(validator(minimum(value = "1"), maximum(value = "10000")))]
+    #[oai(validator(minimum(value = "1"), maximum(value = "10000")), nullable)]
     max_in_flight: Option<i32>,
     /// `fifo`: its messages are delivered in the order accepted, one at a time. Without it: as fast as it takes them.
+    #[oai(nullable)]
     ordering: Option<Text<Ordering>>,
     /// What its webhooks are signed with: `hmac`, a secret that both sides have, or `ed25519`, whose public key is all
     /// that the receiver gets. Without it: `hmac`.
+    #[oai(nullable)]
     signing: Option<Text<Signing>>,
 }
 

@@ -27,11 +27,15 @@ pub(super) struct NewEventType {
     #[oai(validator(pattern = r"^[A-Za-z0-9._:/-]{1,200}$"))]
     pub(super) name: String,
     /// What it means.
-    #[oai(validator(max_length = 1000, pattern = r"^[^\x00-\x1F\x7F-\x9F]*$"))]
+    #[oai(
+        validator(max_length = 1000, pattern = r"^[^\x00-\x1F\x7F-\x9F]*$"),
+        nullable
+    )]
     description: Option<String>,
     /// A JSON Schema that every payload of this type has to fit: an object, up to 64 KiB, of the draft that its `$schema`
     /// names, else of 2020-12. It can refer to parts of itself only; nothing is ever fetched. `format` is checked.
     /// Patterns know no look-around and no back-references.
+    #[oai(nullable)]
     schema: Option<Any<Value>>,
 }
 

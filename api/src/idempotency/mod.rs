@@ -71,6 +71,7 @@ impl<'a> ApiExtractor<'a> for IdempotencyKey {
         Some(MetaSchemaRef::Inline(Box::new(MetaSchema {
             min_length: Some(1),
             max_length: Some(MAX_LEN),
+            pattern: Some("^[!-~]+$".to_owned()),
             example: Some(json!("order-42")),
             ..MetaSchema::new("string")
         })))

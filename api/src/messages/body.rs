@@ -41,11 +41,14 @@ pub(crate) struct NewMessage {
     )]
     pub(super) channels: Vec<String>,
     /// The earliest time of the first attempts, up to 365 days ahead. Without it, or in the past: now.
+    #[oai(nullable)]
     pub(super) deliver_at: Option<Moment>,
     /// When it is too late to deliver it: after `deliver_at` and after now. What was not delivered by then is dead, with
     /// the reason `expired`. Without it: never.
+    #[oai(nullable)]
     pub(super) expires_at: Option<Moment>,
     /// Notes of your own, which are shown with the message and never sent.
+    #[oai(nullable)]
     pub(super) metadata: Option<Metadata>,
 }
 

@@ -29,6 +29,7 @@ pub(super) struct RecoverEndpoint {
     /// Messages accepted at this time or later.
     since: Moment,
     /// Messages accepted before this time. Without it, or in the future: now.
+    #[oai(nullable)]
     until: Option<Moment>,
 }
 

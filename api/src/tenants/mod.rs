@@ -4,7 +4,7 @@ use poem::web::Data;
 use poem_openapi::{
     Object, OpenApi,
     param::{Path, Query},
-    types::Example,
+    types::{Example, MaybeUndefined},
 };
 use relaypost_shared::{
     db::begin_write,
@@ -59,7 +59,7 @@ impl NewTenant {
 
 /// What changes about a tenant.
 #[derive(Debug, Deserialize, Object)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, default)]
 #[oai(example, skip_serializing_if_is_none)]
 struct TenantChanges {
     /// What people call it. Left out it stays as it is.
@@ -68,13 +68,21 @@ struct TenantChanges {
         max_length = 200,
         pattern = r"^[^\x00-\x1F\x7F-\x9F]*$"
     ))]
-    name: Option<String>,
+    name: MaybeUndefined<String>,
+}
+
+impl Default for TenantChanges {
+    fn default() -> Self {
+        Self {
+            name: MaybeUndefined::Undefined,
+        }
+    }
 }
 
 impl Example for TenantChanges {
     fn example() -> Self {
         Self {
-            name: Some("Acme Europe".to_owned()),
+            name: MaybeUndefined::Value("Acme Europe".to_owned()),
         }
     }
 }
@@ -200,8 +208,14 @@ impl TenantsApi {
         body: StrictJson<TenantChanges>,
     ) -> Result<Reply<Tenant>, ApiError> {
         let id = tenant_id.0.0;
-        let Some(name) = body.value.name else {
-            return Reply::of(&find(&services.db, id).await?.into());
+        let name = match body.value.name {
+            MaybeUndefined::Undefined => {
+                return Reply::of(&find(&services.db, id).await?.into());
+            }
+            MaybeUndefined::Null => {
+                return Err(ApiError::field("name", "expected a name, not null"));
+            }
+            MaybeUndefined::Value(name) => name,
         };
         NewTenant { name: name.clone() }.check()?;
         let (tx, now) = (begin_write(&services.db).await?, services.clock.now());

@@ -2,11 +2,12 @@
 
     prepare.py BASE_URL SCOPE      SCOPE: nobody, send, read, manage, admin, platform
 
-Prints shell variables: CONTRACT_KEY, CONTRACT_TENANT, CONTRACT_OWN_KEYS. Needs ROOT_API_KEY.
+Prints shell variables: CONTRACT_KEY, CONTRACT_TENANT, CONTRACT_OWN_KEYS, CONTRACT_THINGS. Needs ROOT_API_KEY.
 """
 
 import json
 import os
+import shlex
 import sys
 import time
 import urllib.request
@@ -27,21 +28,29 @@ def ask(method, path, body=None, tenant=None):
 
 
 tenant = ask("POST", "/v1/tenants", {"name": f"contract, {SCOPE}"})["id"]
-# Nobody listens there and nothing is retried: every message is a dead letter at once.
-endpoint = {"url": "http://127.0.0.1:9/", "retry_schedule": []}
-ask("POST", "/v1/endpoints", endpoint, tenant)
-for number in range(3):
-    message = {"event_type": "order.created", "payload": {"n": number}}
+things = {"tenant_id": [tenant], "endpoint_id": [], "email_id": [], "message_id": [], "delivery_id": [], "key_id": []}
+in_a_month = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() + 30 * 86400))
+for number in range(6):
+    # Nobody listens there and nothing is retried: a message to it is a dead letter at once.
+    event_type = f"order.{number}"
+    new = {"url": "http://127.0.0.1:9/", "retry_schedule": [], "event_types": [event_type]}
+    things["endpoint_id"].append(ask("POST", "/v1/endpoints", new, tenant)["id"])
+    message = {"event_type": event_type, "payload": {"n": number}}
     ask("POST", "/v1/messages", message, tenant)
-email = {"to": ["ann@example.com"], "subject": "Hello", "text": "Hello"}
-email["send_at"] = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() + 30 * 86400))
-ask("POST", "/v1/emails", email, tenant)
+    waiting = ask("POST", "/v1/messages", message | {"deliver_at": in_a_month}, tenant)
+    things["message_id"].append(waiting["id"])
+    things["delivery_id"].append(waiting["deliveries"][0]["id"])
+    email = {"to": ["ann@example.com"], "subject": "Hello", "text": "Hello", "send_at": in_a_month}
+    things["email_id"].append(ask("POST", "/v1/emails", email, tenant)["id"])
+    key = {"name": "a key", "scopes": ["read"]}
+    things["key_id"].append(ask("POST", f"/v1/tenants/{tenant}/api-keys", key)["id"])
 
 end = time.monotonic() + DEADLINE_SECONDS
-while not ask("GET", "/v1/webhooks/dlq", tenant=tenant)["data"]:
+while len(dead := ask("GET", "/v1/webhooks/dlq", tenant=tenant)["data"]) < 6:
     if time.monotonic() > end:
-        sys.exit("no message became a dead letter: does the worker run?")
+        sys.exit("the messages became no dead letters: does the worker run?")
     time.sleep(0.1)
+things["dead_letter"] = [letter["id"] for letter in dead]
 
 key, own = "", ""
 if SCOPE == "platform":
@@ -51,3 +60,4 @@ elif SCOPE != "nobody":
     created = ask("POST", f"/v1/tenants/{tenant}/api-keys", new)
     key, own = created["key"], created["id"]
 print(f"CONTRACT_KEY={key} CONTRACT_TENANT={tenant} CONTRACT_OWN_KEYS={own}")
+print("CONTRACT_THINGS=" + shlex.quote(json.dumps(things)))

@@ -126,7 +126,9 @@ fn every_body_has_an_example_that_fits_it() {
         let answers =
             answers.flat_map(|answer| answer["content"].as_object().into_iter().flatten());
         let answers = answers.map(|(_, content)| &content["schema"]);
-        for schema in answers.chain([body].into_iter().filter(|body| body.is_object())) {
+        let bodies = answers.chain([body].into_iter().filter(|body| body.is_object()));
+        let one_of_several = |schema: &'_ Value| schema["oneOf"].as_array().cloned();
+        for schema in bodies.flat_map(|one| one_of_several(one).unwrap_or(vec![one.clone()])) {
             let reference = schema["$ref"].as_str().expect("a schema with a name");
             let example = &document.pointer(&reference[1..]).unwrap()["example"];
             let wanted = serde_json::json!({"$ref": reference, "components": schemas});

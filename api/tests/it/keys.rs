@@ -7,7 +7,7 @@ use relaypost_shared::{
 use sea_orm::{ColumnTrait as _, EntityTrait as _, QueryFilter as _, sea_query::Expr};
 use serde_json::{Value, json};
 
-use crate::{api, dead::audited, id, support::Client};
+use crate::{api, dead::audit_log, id, support::Client};
 
 #[tokio::test]
 async fn a_platform_key_names_the_tenant_and_a_tenants_key_stands_for_its_own() {
@@ -421,7 +421,7 @@ async fn every_administrative_act_is_in_the_audit_log_with_who_did_it_and_in_whi
         by_key("endpoint.secret_rotated", &endpoint),
         by_key("endpoint.deleted", &endpoint),
     ];
-    let noted = audited(&api).await;
+    let noted = audit_log(&api).await;
     let of_type = event_type["id"].as_str().map(str::to_owned);
     let of_type = of_type.unwrap_or_else(|| noted[12][2].clone());
     for action in ["created", "changed", "archived"] {
@@ -443,7 +443,11 @@ async fn a_tenant_is_renamed_by_the_platform_alone() {
     let unchanged = api.root().patch(&path, json!({})).await.expect(200);
     assert_eq!(unchanged, renamed);
     assert_eq!(api.root().get(&path).await.expect(200), renamed);
-    for wrong in [json!({"name": ""}), json!({"name": "a\nb"})] {
+    for wrong in [
+        json!({"name": ""}),
+        json!({"name": null}),
+        json!({"name": "a\nb"}),
+    ] {
         api.root().patch(&path, wrong).await.expect(422);
     }
     let nobody = "/v1/tenants/ten_00000000000000000000000000";

@@ -338,6 +338,19 @@ async fn every_operation_lets_in_whom_the_table_says_and_nobody_else() {
     api.stop().await;
 }
 
+/// Leaves out what others may change: when a key was used last is written beside the requests, nobody knows when, and how
+/// long the queues are is told of the whole service.
+fn forget_passing(shown: &mut Value) {
+    match shown {
+        Value::Array(items) => items.iter_mut().for_each(forget_passing),
+        Value::Object(fields) => {
+            fields.retain(|name, _| !["last_used_at", "queues"].contains(&name.as_str()));
+            fields.values_mut().for_each(forget_passing);
+        }
+        _ => {}
+    }
+}
+
 /// Everything of a tenant that can be read, as the platform sees it.
 async fn everything(
     api: &Api,
@@ -353,7 +366,9 @@ async fn everything(
         if readable && operation.method == Method::GET && operation.id != "endpoints_get_secret" {
             let answer = things.ask(api, &platform, operation).await;
             assert_eq!(answer.status, 200, "{answer}");
-            seen.push(answer.to_string());
+            let mut shown = answer.body;
+            forget_passing(&mut shown);
+            seen.push(format!("{}: {shown}", operation.id));
         }
     }
     let secrets = endpoint_secret::Entity::find().all(&api.db).await.unwrap();
@@ -390,6 +405,10 @@ async fn what_another_tenant_has_cannot_be_seen_and_cannot_be_changed() {
     }
     assert!(faults.is_empty(), "{}", faults.join("\n"));
     let after = everything(&api, &things, &operations, &owner).await;
-    assert_eq!(before, after);
+    let changed: Vec<_> = before.iter().zip(&after).filter(|(a, b)| a != b).collect();
+    assert!(
+        changed.is_empty() && before.len() == after.len(),
+        "{changed:#?}"
+    );
     api.stop().await;
 }
