@@ -6,7 +6,9 @@ use anyhow::Context as _;
 use clap::{Parser, Subcommand};
 use relaypost_api::Services;
 use relaypost_migration as migration;
-use relaypost_shared::{clock::Clock, queue::Queue, serve, settings::Settings, shutdown, telemetry};
+use relaypost_shared::{
+    clock::Clock, queue::Queue, serve, settings::Settings, shutdown, telemetry,
+};
 
 #[derive(Parser)]
 #[command(name = "relaypost-api", version, about = "Relaypost's HTTP API")]

@@ -20,6 +20,13 @@ pub async fn serve(
     let (address, settings) = (listener.local_addr()?, services.settings.clone());
     let app = app(services);
     println!("listening on http://{address}");
-    serve::serve(listener, app, &settings.http, shutdown, settings.shutdown_grace).await;
+    serve::serve(
+        listener,
+        app,
+        &settings.http,
+        shutdown,
+        settings.shutdown_grace,
+    )
+    .await;
     Ok(())
 }

@@ -21,7 +21,10 @@ use relaypost_shared::{
     settings::{AppEnv, Settings},
 };
 use relaypost_worker as worker;
-use tokio::{sync::watch, task::{JoinError, JoinHandle}};
+use tokio::{
+    sync::watch,
+    task::{JoinError, JoinHandle},
+};
 
 /// A running instance.
 pub(crate) struct Embedded {
@@ -243,9 +246,18 @@ mod tests {
     #[tokio::test]
     async fn an_instance_ends_with_an_error_when_a_part_ends_by_itself() {
         let cases = [
-            (instance(|_| async { Ok(()) }, works), "the API ended by itself: nobody told it to"),
-            (instance(works, |_| async { Err(anyhow!("no mail")) }), "the worker ended by itself: no mail"),
-            (instance(works, |_| async { panic!("a mistake") }), "the worker ended by itself: task"),
+            (
+                instance(|_| async { Ok(()) }, works),
+                "the API ended by itself: nobody told it to",
+            ),
+            (
+                instance(works, |_| async { Err(anyhow!("no mail")) }),
+                "the worker ended by itself: no mail",
+            ),
+            (
+                instance(works, |_| async { panic!("a mistake") }),
+                "the worker ended by itself: task",
+            ),
         ];
         for (instance, why) in cases {
             let error = format!("{:#}", outcome(instance, pending()).await.unwrap_err());

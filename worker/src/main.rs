@@ -5,7 +5,9 @@ use std::{future::pending, sync::Arc, time::Duration};
 use anyhow::Context as _;
 use clap::{Parser, Subcommand};
 use relaypost_migration as migration;
-use relaypost_shared::{clock::Clock, queue::Queue, serve, settings::Settings, shutdown, telemetry};
+use relaypost_shared::{
+    clock::Clock, queue::Queue, serve, settings::Settings, shutdown, telemetry,
+};
 use relaypost_worker::{Services, probes, run};
 
 #[derive(Parser)]

@@ -9,6 +9,7 @@
 
 mod batches;
 mod bodies;
+mod browsers;
 mod dead;
 mod deliveries;
 mod dlq;
@@ -20,6 +21,7 @@ mod faults;
 mod health;
 mod idempotency;
 mod keys;
+mod limits;
 mod messages;
 mod pages;
 mod parameters;

@@ -124,7 +124,9 @@ fn is_of_the_client(error: &io::Error) -> bool {
 /// As many as are wished, but a quarter of the files that may be open is left to the database and everything else.
 fn most_connections(wished: usize) -> usize {
     let files = files::raise_limit();
-    let most = files.map_or(wished, |files| wished.min(files - files / 4)).max(1);
+    let most = files
+        .map_or(wished, |files| wished.min(files - files / 4))
+        .max(1);
     if most < wished {
         tracing::warn!(
             files,

@@ -230,7 +230,10 @@ mod tests {
         let [a, b, c] = std::array::from_fn(|_| Seat::new(house.clone(), PATIENCE));
         a.requested();
         house.make_way();
-        assert_eq!([&a, &b, &c].map(|seat| has_to_leave(seat)), [false, true, false]);
+        assert_eq!(
+            [&a, &b, &c].map(|seat| has_to_leave(seat)),
+            [false, true, false]
+        );
         a.answered();
         house.make_way();
         assert_eq!([&a, &c].map(|seat| has_to_leave(seat)), [false, true]);
@@ -257,7 +260,10 @@ mod tests {
         slow.body_came();
         slow.awaits_body();
         house.make_way();
-        assert_eq!([&slow, &other].map(|seat| has_to_leave(seat)), [true, false]);
+        assert_eq!(
+            [&slow, &other].map(|seat| has_to_leave(seat)),
+            [true, false]
+        );
     }
 
     #[tokio::test(start_paused = true)]

@@ -13,11 +13,13 @@ mod dead_letters;
 mod demo;
 mod emails;
 mod faults;
+mod http_limits;
 mod isolation;
 mod journeys;
 mod replays;
 mod retries;
 mod senders;
+mod slow_clients;
 mod verifiers;
 
 use std::path::Path;
