@@ -29,6 +29,6 @@ pub use receiver::{Hit, Receiver, Reply};
 pub use redis::RedisServer;
 pub use secrets::Secrets;
 pub use smtp::{Mail, SmtpServer};
-pub use stack::{Backend, World, WorldOptions};
+pub use stack::{Backend, ROOT_API_KEY, World, WorldOptions};
 pub use tenant::Tenant;
 pub use wait::eventually;

@@ -180,9 +180,11 @@ impl<S: Stream<Item = io::Result<Bytes>>> Stream for Guarded<S> {
     }
 }
 
-// A reader that goes away waits for nothing any more.
+// A reader that goes away waits for nothing any more. What the client owed when it was cut off stays known.
 impl<S> Drop for Guarded<S> {
     fn drop(&mut self) {
-        self.go_on();
+        if let Some(seat) = &self.seat {
+            seat.body_came();
+        }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::{future::Future, time::Duration};
 
-use poem::Request;
+use poem::{Request, http::header};
 use relaypost_shared::settings::Settings;
 
 use super::{
@@ -45,13 +45,18 @@ impl Limits {
     /// Checks the head of a request and holds its body to the limits.
     ///
     /// # Errors
-    /// 414 and 431 when the head is too large.
+    /// 414 and 431 when the head is too large, 400 when it names two hosts: a proxy may have gone by the other one
+    /// ([RFC 9112](https://www.rfc-editor.org/rfc/rfc9112#section-3.2)).
     pub(crate) fn check(&self, request: &mut Request) -> Result<Limited, ApiError> {
         let uri = request.uri();
         let uri_length = uri.path().len() + uri.query().map_or(0, str::len);
         if uri_length > MAX_URI {
             let detail = format!("the path and the query are longer than {MAX_URI} bytes");
             return Err(ApiError::new(Code::UriTooLong, detail));
+        }
+        if request.headers().get_all(header::HOST).iter().count() > 1 {
+            let detail = "Host: expected only one";
+            return Err(ApiError::new(Code::InvalidParameter, detail));
         }
         let headers = request.headers().iter();
         let size = headers.map(|(name, value)| name.as_str().len() + value.len() + AROUND_HEADER);

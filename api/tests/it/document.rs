@@ -174,7 +174,7 @@ async fn the_document_and_the_page_are_served_and_ask_no_other_host() {
 
     let page = api.anonymous().get("/docs").await;
     assert!(page.headers["content-type"].starts_with("text/html"));
-    assert!(page.headers["content-security-policy"].starts_with("default-src 'self'"));
+    assert!(page.headers["content-security-policy"].starts_with("default-src 'none'"));
     assert!(!page.headers["content-security-policy"].contains("http"));
     let html = String::from_utf8(page.bytes).unwrap();
     assert!(html.contains("\"messages_publish\""));

@@ -9,6 +9,7 @@
 
 mod batches;
 mod bodies;
+mod browsers;
 mod client_address;
 mod cursors;
 mod dead;
@@ -36,6 +37,7 @@ mod signing;
 mod ssrf;
 mod support;
 mod things;
+mod timeouts;
 mod waiting;
 
 use support::{Answer, Api, api, id};

@@ -15,12 +15,14 @@ mod demo;
 mod egress;
 mod emails;
 mod faults;
+mod http_limits;
 mod isolation;
 mod journeys;
 mod replays;
 mod retries;
 mod secrets;
 mod senders;
+mod slow_clients;
 mod verifiers;
 
 use std::path::Path;
