@@ -13,20 +13,15 @@ async fn the_log_line_of_a_request_names_the_client_behind_the_proxy() {
             .with_header("x-forwarded-for", "198.51.100.1, 203.0.113.7")
             .with_header("x-request-id", "who-is-it");
         forwarded.get("/v1/tenants").await;
-        eventually(SOON, || async {
+        let line = eventually(SOON, || async {
             let log = world.apis[0].stderr();
             let line = log
                 .lines()
                 .find(|line| line.contains("who-is-it") && line.contains("answered"));
-            match line {
-                Some(line) => Ok(assert!(
-                    line.contains(&format!("client={expected}")),
-                    "{line}"
-                )),
-                None => Err(log),
-            }
+            line.map(str::to_owned).ok_or_else(|| log.clone())
         })
         .await;
+        assert!(line.contains(&format!("client={expected}")), "{line}");
         world.stop().await;
     }
 }
