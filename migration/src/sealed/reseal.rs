@@ -228,3 +228,50 @@ async fn replace(
     let statement = Statement::from_sql_and_values(db.get_database_backend(), sql, values);
     Ok(db.execute_raw(statement).await?.rows_affected())
 }
+
+#[cfg(test)]
+mod tests {
+    use chrono::DateTime;
+    use relaypost_shared::{db, entities::oauth_state, ids::OauthStateId, people::SignInMethod};
+    use relaypost_testkit::TestDatabase;
+    use sea_orm_migration::sea_orm::{
+        ActiveModelTrait as _, EntityTrait as _, IntoActiveModel as _,
+    };
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_text_that_was_written_between_reading_and_replacing_stays() {
+        let database = TestDatabase::sqlite();
+        let url = database.url().parse().unwrap();
+        let db = db::connect(&url, 1).await.unwrap();
+        crate::up(&db).await.unwrap();
+        let keys = Keyring::of_development();
+        let now = DateTime::default();
+        let id = OauthStateId::generate(now);
+        let row = oauth_state::Model {
+            id,
+            state_hash: vec![1],
+            browser_hash: None,
+            provider: SignInMethod::Oidc,
+            secrets: "written by an earlier version".into(),
+            return_to: None,
+            user_id: None,
+            created_at: now,
+            expires_at: now,
+        };
+        row.into_active_model().insert(&db).await.unwrap();
+        let column = COLUMNS.last().unwrap();
+        let nowhere = (Uuid::nil(), String::new());
+        let found = stale(&db, &keys, column, &nowhere).await.unwrap().remove(0);
+        let ours = found.resealed(&keys, column).unwrap();
+
+        let theirs = keys.seal(Place::oauth_secrets(id), b"newer").unwrap();
+        let statement = format!("UPDATE oauth_states SET secrets = '{theirs}'");
+        db.execute_unprepared(&statement).await.unwrap();
+        let written = replace(&db, column, vec![found.change(column, ours)]).await;
+        assert_eq!(written.unwrap(), 0);
+        let row = oauth_state::Entity::find_by_id(id).one(&db).await.unwrap();
+        assert_eq!(row.unwrap().secrets, theirs);
+    }
+}

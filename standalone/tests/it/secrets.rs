@@ -74,7 +74,7 @@ async fn journey(world: &World) -> Vec<(&'static str, String)> {
 
 #[tokio::test]
 async fn neither_a_dump_of_the_database_nor_a_log_holds_a_secret() {
-    let world = world(&[("LOG", "debug")]).await;
+    let world = world(&[("LOG", "trace")]).await;
     let secrets = journey(&world).await;
     let seen = world.client.secrets();
     let all = seen.all();
