@@ -40,6 +40,8 @@ const INDEXES: &[&str] = &[
     "CREATE INDEX identities_user ON identities (user_id)",
     "CREATE UNIQUE INDEX oauth_states_hash ON oauth_states (state_hash)",
     "CREATE INDEX oauth_states_expiry ON oauth_states (expires_at)",
+    // A tenant reads its own from now on.
+    "CREATE INDEX audit_log_tenant ON audit_log (tenant_id, id)",
 ];
 
 /// The ids of the keys that have sealed something: `crate::sealed` asks at each start, however much there is, whether all
@@ -87,6 +89,7 @@ impl MigrationTrait for Migration {
     }
 
     async fn down(&self, manager: &SchemaManager) -> Result<(), DbErr> {
+        execute_all(manager, &["DROP INDEX audit_log_tenant"]).await?;
         for table in TABLES {
             let mut gone = Table::drop();
             gone.table(Alias::new(table));

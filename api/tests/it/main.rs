@@ -7,6 +7,7 @@
     reason = "a test that panics has failed, as it should"
 )]
 
+mod audit_log;
 mod batches;
 mod bodies;
 mod browsers;
@@ -14,6 +15,7 @@ mod client_address;
 mod cursors;
 mod dead;
 mod deliveries;
+mod demo;
 mod dlq;
 mod document;
 mod emails;
@@ -24,6 +26,9 @@ mod health;
 mod idempotency;
 mod keys;
 mod limits;
+mod lockout;
+mod mailed;
+mod members;
 mod messages;
 mod pages;
 mod parameters;
@@ -33,11 +38,14 @@ mod recover;
 mod replay;
 mod replay_jobs;
 mod secrets;
+mod sessions;
+mod sign_in;
 mod signing;
 mod ssrf;
 mod support;
 mod things;
 mod timeouts;
+mod users;
 mod waiting;
 
 use support::{Answer, Api, api, id};

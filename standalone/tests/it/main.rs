@@ -18,6 +18,7 @@ mod faults;
 mod http_limits;
 mod isolation;
 mod journeys;
+mod people;
 mod replays;
 mod retries;
 mod secrets;
