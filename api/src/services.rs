@@ -12,6 +12,7 @@ use crate::{
     emails::SendEmail,
     event_types::Schemas,
     http::{ApiError, Code},
+    idempotency::InFlight,
     messages::Publish,
 };
 
@@ -26,6 +27,7 @@ pub struct Services {
     pub(crate) messages: Acceptor<Publish>,
     pub(crate) emails: Acceptor<SendEmail>,
     pub(crate) schemas: Schemas,
+    pub(crate) in_flight: InFlight,
 }
 
 impl Services {
@@ -47,6 +49,7 @@ impl Services {
             messages: Acceptor::start(store.clone(), pusher.clone()),
             emails: Acceptor::start(store, pusher),
             schemas: Schemas::new(),
+            in_flight: InFlight::new(settings.idempotency.max),
             db,
             queue,
             clock,

@@ -46,6 +46,8 @@ pub(crate) enum Code {
     EventTypeArchived,
     Internal,
     Unavailable,
+    IdempotencyKeyInUse,
+    TooManyInFlight,
 }
 
 impl Code {
@@ -75,6 +77,8 @@ impl Code {
             Self::EventTypeArchived => "event_type_archived",
             Self::Internal => "internal",
             Self::Unavailable => "unavailable",
+            Self::IdempotencyKeyInUse => "idempotency_key_in_use",
+            Self::TooManyInFlight => "too_many_in_flight",
         }
     }
 
@@ -102,6 +106,8 @@ impl Code {
             Self::ValidationFailed | Self::EventTypeArchived => StatusCode::UNPROCESSABLE_ENTITY,
             Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
             Self::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
+            Self::IdempotencyKeyInUse => StatusCode::CONFLICT,
+            Self::TooManyInFlight => StatusCode::TOO_MANY_REQUESTS,
         }
     }
 
@@ -131,13 +137,18 @@ impl Code {
             Self::EventTypeArchived => "The event type is archived",
             Self::Internal => "Something went wrong here",
             Self::Unavailable => "Not available right now",
+            Self::IdempotencyKeyInUse => "The first request with this idempotency key is still running",
+            Self::TooManyInFlight => "Too many requests with an idempotency key are in flight",
         }
     }
 
     /// Whether the same request may succeed later.
     pub(crate) const fn retryable(self) -> bool {
         match self {
-            Self::Internal | Self::Unavailable => true,
+            Self::Internal
+            | Self::Unavailable
+            | Self::IdempotencyKeyInUse
+            | Self::TooManyInFlight => true,
             Self::MalformedJson
             | Self::InvalidParameter
             | Self::InvalidCursor
@@ -300,7 +311,7 @@ impl ApiError {
             Code::Unauthorized => {
                 headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
             }
-            Code::Unavailable => {
+            Code::Unavailable | Code::IdempotencyKeyInUse | Code::TooManyInFlight => {
                 headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
             }
             _ => {}

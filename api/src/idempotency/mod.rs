@@ -1,6 +1,10 @@
 //! `Idempotency-Key`: a request that creates something can be sent again without creating it twice. The row that
 //! remembers the answer is written in the transaction that does the work, so that there is never one without the other.
+//!
+//! A key belongs to its tenant and to the operation with everything that its path names. Operations that take one have no
+//! query parameters. Requests are compared byte for byte: who sends one again sends the same bytes.
 
+mod in_flight;
 mod known;
 mod once;
 
@@ -10,11 +14,13 @@ use poem_openapi::{
     ApiExtractor, ApiExtractorType, ExtractParamOptions,
     registry::{MetaParamIn, MetaSchema, MetaSchemaRef},
 };
+use relaypost_shared::ids::TenantId;
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
 
 use crate::http::{ApiError, Code, parameters::IDEMPOTENCY_KEY};
 
+pub(crate) use in_flight::{Held, InFlight, Place, Stage};
 pub(crate) use known::{Known, Raced, remember, row};
 pub(crate) use once::{Begun, Once};
 
@@ -29,8 +35,22 @@ pub(crate) struct IdempotencyKey(Option<String>);
 pub(crate) struct Keyed {
     /// The operation and the key: `POST /v1/messages order-42`.
     key: String,
-    /// SHA-256 of the request's body.
+    /// SHA-256 of the request's body, as it came.
     fingerprint: [u8; 32],
+}
+
+impl Keyed {
+    /// The number of its lock in PostgreSQL, which everything in the database shares: two keys with the same one would
+    /// refuse each other while one is at work, and try again.
+    fn lock(&self, tenant: TenantId) -> i64 {
+        let digest = Sha256::new()
+            .chain_update(tenant.uuid().as_bytes())
+            .chain_update(&self.key)
+            .finalize();
+        let mut first = [0; 8];
+        first.copy_from_slice(&digest[..8]);
+        i64::from_be_bytes(first)
+    }
 }
 
 /// The answer to a request that creates something.
@@ -48,12 +68,35 @@ impl IdempotencyKey {
         Self(self.0.as_ref().map(|key| format!("{key}#{index}")))
     }
 
-    /// Ties the key to an operation (`POST /v1/messages`) and a body.
+    /// Takes the place of a request among those with a key that its tenant may have in flight.
+    ///
+    /// # Errors
+    /// 429 when the tenant has as many as it may.
+    pub(crate) fn place(
+        &self,
+        in_flight: &InFlight,
+        tenant: TenantId,
+    ) -> Result<Option<Place>, ApiError> {
+        let place = self.0.as_ref().map(|_| in_flight.place(tenant));
+        place.transpose()
+    }
+
+    /// Ties the key to an operation, with everything that its path names (`POST /v1/messages`), and a body.
     pub(crate) fn of(self, operation: &str, body: &[u8]) -> Option<Keyed> {
         self.0.map(|key| Keyed {
             key: format!("{operation} {key}"),
             fingerprint: Sha256::digest(body).into(),
         })
+    }
+}
+
+impl Stage {
+    /// What the answer that was looked up leaves to do.
+    pub(crate) fn of(answer: &Result<Option<Accepted>, ApiError>) -> Self {
+        match answer {
+            Ok(None) => Self::Works,
+            Ok(Some(_)) | Err(_) => Self::Idle,
+        }
     }
 }
 

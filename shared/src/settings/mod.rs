@@ -1,12 +1,14 @@
 //! Every setting of every process, read once, from the environment (and a `.env` file in development), before anything
 //! starts.
 
+mod idempotency;
 mod provider;
 mod reader;
 mod values;
 
 use std::{collections::HashMap, net::SocketAddr, time::Duration};
 
+pub use idempotency::Idempotency;
 pub use provider::{MailProvider, SmtpTls};
 pub use reader::Invalid;
 pub use values::{AppEnv, DatabaseUrl, Networks, RedisUrl, RetrySchedule, Secret};
@@ -38,8 +40,8 @@ pub struct Settings {
     pub keyring: Keyring,
     /// The largest request body, in bytes.
     pub max_body_bytes: usize,
-    /// How long an idempotency key is remembered.
-    pub idempotency_ttl: Duration,
+    /// How requests with an `Idempotency-Key` are treated.
+    pub idempotency: Idempotency,
     /// How webhooks go out.
     pub webhooks: Webhooks,
     /// How mails go out.
@@ -162,7 +164,7 @@ impl Settings {
             root_api_key: from.optional("ROOT_API_KEY", "A key of platform scope, to create the first tenants with; at least 24 characters. Without it a fresh development instance makes one and prints it once."),
             keyring: from.optional("ENCRYPTION_KEYS", "The keys of secrets at rest, newest first, with commas between them: each 64 hexadecimal digits, for example the output of `openssl rand -hex 32`. Without it development uses a key that everybody knows.").unwrap_or_default(),
             max_body_bytes: from.or::<Whole<1024, 104_857_600>>("MAX_BODY_BYTES", "1048576", "The largest request body that is read, in bytes.").into(),
-            idempotency_ttl: from.or::<Whole<60, 2_592_000>>("IDEMPOTENCY_TTL", "86400", "How long an `Idempotency-Key` is remembered, in seconds.").seconds(),
+            idempotency: Idempotency::read(from),
             webhooks: Webhooks::read(from, env),
             emails: Emails::read(from),
             circuit: Circuit::read(from),
