@@ -4,7 +4,10 @@ mod demo;
 mod embedded;
 
 use clap::{Parser, Subcommand};
-use relaypost_shared::{settings::Settings, shutdown, telemetry};
+use relaypost_shared::{
+    settings::{Program, Settings},
+    shutdown, telemetry,
+};
 use relaypost_worker::send::choose_tls_provider;
 
 #[derive(Parser)]
@@ -22,17 +25,26 @@ struct Cli {
 enum Command {
     /// Serve until told to stop (the default).
     Serve,
+    /// Print every setting and where it comes from, without secrets; exit 2 if one is wrong.
+    CheckConfig,
     /// Play the main job, from the first key to the attempts, and print the proof.
     Demo,
 }
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
-    choose_tls_provider();
     match Cli::parse().command.unwrap_or(Command::Serve) {
-        Command::Demo => demo::play().await,
+        Command::CheckConfig => {
+            Settings::print_or_exit(Program::Standalone);
+            Ok(())
+        }
+        Command::Demo => {
+            choose_tls_provider();
+            demo::play().await
+        }
         Command::Serve => {
-            let settings = Settings::from_env_or_exit();
+            let settings = Settings::from_env_or_exit(Program::Standalone);
+            choose_tls_provider();
             telemetry::start(&settings);
             let stop = shutdown::signal();
             let relaypost = embedded::Embedded::start(settings).await?;

@@ -128,8 +128,7 @@ impl Store {
         let (mut rows, mut deliveries) = (Vec::new(), Vec::new());
         for one in batch {
             let held = one.held.as_deref();
-            let known_answer =
-                held.map_or(Ok(None), |held| known.answer(one.tenant, held.keyed()));
+            let known_answer = held.map_or(Ok(None), |held| known.answer(one.tenant, held.keyed()));
             if let Some(held) = held {
                 held.is(Stage::of(&known_answer));
             }

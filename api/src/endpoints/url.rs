@@ -64,8 +64,9 @@ mod tests {
     use super::*;
 
     fn production() -> Webhooks {
-        let env = HashMap::from([("APP_ENV".to_owned(), "production".to_owned())]);
-        Settings::from_map(env).unwrap().webhooks
+        Settings::from_map(relaypost_testkit::production())
+            .unwrap()
+            .webhooks
     }
 
     #[test]

@@ -137,7 +137,9 @@ impl Code {
             Self::EventTypeArchived => "The event type is archived",
             Self::Internal => "Something went wrong here",
             Self::Unavailable => "Not available right now",
-            Self::IdempotencyKeyInUse => "The first request with this idempotency key is still running",
+            Self::IdempotencyKeyInUse => {
+                "The first request with this idempotency key is still running"
+            }
             Self::TooManyInFlight => "Too many requests with an idempotency key are in flight",
         }
     }

@@ -100,11 +100,7 @@ impl InFlight {
     ///
     /// # Errors
     /// 409 when the other one is at work.
-    pub(crate) async fn hold(
-        &self,
-        tenant: TenantId,
-        keyed: Keyed,
-    ) -> Result<Arc<Held>, ApiError> {
+    pub(crate) async fn hold(&self, tenant: TenantId, keyed: Keyed) -> Result<Arc<Held>, ApiError> {
         let lead = match self.lead(tenant, &keyed.key) {
             Ok(lead) => Some(lead),
             Err(mut first) => {
@@ -187,4 +183,90 @@ pub(super) fn in_use() -> ApiError {
         Code::IdempotencyKeyInUse,
         "another request with this `Idempotency-Key` is still running; try again",
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::Future;
+
+    use futures::{FutureExt as _, pin_mut};
+    use relaypost_shared::clock::Clock;
+
+    use super::{super::IdempotencyKey, *};
+
+    fn tenant() -> TenantId {
+        TenantId::generate(Clock::system().now())
+    }
+
+    fn keyed(key: &str) -> Keyed {
+        let key = IdempotencyKey(Some(key.to_owned()));
+        key.of("POST /v1/messages", b"{}").unwrap()
+    }
+
+    fn code<T>(result: Option<Result<T, ApiError>>) -> Code {
+        let error = result.expect("an answer").err();
+        error.expect("a refusal").code
+    }
+
+    /// What a future comes to without waiting.
+    fn now<F: Future>(future: F) -> Option<F::Output> {
+        future.now_or_never()
+    }
+
+    #[test]
+    fn a_second_request_waits_no_longer_than_until_the_first_begins_to_work() {
+        let (all, tenant) = (InFlight::new(9), tenant());
+        let first = now(all.hold(tenant, keyed("k"))).unwrap().unwrap();
+        let second = all.hold(tenant, keyed("k"));
+        pin_mut!(second);
+        assert!(now(second.as_mut()).is_none(), "the first has not looked");
+        assert!(now(all.hold(tenant, keyed("other"))).unwrap().is_ok());
+        first.is(Stage::Works);
+        assert_eq!(code(now(second)), Code::IdempotencyKeyInUse);
+        assert_eq!(
+            code(now(all.hold(tenant, keyed("k")))),
+            Code::IdempotencyKeyInUse
+        );
+        drop(first);
+        assert!(now(all.hold(tenant, keyed("k"))).unwrap().is_ok());
+        assert!(all.lock().is_empty());
+    }
+
+    #[test]
+    fn an_answer_that_is_remembered_is_repeated_to_many_at_once() {
+        let (all, tenant) = (InFlight::new(9), tenant());
+        let first = now(all.hold(tenant, keyed("k"))).unwrap().unwrap();
+        first.is(Stage::Idle);
+        let second = now(all.hold(tenant, keyed("k"))).unwrap().unwrap();
+        // It did not take the key, and so does not give it up.
+        drop(second);
+        first.is(Stage::Works);
+        assert_eq!(
+            code(now(all.hold(tenant, keyed("k")))),
+            Code::IdempotencyKeyInUse
+        );
+    }
+
+    #[test]
+    fn a_first_request_that_fails_leaves_nobody_waiting_and_no_key_stuck() {
+        let (all, tenant) = (InFlight::new(9), tenant());
+        let first = now(all.hold(tenant, keyed("k"))).unwrap().unwrap();
+        let second = all.hold(tenant, keyed("k"));
+        pin_mut!(second);
+        assert!(now(second.as_mut()).is_none());
+        drop(first);
+        assert_eq!(code(now(second)), Code::IdempotencyKeyInUse);
+        assert!(now(all.hold(tenant, keyed("k"))).unwrap().is_ok());
+    }
+
+    #[test]
+    fn a_place_is_one_of_its_tenant_s_and_comes_back_when_it_is_dropped() {
+        let (all, one, other) = (InFlight::new(2), tenant(), tenant());
+        let places = [all.place(one).unwrap(), all.place(one).unwrap()];
+        assert_eq!(code(Some(all.place(one))), Code::TooManyInFlight);
+        assert!(all.place(other).is_ok());
+        drop(places);
+        assert!(all.place(one).is_ok());
+        assert!(all.lock().is_empty());
+    }
 }

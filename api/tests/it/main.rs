@@ -19,6 +19,7 @@ mod event_types;
 mod faults;
 mod health;
 mod idempotency;
+mod idempotency_running;
 mod keys;
 mod messages;
 mod pages;

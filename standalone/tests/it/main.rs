@@ -13,11 +13,13 @@ mod dead_letters;
 mod demo;
 mod emails;
 mod faults;
+mod idempotency;
 mod isolation;
 mod journeys;
 mod replays;
 mod retries;
 mod senders;
+mod settings;
 mod verifiers;
 
 use std::path::Path;

@@ -59,6 +59,11 @@ impl Bench {
             .iter()
             .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
             .collect();
+        if all.get("APP_ENV").is_some_and(|env| env == "production") {
+            for (name, value) in relaypost_testkit::production() {
+                all.entry(name).or_insert(value);
+            }
+        }
         all.insert("DATABASE_URL".into(), database.url().into());
         let settings = Arc::new(Settings::from_map(all).unwrap());
         let db = db::connect(&settings.database_url, 10).await.unwrap();
