@@ -164,7 +164,7 @@ impl Reader {
                 None => return Some(value),
                 Some(why) => format!("expected a secret that nobody can guess, and {why}"),
             },
-            Err(why) => format!("{why}"),
+            Err(why) => expected(&why.to_string()),
         };
         self.refuse(name, &problem);
         None
@@ -239,6 +239,14 @@ impl Reader {
     #[cfg(test)]
     pub(super) fn described(&self) -> &[Described] {
         &self.described
+    }
+}
+
+/// What a parser of the standard library says, in the words that ours have.
+fn expected(why: &str) -> String {
+    match why.strip_prefix("provided string was not ") {
+        Some(values) => format!("expected {values}"),
+        None => why.to_owned(),
     }
 }
 

@@ -21,6 +21,8 @@ const PUBLISHED: [&str; 2] = [
 ];
 /// Random text of 24 characters or more has more than this many different ones, even when it is hexadecimal.
 const FEW: usize = 7;
+/// So many equal steps in a row do not come about by chance.
+const RUN: usize = 8;
 
 /// Whether a setting of this name is a secret: a key, a secret, a password or a token. A number of them, or a time, is not.
 pub(super) fn is_secret(name: &str) -> bool {
@@ -66,8 +68,8 @@ fn repeats(bytes: &[u8]) -> bool {
     (1..=bytes.len() / 2).any(|period| bytes.iter().zip(&bytes[period..]).all(|(a, b)| a == b))
 }
 
-/// Whether more than half of the steps from one byte to the next are the same small one: `abc…`, `9876…`, `00 02 04 …`.
-/// `9` and `a` are neighbours, as they are in hexadecimal.
+/// Whether it counts: `abcdefghi…`, `9876…`, `00 02 04 …`, in one long run or most of the time. `9` and `a` are neighbours,
+/// as they are in hexadecimal.
 fn counts(bytes: &[u8]) -> bool {
     let value = |byte: u8| match byte {
         b'a'..=b'z' => byte - b'a' + b'9' + 1,
@@ -79,7 +81,10 @@ fn counts(bytes: &[u8]) -> bool {
     let steps: Vec<u8> = steps.collect();
     [1, 2, u8::MAX, u8::MAX - 1].iter().any(|step| {
         let same = steps.iter().filter(|one| *one == step).count();
-        2 * same > steps.len()
+        let run = steps
+            .windows(RUN)
+            .any(|run| run.iter().all(|one| one == step));
+        run || 2 * same > steps.len()
     })
 }
 

@@ -1,8 +1,10 @@
 //! The variables that settings are read from: those of the process, and in development those of a `.env` file.
 
 use std::{
+    cell::Cell,
     collections::{BTreeMap, HashMap, HashSet},
     ffi::OsString,
+    io::{self, Read},
     path::Path,
 };
 
@@ -74,8 +76,12 @@ impl Variables {
             // Most often there is none, and nobody has to have one.
             return;
         };
-        let text = String::from_utf8_lossy(&bytes).into_owned();
-        for line in dotenvy::from_read_iter(bytes.as_slice()) {
+        let read = Cell::new(0);
+        let lines = Lines {
+            rest: &bytes,
+            read: &read,
+        };
+        for line in dotenvy::from_read_iter(lines) {
             match line {
                 Ok((name, value)) => {
                     if !self.unreadable.contains(&name) {
@@ -85,9 +91,10 @@ impl Variables {
                 }
                 // The content is not repeated: it may be a secret.
                 Err(dotenvy::Error::LineParse(content, _)) => {
+                    // A quote that is not closed takes in what follows.
+                    let begun = read.get() + 1 - content.lines().count().max(1);
                     let problem = format!(
-                        ".env: line {} is not of the form NAME=value; a value with spaces needs quotes",
-                        line_of(&text, &content)
+                        ".env: line {begun} is not of the form NAME=value; a value with spaces needs quotes"
                     );
                     self.problems.push(problem);
                 }
@@ -157,14 +164,25 @@ impl From<HashMap<String, String>> for Variables {
     }
 }
 
-/// The number of the line that this is the beginning of, from 1.
-fn line_of(text: &str, content: &str) -> usize {
-    let wanted = content.trim_start_matches('\u{feff}').lines().next();
-    let wanted = wanted.unwrap_or_default().trim();
-    let mut lines = text.trim_start_matches('\u{feff}').lines();
-    lines
-        .position(|line| line.trim() == wanted)
-        .map_or(1, |index| index + 1)
+/// Gives one line at a time, so that one can tell how many were read when something is wrong.
+struct Lines<'a> {
+    rest: &'a [u8],
+    read: &'a Cell<usize>,
+}
+
+impl Read for Lines<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let end = self.rest.iter().position(|byte| *byte == b'\n');
+        let line = end.map_or(self.rest.len(), |end| end + 1);
+        let length = line.min(buffer.len());
+        let (now, later) = self.rest.split_at(length);
+        buffer[..length].copy_from_slice(now);
+        self.rest = later;
+        if length > 0 && length == line {
+            self.read.set(self.read.get() + 1);
+        }
+        Ok(length)
+    }
 }
 
 /// How many letters may be wrong.
