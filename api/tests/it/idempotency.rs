@@ -1,7 +1,7 @@
 //! A request that is sent again does its work once.
 
 use futures::future::join_all;
-use relaypost_shared::entities::{email, endpoint, message};
+use relaypost_shared::entities::{email, endpoint, message, tenant};
 use serde_json::{Value, json};
 
 use crate::{Answer, api, support::Client};
@@ -179,5 +179,32 @@ async fn a_key_that_cannot_be_read_is_refused_and_not_overlooked() {
     let two = keyed(&keyed(&tenant.api, "a"), "b");
     two.post("/v1/messages", message(1)).await.expect(400);
     assert_eq!(api.count::<message::Entity>().await, 0);
+    api.stop().await;
+}
+
+#[tokio::test]
+async fn a_tenant_is_created_once_and_no_other_tenant_s_keys_are_in_the_way() {
+    let api = api().await;
+    let before = api.count::<tenant::Entity>().await;
+    let here = keyed(&api.root(), "acme");
+    let there = api.elsewhere(&here);
+    let new = json!({"name": "Acme"});
+    let both = (0..20).map(|n| if n % 2 == 0 { &here } else { &there });
+    let answers = join_all(both.map(|client| client.post("/v1/tenants", new.clone()))).await;
+    let first = one_first(&answers);
+    let again = here.post("/v1/tenants", new).await;
+    assert_eq!((again.status, &again.bytes), (200, &first));
+    let other = here.post("/v1/tenants", json!({"name": "Other"})).await;
+    assert_eq!(
+        other.faults(409, "idempotency_key_reused"),
+        [""; 0],
+        "{other}"
+    );
+    assert_eq!(api.count::<tenant::Entity>().await, before + 1);
+    let tenant = api.tenant().await;
+    keyed(&tenant.api, "acme")
+        .post("/v1/messages", message(1))
+        .await
+        .expect(201);
     api.stop().await;
 }
