@@ -69,8 +69,9 @@ goes into the same header.\n\n\
 **Errors** all have one shape, `application/problem+json` (RFC 9457). Look at `code`; `retryable` says whether trying \
 again can help. Unknown fields in a body are refused (422), so that a misspelt one is not overlooked, and so are unknown \
 query parameters (400).\n\n\
-**Requests that create** take an `Idempotency-Key`, which makes it safe to send them again. A POST that takes none, such \
-as that of a tenant or a key, refuses it (400).\n\n\
+**Requests that create** take an `Idempotency-Key`, which makes it safe to send them again: the answer is 200 with the body \
+of the first, or 409 with `Retry-After` while the first is still running. A POST that takes none, such as that of an API \
+key, refuses it (400).\n\n\
 **Lists** are newest first and come in pages: pass `next_cursor` as `cursor` until it is null.\n\n\
 **Limits**: 429 `rate_limited` says that a tenant, a key or an address asks too often, and `Retry-After` when to go on.\n\n\
 **Every request** may carry an `X-Request-ID` of up to 128 letters, digits and `._-`; it is in the answer, in the logs \

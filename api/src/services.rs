@@ -12,6 +12,7 @@ use crate::{
     emails::SendEmail,
     event_types::Schemas,
     http::{ApiError, Code},
+    idempotency::InFlight,
     limits::Limiter,
     messages::Publish,
     people::{AccessTokens, Passwords, Sessions},
@@ -34,6 +35,7 @@ pub struct Services {
     pub(crate) emails: Acceptor<SendEmail>,
     pub(crate) schemas: Schemas,
     pub(crate) limits: Limiter,
+    pub(crate) in_flight: InFlight,
 }
 
 impl Services {
@@ -64,6 +66,7 @@ impl Services {
             schemas: Schemas::new(),
             guard: Guard::new(&settings.webhooks),
             limits: Limiter::new(&settings.limits, clock.clone()),
+            in_flight: InFlight::new(settings.idempotency.max),
             db,
             queue,
             clock,

@@ -4,7 +4,11 @@
 use anyhow::Context as _;
 use clap::{Parser, Subcommand};
 use relaypost_migration as migration;
-use relaypost_shared::{db, settings::Settings, telemetry};
+use relaypost_shared::{
+    db,
+    settings::{Program, Settings},
+    telemetry,
+};
 
 #[derive(Parser)]
 #[command(
@@ -33,7 +37,7 @@ enum Command {
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     let cli = Cli::parse();
-    let settings = Settings::from_env_or_exit();
+    let settings = Settings::from_env_or_exit(Program::Migrate);
     telemetry::start(&settings);
     let db = db::connect(&settings.database_url, 1)
         .await

@@ -6,7 +6,11 @@ use anyhow::Context as _;
 use clap::{Parser, Subcommand};
 use relaypost_migration as migration;
 use relaypost_shared::{
-    clock::Clock, queue::Queue, serve, settings::Settings, shutdown, telemetry,
+    clock::Clock,
+    queue::Queue,
+    serve,
+    settings::{Program, Settings},
+    shutdown, telemetry,
 };
 use relaypost_worker::{Services, probes, run};
 
@@ -25,29 +29,24 @@ struct Cli {
 enum Command {
     /// Deliver until told to stop (the default).
     Serve,
-    /// Read the settings, print them without secrets, and exit.
+    /// Print every setting and where it comes from, without secrets; exit 2 if one is wrong.
     CheckConfig,
 }
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
-    let cli = Cli::parse();
-    let settings = Settings::from_env_or_exit();
-    if matches!(cli.command, Some(Command::CheckConfig)) {
-        println!("{settings:#?}");
-        return Ok(());
+    match Cli::parse().command.unwrap_or(Command::Serve) {
+        Command::CheckConfig => {
+            Settings::print_or_exit(Program::Worker);
+            Ok(())
+        }
+        Command::Serve => start(Settings::from_env_or_exit(Program::Worker)).await,
     }
-    if settings.redis_url.is_none() {
-        eprintln!(
-            "REDIS_URL: missing. A worker takes its jobs from Redis: redis://127.0.0.1:6379/\n(`relaypost` runs everything in one process and needs none.)"
-        );
-        std::process::exit(2);
-    }
-    telemetry::start(&settings);
-    start(Arc::new(settings)).await
 }
 
-async fn start(settings: Arc<Settings>) -> anyhow::Result<()> {
+async fn start(settings: Settings) -> anyhow::Result<()> {
+    telemetry::start(&settings);
+    let settings = Arc::new(settings);
     let db = migration::open_current(&settings).await?;
     migration::sealed::keys_or_exit(&db, &settings.keyring).await?;
     let queue = Queue::open(settings.redis_url.as_deref()).context("REDIS_URL")?;

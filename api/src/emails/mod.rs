@@ -43,11 +43,16 @@ async fn send(
     keyed: Option<Keyed>,
     email: NewEmail,
 ) -> Result<Accepted, ApiError> {
+    let command = SendEmail::new(email, &services.settings.emails, services.clock.now())?;
+    let held = match keyed {
+        Some(keyed) => Some(services.in_flight.hold(caller.tenant, keyed).await?),
+        None => None,
+    };
     let submission = Submission {
         tenant: caller.tenant,
         request_id: caller.request_id.clone(),
-        keyed,
-        command: SendEmail::new(email, &services.settings.emails, services.clock.now())?,
+        held,
+        command,
     };
     services.emails.accept(submission).await
 }
@@ -70,6 +75,7 @@ impl EmailsApi {
         #[oai(name = "Idempotency-Key")] key: IdempotencyKey,
         body: StrictJson<NewEmail>,
     ) -> Result<Recorded<Email>, ApiError> {
+        let _place = key.place(&services.in_flight, caller.tenant)?;
         let keyed = key.of("POST /v1/emails", &body.bytes);
         Ok(send(services, &caller, keyed, body.value).await?.into())
     }
@@ -89,6 +95,7 @@ impl EmailsApi {
     ) -> Result<Reply<Results>, ApiError> {
         let items = body.value.emails.checked("emails")?;
         meter.items(items.len()).await?;
+        let _place = key.place(&services.in_flight, caller.tenant)?;
         let sent = items.iter().enumerate().map(async |(index, item)| {
             let keyed = key
                 .item(index)

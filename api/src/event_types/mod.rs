@@ -70,10 +70,11 @@ impl EventTypesApi {
             .exec_without_returning(once.tx())
             .await?;
         if created == 0 {
-            return Err(ApiError::new(
+            let exists = ApiError::new(
                 Code::EventTypeExists,
                 "there is an event type with this name; change it with PATCH",
-            ));
+            );
+            return Err(once.refuse(exists).await);
         }
         let (action, now) = (Action::EventTypeCreated, once.now());
         audit::record(once.tx(), &caller, action, row.id, now).await?;

@@ -156,7 +156,14 @@ fn problems(operation: &MetaOperation, access: Option<Access>) -> Vec<(u16, &'st
         problems.push((404, "There is no tenant with the id in `X-Tenant-Id`."));
     }
     if params.iter().any(|param| param.name == "Idempotency-Key") {
-        problems.push((409, "The `Idempotency-Key` was used with another body."));
+        problems.push((
+            409,
+            "The `Idempotency-Key` was used with another body, or the first request with it is still running.",
+        ));
+        problems.push((
+            429,
+            "Too many of the tenant's requests with an `Idempotency-Key` are in flight.",
+        ));
     } else if operation
         .description
         .as_ref()
@@ -204,8 +211,9 @@ fn describe(name: &str) -> Option<&'static str> {
         "cursor" => Some("The `next_cursor` of the page before; leave it out for the first page."),
         "Idempotency-Key" => Some(
             "A name of your own for this request, such as an order number: sending the same request again with the \
-             same key does nothing and answers 200 with the body of the first answer. Remembered for 24 hours \
-             unless configured otherwise. Up to 255 visible ASCII characters.",
+             same key does nothing and answers 200 with the body of the first answer, or 409 with `Retry-After` while \
+             the first is still running. Bodies are compared byte for byte. Remembered for 24 hours unless configured \
+             otherwise. Up to 255 visible ASCII characters.",
         ),
         _ => None,
     }

@@ -58,6 +58,8 @@ pub(crate) enum Code {
     EmailNotVerified,
     UserDisabled,
     UserExists,
+    IdempotencyKeyInUse,
+    TooManyInFlight,
 }
 
 impl Code {
@@ -99,6 +101,8 @@ impl Code {
             Self::EmailNotVerified => "email_not_verified",
             Self::UserDisabled => "user_disabled",
             Self::UserExists => "user_exists",
+            Self::IdempotencyKeyInUse => "idempotency_key_in_use",
+            Self::TooManyInFlight => "too_many_in_flight",
         }
     }
 
@@ -127,13 +131,15 @@ impl Code {
             Self::ValidationFailed | Self::EventTypeArchived => StatusCode::UNPROCESSABLE_ENTITY,
             Self::Internal | Self::SecretUnreadable => StatusCode::INTERNAL_SERVER_ERROR,
             Self::Unavailable | Self::TookTooLong => StatusCode::SERVICE_UNAVAILABLE,
-            Self::RateLimited | Self::SignInLocked => StatusCode::TOO_MANY_REQUESTS,
+            Self::RateLimited | Self::SignInLocked | Self::TooManyInFlight => {
+                StatusCode::TOO_MANY_REQUESTS
+            }
             Self::RequestTimeout => StatusCode::REQUEST_TIMEOUT,
             Self::UriTooLong => StatusCode::URI_TOO_LONG,
             Self::HeadersTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             Self::InvalidCredentials => StatusCode::UNAUTHORIZED,
             Self::EmailNotVerified | Self::UserDisabled => StatusCode::FORBIDDEN,
-            Self::UserExists => StatusCode::CONFLICT,
+            Self::UserExists | Self::IdempotencyKeyInUse => StatusCode::CONFLICT,
         }
     }
 
@@ -175,6 +181,10 @@ impl Code {
             Self::EmailNotVerified => "The address is not verified yet",
             Self::UserDisabled => "The user is disabled",
             Self::UserExists => "There is a user with this address",
+            Self::IdempotencyKeyInUse => {
+                "The first request with this idempotency key is still running"
+            }
+            Self::TooManyInFlight => "Too many requests with an idempotency key are in flight",
         }
     }
 
@@ -187,7 +197,9 @@ impl Code {
             | Self::TookTooLong
             | Self::SecretUnreadable
             | Self::SignInLocked
-            | Self::RateLimited => true,
+            | Self::RateLimited
+            | Self::IdempotencyKeyInUse
+            | Self::TooManyInFlight => true,
             Self::MalformedJson
             | Self::InvalidParameter
             | Self::InvalidCursor
@@ -371,7 +383,10 @@ impl ApiError {
             Code::Unauthorized | Code::InvalidCredentials => {
                 headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
             }
-            Code::Unavailable | Code::TookTooLong => {
+            Code::Unavailable
+            | Code::TookTooLong
+            | Code::IdempotencyKeyInUse
+            | Code::TooManyInFlight => {
                 headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
             }
             // The rest of the body may still come, and nobody would read it.

@@ -48,6 +48,10 @@ async fn publish(
     message: NewMessage,
 ) -> Result<Accepted, ApiError> {
     message.check(services.clock.now())?;
+    let held = match keyed {
+        Some(keyed) => Some(services.in_flight.hold(caller.tenant, keyed).await?),
+        None => None,
+    };
     let (tenant, message) = (caller.tenant, Arc::new(message));
     let name = &message.event_type;
     let mut attempt = 1;
@@ -58,7 +62,7 @@ async fn publish(
         let submission = Submission {
             tenant,
             request_id: caller.request_id.clone(),
-            keyed: keyed.clone(),
+            held: held.clone(),
             command: Publish {
                 message: message.clone(),
                 checked,
@@ -93,6 +97,7 @@ impl MessagesApi {
         #[oai(name = "Idempotency-Key")] key: IdempotencyKey,
         body: StrictJson<NewMessage>,
     ) -> Result<Recorded<Message>, ApiError> {
+        let _place = key.place(&services.in_flight, caller.tenant)?;
         let keyed = key.of("POST /v1/messages", &body.bytes);
         Ok(publish(services, &caller, keyed, body.value).await?.into())
     }
@@ -116,6 +121,7 @@ impl MessagesApi {
     ) -> Result<Reply<Results>, ApiError> {
         let items = body.value.messages.checked("messages")?;
         meter.items(items.len()).await?;
+        let _place = key.place(&services.in_flight, caller.tenant)?;
         let published = items.iter().enumerate().map(async |(index, item)| {
             let keyed = key
                 .item(index)

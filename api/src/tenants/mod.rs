@@ -22,9 +22,10 @@ use crate::{
     audit::{self, Action},
     auth::{Authorized, may},
     http::{
-        ApiError, Checks, Created, Cursor, Limit, Moment, Page, Paging, Ref, Reply, StrictJson,
-        Text, document::Tag, example_id, example_time,
+        ApiError, Checks, Cursor, Limit, Moment, Page, Paging, Recorded, Ref, Reply, StrictJson,
+        Text, document::Tag, example_id, example_time, to_bytes,
     },
+    idempotency::{Begun, IdempotencyKey, Once},
 };
 
 /// What a tenant is created from.
@@ -127,32 +128,36 @@ pub(crate) struct TenantsApi;
 impl TenantsApi {
     /// Create a tenant
     ///
-    /// It begins with no keys: create its first one with `api_keys_create`. Takes no `Idempotency-Key`: the
-    /// answers to those are remembered for a tenant, and here is none yet.
+    /// It begins with no keys: create its first one with `api_keys_create`.
     #[oai(path = "/", method = "post", operation_id = "tenants_create")]
     async fn create(
         &self,
         Data(services): Data<&Services>,
         operator: Authorized<may::OperatePlatform>,
+        #[oai(name = "Idempotency-Key")] key: IdempotencyKey,
         body: StrictJson<NewTenant>,
-    ) -> Result<Created<Tenant>, ApiError> {
+    ) -> Result<Recorded<Tenant>, ApiError> {
         let new = body.value;
         new.check()?;
-        let now = services.clock.now();
+        // Here is no tenant yet, and so the platform's own remembers the answer.
+        let keyed = key.of("POST /v1/tenants", &body.bytes);
+        let once = match Once::begin(services, TenantId::OWN, keyed).await? {
+            Begun::Done(accepted) => return Ok(accepted.into()),
+            Begun::Work(once) => once,
+        };
+        let now = once.now();
         let row = tenant::Model {
             id: TenantId::generate(now),
             name: new.name,
             created_at: now,
             dlq_warned_at: None,
         };
-        let tx = begin_write(&services.db).await?;
         tenant::Entity::insert(row.clone().into_active_model())
-            .exec_without_returning(&tx)
+            .exec_without_returning(once.tx())
             .await?;
         let (action, tenant) = (Action::TenantCreated, Some(row.id));
-        audit::record_by(&tx, &operator, tenant, action, row.id, now).await?;
-        tx.commit().await?;
-        Created::of(&row.into())
+        audit::record_by(once.tx(), &operator, tenant, action, row.id, now).await?;
+        Ok(once.finish(to_bytes(&Tenant::from(row))?).await?.into())
     }
 
     /// List tenants

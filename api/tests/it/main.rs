@@ -24,6 +24,7 @@ mod event_types;
 mod faults;
 mod health;
 mod idempotency;
+mod idempotency_running;
 mod keys;
 mod limits;
 mod lockout;

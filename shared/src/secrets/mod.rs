@@ -202,8 +202,7 @@ impl FromStr for Keyring {
             .map(|part| master_key(part.trim()))
             .collect();
         keys.map(|keys| Self(keys.into())).ok_or(
-            "expected keys of 32 bytes as 64 hexadecimal digits, newest first, with commas between them: the output of \
-             `openssl rand -hex 32`",
+            "expected keys of 32 bytes as 64 hexadecimal digits, newest first, with commas between them",
         )
     }
 }

@@ -25,8 +25,14 @@ pub struct Http {
 
 impl Http {
     pub(super) fn read(from: &mut Reader) -> Self {
+        let cors_origins = from.optional("CORS_ORIGINS", "The web origins whose pages may call the API, exactly as browsers send them, with commas between them; `none` for none, which development takes when it is not set.");
+        from.example(
+            "CORS_ORIGINS",
+            "https://app.example.com,https://admin.example.com",
+        );
+        from.required_in_production("CORS_ORIGINS");
         Self {
-            cors_origins: from.optional("CORS_ORIGINS", "The web origins whose pages may call the API, exactly as browsers send them, with commas between them: `https://app.example.com,https://admin.example.com`; `none` for none. Not set: none."),
+            cors_origins,
             header_timeout: from.or::<Whole<100, 600_000>>("HEADER_TIMEOUT_MS", "10000", "How long a client may take to send the head of a request, in milliseconds, and to send anything at all on a new connection. Then the connection is closed.").millis(),
             body_timeout: from.or::<Whole<100, 3_600_000>>("BODY_TIMEOUT_MS", "20000", "How long a client may take to send the body of a request, in milliseconds. Then the answer is 408.").millis(),
             request_timeout: from.or::<Whole<100, 3_600_000>>("REQUEST_TIMEOUT_MS", "30000", "How long a request may take until its answer begins, in milliseconds. Then the answer is 408 if the client still owes a part of the body, else 503.").millis(),

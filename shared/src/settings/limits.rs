@@ -88,9 +88,12 @@ impl FromStr for OnRedisFailure {
 impl Limits {
     pub(super) fn read(from: &mut Reader, env: AppEnv) -> Self {
         let enabled = from.optional("RATE_LIMIT_ENABLED", "`true` or `false`: whether the API limits how often callers come. Without it: in production yes, in development no.");
+        from.example("RATE_LIMIT_ENABLED", "true");
+        let redis = from.optional("RATE_LIMIT_REDIS_URL", "`redis://host:port/`: the server that keeps the limits for all API processes together; it can be that of `REDIS_URL`. Without it each process keeps limits of its own, so that N of them let N times as much through.");
+        from.example("RATE_LIMIT_REDIS_URL", "redis://127.0.0.1:6379/");
         Self {
             enabled: enabled.unwrap_or(env == AppEnv::Production),
-            redis: from.optional("RATE_LIMIT_REDIS_URL", "`redis://host:port/`: the server that keeps the limits for all API processes together; it can be that of `REDIS_URL`. Without it each process keeps limits of its own, so that N of them let N times as much through."),
+            redis,
             redis_timeout: from.or::<Whole<10, 10_000>>("RATE_LIMIT_REDIS_TIMEOUT_MS", "100", "How long a request waits for that server, in milliseconds. After a failure the server is left alone for a second.").millis(),
             on_redis_failure: from.or("RATE_LIMIT_ON_REDIS_FAILURE", "allow", "What holds while that server does not answer. `allow`: each process keeps the limits by itself meanwhile, so that losing it stops neither publishing nor the protection of signing in. `refuse`: 503 for everything that has a limit, for those to whom a limit that holds exactly is worth more than being there."),
             per_tenant: per_second(from, ("RATE_LIMIT_PER_TENANT_PER_SECOND", "2000", "Requests a second with the keys of one tenant, together; each message or email of a batch counts. The default is less than a third of what two cores take in."), ("RATE_LIMIT_PER_TENANT_BURST", "4000", "How many of them at once after a rest.")),
@@ -132,19 +135,20 @@ mod tests {
         let owned = pairs
             .iter()
             .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
-        let mut reader = Reader::new(owned.collect());
-        let env = reader.or("APP_ENV", "development", "");
-        let limits = Limits::read(&mut reader, env);
-        reader.finish(limits).unwrap()
+        Settings::from_map(owned.collect()).unwrap().limits
     }
 
     #[test]
     fn limits_are_off_in_development_and_on_in_production_unless_set() {
-        let production = ("APP_ENV", "production");
+        let production = |enabled: &str| {
+            let mut env = relaypost_testkit::production();
+            env.insert("RATE_LIMIT_ENABLED".to_owned(), enabled.to_owned());
+            Settings::from_map(env).unwrap().limits.enabled
+        };
         assert!(!read(&[]).enabled);
-        assert!(read(&[production]).enabled);
+        assert!(production(""));
         assert!(read(&[("RATE_LIMIT_ENABLED", "true")]).enabled);
-        assert!(!read(&[production, ("RATE_LIMIT_ENABLED", "false")]).enabled);
+        assert!(!production("false"));
     }
 
     #[test]

@@ -16,6 +16,7 @@ mod egress;
 mod emails;
 mod faults;
 mod http_limits;
+mod idempotency;
 mod isolation;
 mod journeys;
 mod people;
@@ -23,6 +24,7 @@ mod replays;
 mod retries;
 mod secrets;
 mod senders;
+mod settings;
 mod slow_clients;
 mod verifiers;
 

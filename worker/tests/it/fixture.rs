@@ -60,6 +60,11 @@ impl Bench {
             .iter()
             .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
             .collect();
+        if all.get("APP_ENV").is_some_and(|env| env == "production") {
+            for (name, value) in relaypost_testkit::production() {
+                all.entry(name).or_insert(value);
+            }
+        }
         all.insert("DATABASE_URL".into(), database.url().into());
         // What production asks for.
         all.insert("JWT_SECRET".into(), "0123456789abcdef".repeat(2));
