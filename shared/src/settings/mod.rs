@@ -1,15 +1,19 @@
 //! Every setting of every process, read once, from the environment (and a `.env` file in development), before anything
 //! starts.
 
+mod oauth;
 mod provider;
 mod reader;
 mod values;
+mod web_url;
 
 use std::{collections::HashMap, net::SocketAddr, time::Duration};
 
+pub use oauth::{ClientSecret, Github, OAuth, OAuthClient, OidcProvider};
 pub use provider::{MailProvider, SmtpTls};
 pub use reader::Invalid;
 pub use values::{AppEnv, DatabaseUrl, Networks, RedisUrl, RetrySchedule, Secret};
+pub use web_url::WebUrl;
 
 use crate::secrets::Keyring;
 use reader::Reader;
@@ -54,6 +58,10 @@ pub struct Settings {
     pub shutdown_grace: Duration,
     /// Whether `/health/ready` fails when Redis is gone.
     pub readiness_requires_redis: bool,
+    /// Where browsers reach this service.
+    pub public_url: WebUrl,
+    /// Signing in through other providers.
+    pub oauth: OAuth,
 }
 
 /// How webhooks go out.
@@ -170,6 +178,8 @@ impl Settings {
             bulk_concurrency: from.or::<Whole<1, 100_000>>("BULK_CONCURRENCY", "64", "How many replayed deliveries, webhooks and mails together, one worker has in flight at a time, besides the live ones.").into(),
             shutdown_grace: from.or::<Whole<0, 3600>>("SHUTDOWN_GRACE_SECONDS", "30", "How long a process that was told to stop may finish what it is doing.").seconds(),
             readiness_requires_redis: from.or("READINESS_REQUIRES_REDIS", "false", "Whether `/health/ready` answers 503 when Redis is gone. The API accepts without Redis, so the default is no."),
+            public_url: from.or("PUBLIC_URL", "http://localhost:3000", "Where browsers reach this service: the address that links in mails and the callbacks of providers begin with."),
+            oauth: OAuth::read(from, env),
         };
         if settings.env == AppEnv::Production
             && settings.database_url.is_sqlite()
