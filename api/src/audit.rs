@@ -2,10 +2,36 @@
 
 use std::fmt;
 
-use relaypost_shared::{clock::Timestamp, entities::audit_log, ids::AuditEntryId};
+use relaypost_shared::{
+    clock::Timestamp,
+    entities::audit_log,
+    ids::{AuditEntryId, TenantId},
+};
 use sea_orm::{ConnectionTrait, DbErr, EntityTrait as _, IntoActiveModel as _};
 
-use crate::auth::may::ForTenant;
+use crate::{
+    auth::{Actor, may::ForTenant},
+    http::request_id::RequestId,
+};
+
+/// Who did something, and in which request.
+#[derive(Clone, Debug)]
+pub(crate) struct By {
+    /// Who.
+    pub(crate) actor: Actor,
+    /// In which request.
+    pub(crate) request_id: RequestId,
+}
+
+impl By {
+    /// Done by `actor` in this request.
+    pub(crate) fn new(actor: Actor, request_id: &RequestId) -> Self {
+        Self {
+            actor,
+            request_id: request_id.clone(),
+        }
+    }
+}
 
 /// What was done. The words are stored, so none is renamed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,6 +66,44 @@ pub(crate) enum Action {
     RecoverCreated,
     /// A job was cancelled.
     ReplayCancelled,
+    /// Somebody signed in.
+    SignedIn,
+    /// A sign-in failed.
+    SignInFailed,
+    /// Too many sign-ins failed: none is taken for a while.
+    SignInLocked,
+    /// An administrator lifted the lock.
+    SignInUnlocked,
+    /// Somebody signed out.
+    SignedOut,
+    /// A refresh token came twice, and its session was ended.
+    TokenReused,
+    /// Somebody changed their password.
+    PasswordChanged,
+    /// Somebody chose a new password by a mailed link.
+    PasswordReset,
+    /// Somebody asked for a link to choose a new password.
+    PasswordResetRequested,
+    /// Somebody showed that an address is theirs.
+    EmailVerified,
+    /// A user was created.
+    UserCreated,
+    /// A user was changed.
+    UserChanged,
+    /// A user was disabled.
+    UserDisabled,
+    /// A user may sign in again.
+    UserEnabled,
+    /// A user was deleted.
+    UserDeleted,
+    /// A user got a role in a tenant.
+    MemberAdded,
+    /// A user got another role in a tenant.
+    MemberChanged,
+    /// A user lost their role in a tenant.
+    MemberRemoved,
+    /// An account at a provider was linked with a user.
+    IdentityLinked,
 }
 
 impl Action {
@@ -60,6 +124,25 @@ impl Action {
             Self::DiscardCreated => "discard.created",
             Self::RecoverCreated => "recover.created",
             Self::ReplayCancelled => "replay.cancelled",
+            Self::SignedIn => "session.began",
+            Self::SignInFailed => "sign_in.failed",
+            Self::SignInLocked => "sign_in.locked",
+            Self::SignInUnlocked => "sign_in.unlocked",
+            Self::SignedOut => "session.ended",
+            Self::TokenReused => "session.token_reused",
+            Self::PasswordChanged => "password.changed",
+            Self::PasswordReset => "password.reset",
+            Self::PasswordResetRequested => "password.reset_requested",
+            Self::EmailVerified => "email.verified",
+            Self::UserCreated => "user.created",
+            Self::UserChanged => "user.changed",
+            Self::UserDisabled => "user.disabled",
+            Self::UserEnabled => "user.enabled",
+            Self::UserDeleted => "user.deleted",
+            Self::MemberAdded => "member.added",
+            Self::MemberChanged => "member.changed",
+            Self::MemberRemoved => "member.removed",
+            Self::IdentityLinked => "identity.linked",
         }
     }
 }
@@ -75,13 +158,29 @@ pub(crate) async fn record(
     target: impl fmt::Display,
     now: Timestamp,
 ) -> Result<(), DbErr> {
+    let by = By::new(caller.actor, &caller.request_id);
+    note(tx, Some(caller.tenant), &by, action, target, now).await
+}
+
+/// Writes down what was done to something of `tenant`, or to something that is no tenant's.
+///
+/// # Errors
+/// When the database fails.
+pub(crate) async fn note(
+    tx: &impl ConnectionTrait,
+    tenant: Option<TenantId>,
+    by: &By,
+    action: Action,
+    target: impl fmt::Display,
+    now: Timestamp,
+) -> Result<(), DbErr> {
     let entry = audit_log::Model {
         id: AuditEntryId::generate(now),
-        tenant_id: Some(caller.tenant),
-        actor: caller.actor.to_string(),
+        tenant_id: tenant,
+        actor: by.actor.to_string(),
         action: action.as_str().to_owned(),
         target: target.to_string(),
-        request_id: caller.request_id.to_string(),
+        request_id: by.request_id.to_string(),
         created_at: now,
     };
     audit_log::Entity::insert(entry.into_active_model())

@@ -15,6 +15,8 @@ mod health;
 mod http;
 mod idempotency;
 mod messages;
+mod oauth;
+mod people;
 mod replays;
 mod routes;
 mod server;

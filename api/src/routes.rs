@@ -21,6 +21,7 @@ use crate::{
     health,
     http::{allow::AllowedMethods, document::Documented, outermost::Outermost},
     messages::MessagesApi,
+    oauth::OauthApi,
     replays::ReplaysApi,
     stats::StatsApi,
     tenants::{ApiKeysApi, TenantsApi},
@@ -40,6 +41,7 @@ type Slices = (
     ReplaysApi,
     TenantsApi,
     ApiKeysApi,
+    OauthApi,
 );
 
 /// Swagger UI carries its scripts and styles in the page. This holds it to that: the browser asks no other host.
@@ -72,6 +74,7 @@ fn service() -> OpenApiService<Documented<Slices>, ()> {
         ReplaysApi,
         TenantsApi,
         ApiKeysApi,
+        OauthApi,
     );
     OpenApiService::new(Documented(slices), "Relaypost", VERSION)
         .description(ABOUT)

@@ -13,6 +13,8 @@ use crate::{
     event_types::Schemas,
     http::{ApiError, Code},
     messages::Publish,
+    oauth::Providers,
+    people::{AccessTokens, Sessions},
 };
 
 /// Everything that the API needs to answer requests. Clones share it.
@@ -23,6 +25,9 @@ pub struct Services {
     pub(crate) clock: Clock,
     pub(crate) settings: Arc<Settings>,
     pub(crate) keys: Keys,
+    pub(crate) sessions: Sessions,
+    pub(crate) access_tokens: AccessTokens,
+    pub(crate) oauth: Arc<Providers>,
     pub(crate) messages: Acceptor<Publish>,
     pub(crate) emails: Acceptor<SendEmail>,
     pub(crate) schemas: Schemas,
@@ -44,6 +49,12 @@ impl Services {
         };
         Self {
             keys: Keys::start(db.clone(), clock.clone()),
+            sessions: Sessions::start(db.clone(), clock.clone()),
+            access_tokens: AccessTokens::new(
+                &settings.auth.jwt_secrets,
+                settings.auth.access_token,
+            ),
+            oauth: Arc::new(Providers::new(&settings.oauth)),
             messages: Acceptor::start(store.clone(), pusher.clone()),
             emails: Acceptor::start(store, pusher),
             schemas: Schemas::new(),

@@ -150,6 +150,18 @@ impl Keyring {
         Ok(sealed)
     }
 
+    /// A key of 32 bytes for another purpose from each of the keys, newest first. No place has the same: a purpose has no
+    /// NUL, and each place has one.
+    pub fn derive(&self, purpose: &'static str) -> Vec<[u8; KEY_LEN]> {
+        let info = [purpose.as_bytes()];
+        let keys = self.0.iter().filter_map(|master| {
+            let mut key = [0; KEY_LEN];
+            let okm = master.prk.expand(&info, HKDF_SHA256).ok()?;
+            okm.fill(&mut key).ok().map(|()| key)
+        });
+        keys.collect()
+    }
+
     /// What a text begins with that the newest key has sealed.
     pub fn newest_prefix(&self) -> String {
         let id = self.0.first().map_or("", |key| key.id.as_str());

@@ -92,9 +92,10 @@ fn caller(
     last_used.note(row, now);
     let scopes = row.scopes.0.iter();
     Some(Caller {
-        actor: Actor(Some(row.id)),
+        actor: Actor::Key(row.id),
         tenant: row.tenant_id,
         scopes: scopes.filter_map(|word| Scope::from_word(word)).collect(),
+        session: None,
     })
 }
 

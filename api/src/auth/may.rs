@@ -1,12 +1,13 @@
 //! What operations ask of their callers, each as a type: `Authorized<may::Send>`.
 
 use poem::Request;
-use relaypost_shared::ids::TenantId;
+use relaypost_shared::ids::{SessionId, TenantId, UserId};
 
 use super::{Access, Actor, Caller, Requirement, Scope, exists, record, tenant_of};
 use crate::{
     Services,
-    http::{ApiError, request_id::RequestId},
+    audit::By,
+    http::{ApiError, Code, request_id::RequestId},
 };
 
 macro_rules! within_a_tenant {
@@ -35,9 +36,44 @@ impl Requirement for AdministerTenantInPath {
     const ACCESS: Access = Access::TenantInPath;
     type Grant = Admin;
 
-    async fn admit(_: &Request, caller: Caller) -> Result<Admin, ApiError> {
-        Ok(Admin(caller))
+    async fn admit(request: &Request, caller: Caller) -> Result<Admin, ApiError> {
+        let by = By::new(caller.actor, &RequestId::current(request)?);
+        Ok(Admin { caller, by })
     }
+}
+
+/// A session of a user.
+#[derive(Debug)]
+pub(crate) enum BeSignedIn {}
+
+impl Requirement for BeSignedIn {
+    const ACCESS: Access = Access::SignedIn;
+    type Grant = Myself;
+
+    async fn admit(request: &Request, caller: Caller) -> Result<Myself, ApiError> {
+        match (caller.actor, caller.session) {
+            (Actor::User(user), Some(session)) => Ok(Myself {
+                user,
+                session,
+                by: By::new(caller.actor, &RequestId::current(request)?),
+            }),
+            _ => Err(ApiError::new(
+                Code::Forbidden,
+                "this is for people who have signed in, not for API keys",
+            )),
+        }
+    }
+}
+
+/// Somebody who acts for themselves.
+#[derive(Debug)]
+pub(crate) struct Myself {
+    /// Who.
+    pub(crate) user: UserId,
+    /// The session of the access token.
+    pub(crate) session: SessionId,
+    /// The same for the audit log.
+    pub(crate) by: By,
 }
 
 /// [`Scope::Platform`].
@@ -46,10 +82,10 @@ pub(crate) enum OperatePlatform {}
 
 impl Requirement for OperatePlatform {
     const ACCESS: Access = Access::Platform;
-    type Grant = ();
+    type Grant = By;
 
-    async fn admit(_: &Request, _: Caller) -> Result<(), ApiError> {
-        Ok(())
+    async fn admit(request: &Request, caller: Caller) -> Result<By, ApiError> {
+        Ok(By::new(caller.actor, &RequestId::current(request)?))
     }
 }
 
@@ -81,7 +117,11 @@ impl ForTenant {
 
 /// An administrator, of which tenant remains to be checked.
 #[derive(Debug)]
-pub(crate) struct Admin(Caller);
+pub(crate) struct Admin {
+    caller: Caller,
+    /// Who they are, for the audit log.
+    pub(crate) by: By,
+}
 
 impl Admin {
     /// The tenant that the path names, if the caller administers it.
@@ -93,7 +133,7 @@ impl Admin {
         services: &Services,
         tenant: TenantId,
     ) -> Result<TenantId, ApiError> {
-        if !self.0.is_platform() && self.0.tenant != Some(tenant) {
+        if !self.caller.is_platform() && self.caller.tenant != Some(tenant) {
             return Err(ApiError::not_found("tenant"));
         }
         exists(services, tenant).await?;

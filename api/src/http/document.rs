@@ -42,6 +42,8 @@ pub(crate) enum Tag {
     Tenants,
     /// What programs sign in with.
     ApiKeys,
+    /// How people sign in through GitHub, Google, or another issuer of OpenID Connect.
+    Oauth,
 }
 
 /// Wraps an API so that its document tells the whole truth: keys, the tenant, every kind of error, the request's id.
@@ -136,7 +138,7 @@ fn problems(
         "A parameter is invalid or unknown, or the body is not JSON.",
     )];
     if let Some(access) = access {
-        problems.push((401, "No valid API key."));
+        problems.push((401, "No valid API key or access token."));
         problems.push((403, lacks(access.scope())));
     }
     if has(MetaParamIn::Path) {
@@ -156,13 +158,14 @@ fn problems(
     problems
 }
 
-const fn lacks(scope: Scope) -> &'static str {
+const fn lacks(scope: Option<Scope>) -> &'static str {
     match scope {
-        Scope::Send => "The key lacks the scope `send`.",
-        Scope::Read => "The key lacks the scope `read`.",
-        Scope::Manage => "The key lacks the scope `manage`.",
-        Scope::Admin => "The key lacks the scope `admin`.",
-        Scope::Platform => "The key lacks the scope `platform`.",
+        Some(Scope::Send) => "The caller lacks the scope `send`.",
+        Some(Scope::Read) => "The caller lacks the scope `read`.",
+        Some(Scope::Manage) => "The caller lacks the scope `manage`.",
+        Some(Scope::Admin) => "The caller lacks the scope `admin`.",
+        Some(Scope::Platform) => "The caller lacks the scope `platform`.",
+        None => "This is for people who have signed in, not for API keys.",
     }
 }
 
@@ -186,7 +189,8 @@ fn tenant_header() -> MetaOperationParam {
         schema: Ref::<Tenant>::schema_ref(),
         in_type: MetaParamIn::Header,
         description: Some(
-            "Whose things this is about. Only a platform key needs it; a tenant's key stands for its own tenant."
+            "Whose things this is about. A platform key needs it, and so does a user with roles in several tenants; a \
+             tenant's key stands for its own tenant."
                 .to_owned(),
         ),
         required: false,

@@ -2,6 +2,7 @@
 
 pub(crate) mod allow;
 pub(crate) mod checks;
+pub(crate) mod client;
 pub(crate) mod document;
 pub(crate) mod header_map;
 pub(crate) mod items;

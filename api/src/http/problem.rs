@@ -46,6 +46,18 @@ pub(crate) enum Code {
     EventTypeArchived,
     Internal,
     Unavailable,
+    InvalidCredentials,
+    SignInLocked,
+    EmailNotVerified,
+    UserDisabled,
+    UserExists,
+    SignInOver,
+    ProviderRefused,
+    ProviderInvalid,
+    ProviderUnavailable,
+    AddressNotVerified,
+    AddressClaimed,
+    NoSuchUser,
 }
 
 impl Code {
@@ -75,6 +87,18 @@ impl Code {
             Self::EventTypeArchived => "event_type_archived",
             Self::Internal => "internal",
             Self::Unavailable => "unavailable",
+            Self::InvalidCredentials => "invalid_credentials",
+            Self::SignInLocked => "sign_in_locked",
+            Self::EmailNotVerified => "email_not_verified",
+            Self::UserDisabled => "user_disabled",
+            Self::UserExists => "user_exists",
+            Self::SignInOver => "sign_in_over",
+            Self::ProviderRefused => "provider_refused",
+            Self::ProviderInvalid => "provider_invalid",
+            Self::ProviderUnavailable => "provider_unavailable",
+            Self::AddressNotVerified => "address_not_verified",
+            Self::AddressClaimed => "address_claimed",
+            Self::NoSuchUser => "no_such_user",
         }
     }
 
@@ -102,6 +126,17 @@ impl Code {
             Self::ValidationFailed | Self::EventTypeArchived => StatusCode::UNPROCESSABLE_ENTITY,
             Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
             Self::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
+            Self::InvalidCredentials => StatusCode::UNAUTHORIZED,
+            Self::SignInLocked => StatusCode::TOO_MANY_REQUESTS,
+            Self::EmailNotVerified | Self::UserDisabled => StatusCode::FORBIDDEN,
+            Self::UserExists => StatusCode::CONFLICT,
+            Self::SignInOver => StatusCode::BAD_REQUEST,
+            Self::ProviderRefused
+            | Self::AddressNotVerified
+            | Self::AddressClaimed
+            | Self::NoSuchUser => StatusCode::FORBIDDEN,
+            Self::ProviderInvalid => StatusCode::BAD_GATEWAY,
+            Self::ProviderUnavailable => StatusCode::SERVICE_UNAVAILABLE,
         }
     }
 
@@ -112,8 +147,8 @@ impl Code {
             Self::InvalidParameter => "A parameter is invalid",
             Self::InvalidCursor => "The cursor is invalid",
             Self::TenantRequired => "A tenant has to be named",
-            Self::Unauthorized => "No valid API key",
-            Self::Forbidden => "The API key may not do this",
+            Self::Unauthorized => "No valid API key or access token",
+            Self::Forbidden => "The caller may not do this",
             Self::NotFound => "Not found",
             Self::RouteNotFound => "There is nothing at this path",
             Self::MethodNotAllowed => "This path does not take this method",
@@ -131,13 +166,27 @@ impl Code {
             Self::EventTypeArchived => "The event type is archived",
             Self::Internal => "Something went wrong here",
             Self::Unavailable => "Not available right now",
+            Self::InvalidCredentials => "The address or the password is wrong",
+            Self::SignInLocked => "Too many sign-ins have failed",
+            Self::EmailNotVerified => "The address is not verified yet",
+            Self::UserDisabled => "The user is disabled",
+            Self::UserExists => "There is a user with this address",
+            Self::SignInOver => "This sign-in is over",
+            Self::ProviderRefused => "The provider refused the sign-in",
+            Self::ProviderInvalid => "The provider's answer is not valid",
+            Self::ProviderUnavailable => "The provider does not answer",
+            Self::AddressNotVerified => "The provider has not verified the address",
+            Self::AddressClaimed => "The address is claimed and not verified",
+            Self::NoSuchUser => "There is no such user",
         }
     }
 
     /// Whether the same request may succeed later.
     pub(crate) const fn retryable(self) -> bool {
         match self {
-            Self::Internal | Self::Unavailable => true,
+            Self::Internal | Self::Unavailable | Self::SignInLocked | Self::ProviderUnavailable => {
+                true
+            }
             Self::MalformedJson
             | Self::InvalidParameter
             | Self::InvalidCursor
@@ -158,7 +207,17 @@ impl Code {
             | Self::PayloadTooLarge
             | Self::UnsupportedMediaType
             | Self::ValidationFailed
-            | Self::EventTypeArchived => false,
+            | Self::EventTypeArchived
+            | Self::InvalidCredentials
+            | Self::EmailNotVerified
+            | Self::UserDisabled
+            | Self::UserExists
+            | Self::SignInOver
+            | Self::ProviderRefused
+            | Self::ProviderInvalid
+            | Self::AddressNotVerified
+            | Self::AddressClaimed
+            | Self::NoSuchUser => false,
         }
     }
 }
@@ -222,6 +281,8 @@ pub(crate) struct ApiError {
     pub(crate) code: Code,
     detail: Cow<'static, str>,
     errors: Vec<FieldError>,
+    /// After how many seconds the same request may succeed, where that is known.
+    retry_after: Option<u32>,
     /// What the log gets and the client does not.
     pub(crate) cause: Option<Arc<dyn StdError + Send + Sync>>,
 }
@@ -233,6 +294,7 @@ impl ApiError {
             code,
             detail: detail.into(),
             errors: Vec::new(),
+            retry_after: None,
             cause: None,
         }
     }
@@ -275,6 +337,14 @@ impl ApiError {
         }
     }
 
+    /// The same error with the header `Retry-After`, in seconds.
+    pub(crate) fn retry_after(self, seconds: u32) -> Self {
+        Self {
+            retry_after: Some(seconds),
+            ..self
+        }
+    }
+
     pub(crate) fn problem(&self, request_id: &str) -> Problem {
         Problem {
             kind: format!("urn:relaypost:problem:{}", self.code.as_str()),
@@ -297,13 +367,16 @@ impl ApiError {
             .body(body);
         let headers = response.headers_mut();
         match self.code {
-            Code::Unauthorized => {
+            Code::Unauthorized | Code::InvalidCredentials => {
                 headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
             }
-            Code::Unavailable => {
+            Code::Unavailable | Code::ProviderUnavailable => {
                 headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
             }
             _ => {}
+        }
+        if let Some(seconds) = self.retry_after {
+            headers.insert(header::RETRY_AFTER, seconds.into());
         }
         response
     }

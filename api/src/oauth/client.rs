@@ -1,9 +1,14 @@
 //! The HTTP client that speaks to providers.
 
-use std::{fmt, time::Duration};
+use std::{
+    fmt,
+    pin::Pin,
+    task::{Context, Poll},
+    time::Duration,
+};
 
 use futures::future::BoxFuture;
-use openidconnect::{HttpRequest, HttpResponse};
+use openidconnect::{AsyncHttpClient, HttpRequest, HttpResponse};
 use poem::http;
 use relaypost_shared::VERSION;
 use reqwest::{Client, redirect::Policy};
@@ -78,7 +83,7 @@ impl ProviderClient {
     ///
     /// # Errors
     /// [`CallError`]. An answer of 5xx or 429 is one too: the provider will not say anything else.
-    pub(super) async fn call(&self, request: HttpRequest) -> Result<HttpResponse, CallError> {
+    pub(super) async fn send(&self, request: HttpRequest) -> Result<HttpResponse, CallError> {
         let client = self.0.as_ref().ok_or(CallError::NoClient)?;
         let mut answer = client.execute(request.try_into()?).await?;
         let status = answer.status();
@@ -98,11 +103,26 @@ impl ProviderClient {
         }
         Ok(response.body(body)?)
     }
+}
 
-    /// The same as the function that `openidconnect` asks for.
-    pub(super) fn function(
-        &self,
-    ) -> impl Fn(HttpRequest) -> BoxFuture<'_, Result<HttpResponse, CallError>> + Send + Sync {
-        |request| Box::pin(self.call(request))
+/// A call on its way. A type without lifetimes: with one, the compiler no longer sees that the futures of `openidconnect` may
+/// move between threads.
+pub(super) struct Calling(BoxFuture<'static, Result<HttpResponse, CallError>>);
+
+impl Future for Calling {
+    type Output = Result<HttpResponse, CallError>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        self.0.as_mut().poll(context)
+    }
+}
+
+impl AsyncHttpClient<'_> for ProviderClient {
+    type Error = CallError;
+    type Future = Calling;
+
+    fn call(&self, request: HttpRequest) -> Calling {
+        let client = self.clone();
+        Calling(Box::pin(async move { client.send(request).await }))
     }
 }

@@ -4,13 +4,12 @@ use openidconnect::{HttpRequest, PkceCodeChallenge, PkceCodeVerifier};
 use poem::http::{Method, Request, StatusCode, header};
 use relaypost_shared::settings::Github;
 use serde::{Deserialize, de::DeserializeOwned};
-use url::Url;
-use url::form_urlencoded;
+use url::{Url, form_urlencoded};
 
 use super::{
     client::ProviderClient,
     oidc::Callback,
-    provider::{Account, ProviderError, VerifiedAddress},
+    provider::{Account, ProviderError, VerifiedAddress, invalid},
     state::Secrets,
 };
 
@@ -107,11 +106,13 @@ async fn exchange(
         .body(form.into_bytes());
     let tokens: Tokens = read(http, request).await?;
     match tokens {
-        Tokens { error: Some(error), .. } if error == "bad_verification_code" => {
-            Err(ProviderError::Refused(error))
-        }
+        Tokens {
+            error: Some(error), ..
+        } if error == "bad_verification_code" => Err(ProviderError::Refused(error)),
         // Such as `incorrect_client_credentials`: the settings are wrong, and the log has to say so.
-        Tokens { error: Some(error), .. } => Err(invalid(error)),
+        Tokens {
+            error: Some(error), ..
+        } => Err(invalid(error)),
         Tokens { access_token, .. } => access_token.ok_or_else(|| invalid("there is no token")),
     }
 }
@@ -136,14 +137,10 @@ async fn read<T: DeserializeOwned>(
     request: Result<HttpRequest, poem::http::Error>,
 ) -> Result<T, ProviderError> {
     let request = request.map_err(|_| invalid("its token or its address fits in no request"))?;
-    let answer = http.call(request).await?;
+    let answer = http.send(request).await?;
     if answer.status() != StatusCode::OK {
         return Err(invalid(format!("it answered {}", answer.status())));
     }
     // What serde says may repeat the body, which holds a token.
     serde_json::from_slice(answer.body()).map_err(|_| invalid("its JSON does not fit"))
-}
-
-fn invalid(words: impl Into<String>) -> ProviderError {
-    ProviderError::Invalid(words.into())
 }

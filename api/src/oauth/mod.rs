@@ -3,6 +3,7 @@
 //! redirect addresses, one for each provider. Nothing that a provider gives out is kept.
 
 mod answer;
+mod ask;
 mod client;
 mod cookie;
 mod github;
@@ -90,7 +91,7 @@ impl Example for NewExchange {
 #[derive(Debug)]
 pub(crate) struct OauthApi;
 
-#[OpenApi(tag = "Tag::Sessions")]
+#[OpenApi(tag = "Tag::Oauth")]
 impl OauthApi {
     /// Sign in through a provider
     ///
@@ -123,7 +124,10 @@ impl OauthApi {
         method = "get",
         operation_id = "oauth_callback"
     )]
-    #[expect(clippy::too_many_arguments, reason = "each is a parameter of the document")]
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "each is a parameter of the document"
+    )]
     async fn callback(
         &self,
         Data(services): Data<&Services>,
@@ -285,11 +289,7 @@ async fn exchange(
     Exchanged::tokens(&tokens, &CODE, &Site::of(&services.settings))
 }
 
-fn sign_in<'a>(
-    user: &'a users::Model,
-    method: SignInMethod,
-    visitor: &'a Visitor,
-) -> SignIn<'a> {
+fn sign_in<'a>(user: &'a users::Model, method: SignInMethod, visitor: &'a Visitor) -> SignIn<'a> {
     SignIn {
         user,
         method,
@@ -304,7 +304,10 @@ impl Answered {
     /// # Errors
     /// 403 when it refuses, 503 when it cannot at the moment.
     fn code(&self) -> Result<&str, ApiError> {
-        if matches!(self.error.as_deref(), Some("server_error" | "temporarily_unavailable")) {
+        if matches!(
+            self.error.as_deref(),
+            Some("server_error" | "temporarily_unavailable")
+        ) {
             return Err(ApiError::new(
                 Code::ProviderUnavailable,
                 "the provider cannot sign you in at the moment; begin the sign-in again in a while",

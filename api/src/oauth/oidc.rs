@@ -5,21 +5,21 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use chrono::TimeDelta;
 use openidconnect::{
-    AccessToken, AuthType, AuthorizationCode, ClaimsVerificationError, ClientId, ClientSecret,
-    CsrfToken, DiscoveryError, EmptyAdditionalClaims, EndpointMaybeSet, EndpointNotSet, EndpointSet,
-    IssuerUrl, Nonce, OAuth2TokenResponse as _, PkceCodeChallenge, PkceCodeVerifier,
-    RedirectUrl, RequestTokenError, Scope, SignatureVerificationError, SubjectIdentifier,
-    TokenResponse as _, UserInfoError,
+    AuthType, AuthorizationCode, ClaimsVerificationError, ClientId, ClientSecret, CsrfToken,
+    EndpointMaybeSet, EndpointNotSet, EndpointSet, IssuerUrl, Nonce, OAuth2TokenResponse as _,
+    PkceCodeChallenge, PkceCodeVerifier, RedirectUrl, Scope, SignatureVerificationError,
+    TokenResponse as _,
     core::{
-        CoreAuthenticationFlow, CoreClient, CoreClientAuthMethod, CoreGenderClaim, CoreIdToken,
-        CoreIdTokenClaims, CoreJwsSigningAlgorithm, CoreProviderMetadata,
+        CoreAuthenticationFlow, CoreClient, CoreClientAuthMethod, CoreIdToken, CoreIdTokenClaims,
+        CoreJwsSigningAlgorithm, CoreProviderMetadata,
     },
 };
 use relaypost_shared::{clock::Timestamp, settings::OidcProvider};
 
 use super::{
-    client::{CallError, ProviderClient},
-    provider::{Account, ProviderError, VerifiedAddress},
+    ask,
+    client::ProviderClient,
+    provider::{Account, ProviderError, VerifiedAddress, invalid},
     state::Secrets,
 };
 
@@ -39,7 +39,7 @@ const ALGORITHMS: [CoreJwsSigningAlgorithm; 9] = [
     CoreJwsSigningAlgorithm::EdDsa,
 ];
 
-type Client = CoreClient<
+pub(super) type Client = CoreClient<
     EndpointSet,
     EndpointNotSet,
     EndpointNotSet,
@@ -126,13 +126,13 @@ impl Issuer {
         }
         let metadata = self.metadata(http, now).await?;
         let client = self.client(&metadata, callback.redirect_uri)?;
-        let tokens = client
-            .exchange_code(AuthorizationCode::new(callback.code.to_owned()))
-            .map_err(|_| invalid("it names no token endpoint"))?
-            .set_pkce_verifier(PkceCodeVerifier::new(secrets.verifier))
-            .request_async(&http.function())
-            .await
-            .map_err(token_error)?;
+        let tokens = ask::tokens(
+            http.clone(),
+            client.clone(),
+            AuthorizationCode::new(callback.code.to_owned()),
+            PkceCodeVerifier::new(secrets.verifier),
+        )
+        .await?;
         let id_token = tokens
             .id_token()
             .ok_or_else(|| invalid("there is no ID token"))?;
@@ -152,7 +152,10 @@ impl Issuer {
         let (email, verified) = match claims.email() {
             Some(email) => (email.to_string(), claims.email_verified()),
             // OpenID Connect Core 1.0, section 5.4: in this flow the address may come from there only.
-            None => user_info(http, &client, tokens.access_token(), claims.subject()).await?,
+            None => {
+                let (token, subject) = (tokens.access_token(), claims.subject());
+                ask::user_info(http.clone(), client, token.clone(), subject.clone()).await?
+            }
         };
         if verified != Some(true) {
             return Err(ProviderError::Unverified);
@@ -217,7 +220,11 @@ impl Issuer {
         http: &ProviderClient,
         now: Timestamp,
     ) -> Result<Arc<CoreProviderMetadata>, ProviderError> {
-        let known = self.known.read().unwrap_or_else(PoisonError::into_inner).clone();
+        let known = self
+            .known
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
         match known.filter(|known| (now - known.at).abs() < FRESH) {
             Some(known) => Ok(known.metadata),
             None => self.discover(http, now).await,
@@ -233,9 +240,7 @@ impl Issuer {
         let issuer = &self.settings.issuer;
         let url = IssuerUrl::new(issuer.as_str().to_owned())
             .map_err(|_| invalid("the issuer is no address"))?;
-        let metadata = CoreProviderMetadata::discover_async(url, &http.function())
-            .await
-            .map_err(discovery_error)?;
+        let metadata = ask::metadata(http.clone(), url).await?;
         if issuer.is_https() && !is_encrypted(&metadata) {
             return Err(invalid("one of its endpoints is not https"));
         }
@@ -254,74 +259,7 @@ fn is_encrypted(metadata: &CoreProviderMetadata) -> bool {
     https(metadata.authorization_endpoint().url())
         && https(metadata.jwks_uri().url())
         && metadata.token_endpoint().is_none_or(|url| https(url.url()))
-        && metadata.userinfo_endpoint().is_none_or(|url| https(url.url()))
-}
-
-/// The address, and whether it is verified, from the issuer's UserInfo endpoint (section 5.3).
-async fn user_info(
-    http: &ProviderClient,
-    client: &Client,
-    token: &AccessToken,
-    subject: &SubjectIdentifier,
-) -> Result<(String, Option<bool>), ProviderError> {
-    // The crate panics on one that no header can hold.
-    if !token.secret().bytes().all(|byte| byte.is_ascii_graphic()) {
-        return Err(invalid("the access token is none"));
-    }
-    let Ok(request) = client.user_info(token.clone(), Some(subject.clone())) else {
-        return Err(ProviderError::Unverified);
-    };
-    let claims: openidconnect::UserInfoClaims<EmptyAdditionalClaims, CoreGenderClaim> = request
-        .request_async(&http.function())
-        .await
-        .map_err(user_info_error)?;
-    let email = claims.email().ok_or(ProviderError::Unverified)?;
-    Ok((email.to_string(), claims.email_verified()))
-}
-
-fn invalid(words: impl Into<String>) -> ProviderError {
-    ProviderError::Invalid(words.into())
-}
-
-/// Only the error's code: descriptions may repeat what was sent.
-fn token_error(
-    error: RequestTokenError<
-        CallError,
-        openidconnect::StandardErrorResponse<openidconnect::core::CoreErrorResponseType>,
-    >,
-) -> ProviderError {
-    match error {
-        RequestTokenError::Request(error) => error.into(),
-        RequestTokenError::ServerResponse(answer) => {
-            let code = answer.error();
-            match code {
-                openidconnect::core::CoreErrorResponseType::InvalidGrant => {
-                    ProviderError::Refused(code.to_string())
-                }
-                // Such as `invalid_client`: the settings are wrong, and the log has to say so.
-                other => invalid(other.to_string()),
-            }
-        }
-        RequestTokenError::Parse(error, _) => invalid(format!("at {}", error.path())),
-        RequestTokenError::Other(words) => invalid(words),
-    }
-}
-
-fn discovery_error(error: DiscoveryError<CallError>) -> ProviderError {
-    match error {
-        DiscoveryError::Request(error) => error.into(),
-        DiscoveryError::Parse(error) => invalid(error.to_string()),
-        DiscoveryError::Response(status, _, _) => CallError::Failed(status).into(),
-        other => invalid(other.to_string()),
-    }
-}
-
-fn user_info_error(error: UserInfoError<CallError>) -> ProviderError {
-    match error {
-        UserInfoError::Request(error) => error.into(),
-        UserInfoError::ClaimsVerification(error) => invalid(error.to_string()),
-        UserInfoError::Response(status, _, _) => invalid(format!("UserInfo answered {status}")),
-        UserInfoError::Parse(error) => invalid(format!("UserInfo, at {}", error.path())),
-        other => invalid(other.to_string()),
-    }
+        && metadata
+            .userinfo_endpoint()
+            .is_none_or(|url| https(url.url()))
 }

@@ -39,7 +39,9 @@ impl TextValue for Provider {
 
     fn schema() -> MetaSchema {
         MetaSchema {
-            enum_items: Self::ALL.map(|provider| json!(provider.method().as_str())).into(),
+            enum_items: Self::ALL
+                .map(|provider| json!(provider.method().as_str()))
+                .into(),
             ..MetaSchema::new("string")
         }
     }
@@ -110,6 +112,11 @@ pub(super) enum ProviderError {
     Unverified,
 }
 
+/// [`ProviderError::Invalid`].
+pub(super) fn invalid(words: impl Into<String>) -> ProviderError {
+    ProviderError::Invalid(words.into())
+}
+
 impl From<ProviderError> for ApiError {
     fn from(error: ProviderError) -> Self {
         let (code, detail) = match &error {
@@ -132,7 +139,10 @@ impl From<ProviderError> for ApiError {
         };
         let mut answer = Self::new(code, detail);
         // What somebody did themselves is no fault of the service.
-        if matches!(error, ProviderError::Unavailable(_) | ProviderError::Invalid(_)) {
+        if matches!(
+            error,
+            ProviderError::Unavailable(_) | ProviderError::Invalid(_)
+        ) {
             answer.cause = Some(std::sync::Arc::new(error));
         }
         answer
@@ -147,8 +157,18 @@ mod tests {
     fn an_address_is_compared_in_lower_case_and_no_other_letter_becomes_an_ascii_one() {
         let address = |text| VerifiedAddress::new(text).map(|address| address.0);
         assert_eq!(address("Kim@Example.COM").unwrap(), "kim@example.com");
-        assert_eq!(address("\u{212a}im@example.com").unwrap(), "\u{212a}im@example.com");
-        for text in ["", "kim", "@example.com", "kim@", "kim @example.com", "kim@example.com\r\nx"] {
+        assert_eq!(
+            address("\u{212a}im@example.com").unwrap(),
+            "\u{212a}im@example.com"
+        );
+        for text in [
+            "",
+            "kim",
+            "@example.com",
+            "kim@",
+            "kim @example.com",
+            "kim@example.com\r\nx",
+        ] {
             assert_eq!(address(text), None, "{text:?}");
         }
     }

@@ -4,6 +4,7 @@
 //! The database keeps hashes of what the browser holds, and what the provider must not learn is sealed. Whoever takes a
 //! row out of the table has the sign-in; nobody else can.
 
+use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
 use chrono::TimeDelta;
 use relaypost_shared::{
     clock::Timestamp,
@@ -12,7 +13,6 @@ use relaypost_shared::{
     people::SignInMethod,
     secrets::{Keyring, Place},
 };
-use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
 use sea_orm::{
     ColumnTrait as _, ConnectionTrait, DbErr, EntityTrait as _, IntoActiveModel as _,
     QueryFilter as _, QuerySelect as _,
@@ -106,8 +106,8 @@ pub(super) async fn remember(
 ) -> Result<(), ApiError> {
     prune(db, now).await?;
     let id = OauthStateId::generate(now);
-    let secrets = serde_json::to_vec(new.secrets)
-        .map_err(|error| ApiError::caused(Code::Internal, error))?;
+    let secrets =
+        serde_json::to_vec(new.secrets).map_err(|error| ApiError::caused(Code::Internal, error))?;
     let row = Model {
         id,
         state_hash: hash(&tickets.text),

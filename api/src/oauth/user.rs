@@ -75,7 +75,9 @@ impl Door<'_> {
             .filter(identity::Column::Subject.eq(&identity.subject))
             .exec(self.tx)
             .await?;
-        let user = user::Entity::find_by_id(identity.user_id).one(self.tx).await?;
+        let user = user::Entity::find_by_id(identity.user_id)
+            .one(self.tx)
+            .await?;
         // A user who is deleted takes their identities along; this one went in between.
         user.ok_or_else(|| ApiError::new(Code::NoSuchUser, "this user was deleted just now"))
     }
@@ -101,7 +103,11 @@ impl Door<'_> {
             updated_at: self.now,
         };
         let inserted = user::Entity::insert(new.clone().into_active_model())
-            .on_conflict(OnConflict::column(user::Column::Email).do_nothing().to_owned())
+            .on_conflict(
+                OnConflict::column(user::Column::Email)
+                    .do_nothing()
+                    .to_owned(),
+            )
             .exec_without_returning(self.tx)
             .await?;
         if inserted == 0 {

@@ -1,6 +1,7 @@
 //! Every setting of every process, read once, from the environment (and a `.env` file in development), before anything
 //! starts.
 
+mod auth;
 mod oauth;
 mod provider;
 mod reader;
@@ -9,6 +10,7 @@ mod web_url;
 
 use std::{collections::HashMap, net::SocketAddr, time::Duration};
 
+pub use auth::{Argon2, Auth, JwtSecret, JwtSecrets, PublicUrl};
 pub use oauth::{ClientSecret, Github, OAuth, OAuthClient, OidcProvider};
 pub use provider::{MailProvider, SmtpTls};
 pub use reader::Invalid;
@@ -40,6 +42,8 @@ pub struct Settings {
     pub root_api_key: Option<Secret>,
     /// The keys of secrets at rest.
     pub keyring: Keyring,
+    /// How people sign in.
+    pub auth: Auth,
     /// The largest request body, in bytes.
     pub max_body_bytes: usize,
     /// How long an idempotency key is remembered.
@@ -58,8 +62,6 @@ pub struct Settings {
     pub shutdown_grace: Duration,
     /// Whether `/health/ready` fails when Redis is gone.
     pub readiness_requires_redis: bool,
-    /// Where browsers reach this service.
-    pub public_url: WebUrl,
     /// Signing in through other providers.
     pub oauth: OAuth,
 }
@@ -159,6 +161,7 @@ impl Settings {
 
     fn read(from: &mut Reader) -> Self {
         let env: AppEnv = from.or("APP_ENV", "development", "`development` or `production`. Development allows webhooks to this machine and plain http, and logs for people.");
+        let keyring: Keyring = from.optional("ENCRYPTION_KEYS", "The keys of secrets at rest, newest first, with commas between them: each 64 hexadecimal digits, for example the output of `openssl rand -hex 32`. Without it development uses a key that everybody knows.").unwrap_or_default();
         let settings = Self {
             env,
             bind_addr: from.or::<Address>("BIND_ADDR", "127.0.0.1:3000", "Where the API listens. In a container: `0.0.0.0:3000`.").0,
@@ -168,7 +171,8 @@ impl Settings {
             database_connections: from.or::<Whole<1, 500>>("DATABASE_CONNECTIONS", "10", "How many connections one process opens to PostgreSQL, 1 to 500.").into(),
             redis_url: from.optional("REDIS_URL", "`redis://host:port/`: the queue between the API and the workers. Without it the queue lives in the process, which only `relaypost` can use."),
             root_api_key: from.optional("ROOT_API_KEY", "A key of platform scope, to create the first tenants with; at least 24 characters. Without it a fresh development instance makes one and prints it once."),
-            keyring: from.optional("ENCRYPTION_KEYS", "The keys of secrets at rest, newest first, with commas between them: each 64 hexadecimal digits, for example the output of `openssl rand -hex 32`. Without it development uses a key that everybody knows.").unwrap_or_default(),
+            auth: Auth::read(from, env, &keyring),
+            keyring,
             max_body_bytes: from.or::<Whole<1024, 104_857_600>>("MAX_BODY_BYTES", "1048576", "The largest request body that is read, in bytes.").into(),
             idempotency_ttl: from.or::<Whole<60, 2_592_000>>("IDEMPOTENCY_TTL", "86400", "How long an `Idempotency-Key` is remembered, in seconds.").seconds(),
             webhooks: Webhooks::read(from, env),
@@ -178,7 +182,6 @@ impl Settings {
             bulk_concurrency: from.or::<Whole<1, 100_000>>("BULK_CONCURRENCY", "64", "How many replayed deliveries, webhooks and mails together, one worker has in flight at a time, besides the live ones.").into(),
             shutdown_grace: from.or::<Whole<0, 3600>>("SHUTDOWN_GRACE_SECONDS", "30", "How long a process that was told to stop may finish what it is doing.").seconds(),
             readiness_requires_redis: from.or("READINESS_REQUIRES_REDIS", "false", "Whether `/health/ready` answers 503 when Redis is gone. The API accepts without Redis, so the default is no."),
-            public_url: from.or("PUBLIC_URL", "http://localhost:3000", "Where browsers reach this service: the address that links in mails and the callbacks of providers begin with."),
             oauth: OAuth::read(from, env),
         };
         if settings.env == AppEnv::Production
@@ -299,7 +302,11 @@ mod tests {
     #[test]
     fn webhooks_to_this_machine_are_for_development() {
         assert!(read(&[]).unwrap().webhooks.allow_http);
-        let production = read(&[("APP_ENV", "production")]).unwrap();
+        let production = read(&[
+            ("APP_ENV", "production"),
+            ("JWT_SECRET", "0123456789abcdef0123456789abcdef"),
+        ])
+        .unwrap();
         assert!(!production.webhooks.allow_http);
         assert!(production.webhooks.allow_cidrs.0.is_empty());
     }

@@ -111,6 +111,18 @@ impl Reader {
         self.problems.push(format!("{name}: {why}"));
     }
 
+    /// Notes that a setting is missing, unless it is there and was found wrong already.
+    pub(super) fn require(&mut self, name: &'static str, why: &str) {
+        let said = format!("{name}: ");
+        if !self
+            .problems
+            .iter()
+            .any(|problem| problem.starts_with(&said))
+        {
+            self.refuse(name, why);
+        }
+    }
+
     pub(super) fn finish<T>(self, settings: T) -> Result<T, Invalid> {
         if self.problems.is_empty() {
             Ok(settings)

@@ -60,6 +60,8 @@ impl Bench {
             .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
             .collect();
         all.insert("DATABASE_URL".into(), database.url().into());
+        // What production asks for.
+        all.insert("JWT_SECRET".into(), "0123456789abcdef".repeat(2));
         let settings = Arc::new(Settings::from_map(all).unwrap());
         let db = db::connect(&settings.database_url, 10).await.unwrap();
         migration::up(&db).await.unwrap();
