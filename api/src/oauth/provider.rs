@@ -69,6 +69,13 @@ pub(super) struct Account {
     pub(super) address: VerifiedAddress,
 }
 
+/// As the audit log names it.
+impl fmt::Display for Account {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.issuer, self.subject)
+    }
+}
+
 /// An email address that a provider has verified, in the form in which users are looked up.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct VerifiedAddress(String);

@@ -7,7 +7,7 @@ use relaypost_shared::{
 };
 use sea_orm::{
     ColumnTrait as _, DatabaseTransaction, DbErr, EntityTrait as _, IntoActiveModel as _,
-    QueryFilter as _,
+    QueryFilter as _, QuerySelect as _,
     sea_query::{Expr, OnConflict},
 };
 
@@ -76,15 +76,18 @@ impl Door<'_> {
             .exec(self.tx)
             .await?;
         let user = user::Entity::find_by_id(identity.user_id)
+            .lock_exclusive()
             .one(self.tx)
             .await?;
         // A user who is deleted takes their identities along; this one went in between.
         user.ok_or_else(|| ApiError::new(Code::NoSuchUser, "this user was deleted just now"))
     }
 
+    /// Locked, so that nobody disables them or sets a password in between.
     async fn with_address(&self, address: &VerifiedAddress) -> Result<Option<user::Model>, DbErr> {
         user::Entity::find()
             .filter(user::Column::Email.eq(address.as_str()))
+            .lock_exclusive()
             .one(self.tx)
             .await
     }
@@ -137,8 +140,7 @@ impl Door<'_> {
             // The same account signed in twice at once, and the other was first.
             return Ok(());
         }
-        let target = format!("{} {}", account.issuer, account.subject);
-        self.note(user.id, Action::IdentityLinked, target).await?;
+        self.note(user.id, Action::IdentityLinked, account).await?;
         Ok(())
     }
 
