@@ -21,6 +21,7 @@ mod health;
 mod idempotency;
 mod keys;
 mod messages;
+mod oauth;
 mod pages;
 mod parameters;
 mod problems;
