@@ -20,6 +20,7 @@ setup: ## Install what building and testing need, and say which versions there a
 	@cc --version | head -n 1
 	@scripts/services install
 	@scripts/verifiers >/dev/null
+	@scripts/oidc-provider >/dev/null
 	@echo "node $$(node --version)"
 
 # The dev profile: a first build in the release profile takes several times as long.

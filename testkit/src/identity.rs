@@ -1,9 +1,10 @@
-//! Scripted providers to sign in through: one that speaks as GitHub does, and an issuer of OpenID Connect that can be told
-//! to lie. Each plays the browser's part at the provider too: it takes the address that the product sends a browser to, and
+//! Providers to sign in through: one that speaks as GitHub does, an issuer of OpenID Connect that can be told to lie, and a
+//! real provider. Each plays the browser's part at the provider too: it takes the address that the product sends a browser to, and
 //! returns the path with which the browser comes back.
 
 mod github;
 mod issuer;
+mod provider;
 
 use std::collections::HashMap;
 
@@ -14,6 +15,7 @@ use url::Url;
 
 pub use github::{GithubServer, TOKEN_PREFIX};
 pub use issuer::{Forgery, IssuerServer};
+pub use provider::OidcProvider;
 
 use crate::receiver::Hit;
 

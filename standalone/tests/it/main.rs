@@ -15,6 +15,7 @@ mod emails;
 mod faults;
 mod isolation;
 mod journeys;
+mod oauth;
 mod replays;
 mod retries;
 mod senders;
