@@ -26,7 +26,11 @@ async fn start(more: &[(&str, &str)]) -> (OidcProvider, World) {
 
 /// The `name=value` of the last cookie that an answer sets.
 fn cookie(answer: &Answer) -> String {
-    let set = answer.headers.iter().rev().find(|(name, _)| name == "set-cookie");
+    let set = answer
+        .headers
+        .iter()
+        .rev()
+        .find(|(name, _)| name == "set-cookie");
     let (_, set) = set.unwrap_or_else(|| panic!("no cookie: {answer}"));
     set.split(';').next().unwrap().to_owned()
 }
@@ -48,10 +52,14 @@ async fn sign_in(
         Asked::read(address).get("nonce").to_owned(),
         cookie(&begun).split_once('=').unwrap().1.to_owned(),
     ];
-    let code = back.split(['?', '&']).find_map(|pair| pair.strip_prefix("code="));
+    let code = back
+        .split(['?', '&'])
+        .find_map(|pair| pair.strip_prefix("code="));
     secrets.extend(code.map(str::to_owned));
     let other = world.apis.last().unwrap().base_url();
-    let browser = client.with_base(&other).with_header("cookie", &cookie(&begun));
+    let browser = client
+        .with_base(&other)
+        .with_header("cookie", &cookie(&begun));
     (browser.get(&back).await, secrets)
 }
 
@@ -64,15 +72,29 @@ async fn a_real_provider_signs_in_who_has_a_verified_address_and_the_log_keeps_n
     // A user without roles is known, and may not do this.
     let signed_in = world.client.with_key(&token("access_token"));
     signed_in.get("/v1/tenants").await.expect(403);
-    signed_in.with_key("eyJ.x.y").get("/v1/tenants").await.expect(401);
+    signed_in
+        .with_key("eyJ.x.y")
+        .get("/v1/tenants")
+        .await
+        .expect(401);
     secrets.extend([token("access_token"), token("refresh_token")]);
 
     let (answer, more) = sign_in(&world, &provider, Some("alice"), "?return_to=/app").await;
     assert_eq!(answer.status, 303, "{answer}");
-    let (page, code) = answer.header("location").unwrap().split_once("?code=").unwrap();
+    let (page, code) = answer
+        .header("location")
+        .unwrap()
+        .split_once("?code=")
+        .unwrap();
     assert_eq!(page, format!("{SITE}/app"));
-    let browser = world.client.without_key().with_header("cookie", &cookie(&answer));
-    let exchanged = browser.post("/v1/auth/oauth/token", json!({"code": code})).await.expect(200);
+    let browser = world
+        .client
+        .without_key()
+        .with_header("cookie", &cookie(&answer));
+    let exchanged = browser
+        .post("/v1/auth/oauth/token", json!({"code": code}))
+        .await
+        .expect(200);
     secrets.extend(more);
     secrets.push(code.to_owned());
     secrets.push(exchanged["refresh_token"].as_str().unwrap().to_owned());
@@ -85,7 +107,11 @@ async fn a_real_provider_signs_in_who_has_a_verified_address_and_the_log_keeps_n
     let (answer, _) = sign_in(&world, &provider, None, "").await;
     assert_eq!(answer.expect(403)["code"], "provider_refused");
 
-    let log: String = world.apis.iter().map(|api| api.stdout() + &api.stderr()).collect();
+    let log: String = world
+        .apis
+        .iter()
+        .map(|api| api.stdout() + &api.stderr())
+        .collect();
     assert!(log.contains("/auth/oauth/oidc/callback"), "{log}");
     for secret in secrets {
         assert!(secret.len() >= 40, "{secret}");
@@ -96,7 +122,10 @@ async fn a_real_provider_signs_in_who_has_a_verified_address_and_the_log_keeps_n
 
 #[tokio::test]
 async fn the_address_may_come_with_the_id_token_and_the_client_may_authenticate_in_the_body() {
-    let other_ways = [("ADDRESS_IN_ID_TOKEN", "1"), ("CLIENT_AUTH_METHOD", "client_secret_post")];
+    let other_ways = [
+        ("ADDRESS_IN_ID_TOKEN", "1"),
+        ("CLIENT_AUTH_METHOD", "client_secret_post"),
+    ];
     let (provider, world) = start(&other_ways).await;
     let (answer, _) = sign_in(&world, &provider, Some("alice"), "").await;
     answer.expect(200);

@@ -70,7 +70,8 @@ impl OidcProvider {
             }
             address = to.into();
             if address.contains("/interaction/") {
-                let answer = account.map_or_else(|| "deny=1".to_owned(), |name| format!("account={name}"));
+                let answer =
+                    account.map_or_else(|| "deny=1".to_owned(), |name| format!("account={name}"));
                 address = format!("{address}?{answer}");
             }
         }
@@ -104,15 +105,24 @@ impl Browser {
             .iter()
             .map(|(name, value)| format!("{name}={value}"))
             .collect();
-        let request = self.http.get(address).header(header::COOKIE, cookies.join("; "));
+        let request = self
+            .http
+            .get(address)
+            .header(header::COOKIE, cookies.join("; "));
         let response = request.send().await.unwrap();
         self.keep(&response);
-        let (status, to) = (response.status(), response.headers().get(header::LOCATION).cloned());
+        let (status, to) = (
+            response.status(),
+            response.headers().get(header::LOCATION).cloned(),
+        );
         let Some(to) = to else {
             let body = response.text().await.unwrap_or_default();
             panic!("{address} answered {status} and redirects nowhere: {body}");
         };
-        Url::parse(address).unwrap().join(to.to_str().unwrap()).unwrap()
+        Url::parse(address)
+            .unwrap()
+            .join(to.to_str().unwrap())
+            .unwrap()
     }
 
     fn keep(&mut self, response: &Response) {
