@@ -5,6 +5,7 @@
 
 mod accept;
 mod audit;
+mod audit_log;
 mod auth;
 mod dead_letters;
 mod deliveries;

@@ -14,7 +14,7 @@ use crate::{
     http::{ApiError, Code},
     messages::Publish,
     oauth::Providers,
-    people::{AccessTokens, Sessions},
+    people::{AccessTokens, Passwords, Sessions},
 };
 
 /// Everything that the API needs to answer requests. Clones share it.
@@ -28,6 +28,8 @@ pub struct Services {
     pub(crate) sessions: Sessions,
     pub(crate) access_tokens: AccessTokens,
     pub(crate) oauth: Arc<Providers>,
+    pub(crate) passwords: Passwords,
+    pub(crate) pusher: Pusher,
     pub(crate) messages: Acceptor<Publish>,
     pub(crate) emails: Acceptor<SendEmail>,
     pub(crate) schemas: Schemas,
@@ -56,13 +58,20 @@ impl Services {
             ),
             oauth: Arc::new(Providers::new(&settings.oauth)),
             messages: Acceptor::start(store.clone(), pusher.clone()),
-            emails: Acceptor::start(store, pusher),
+            emails: Acceptor::start(store, pusher.clone()),
+            passwords: Passwords::new(&settings.auth.argon2),
+            pusher,
             schemas: Schemas::new(),
             db,
             queue,
             clock,
             settings,
         }
+    }
+
+    /// How often this process has run Argon2. It is the same for every sign-in, whoever it is.
+    pub fn passwords_hashed(&self) -> u64 {
+        self.passwords.hashed()
     }
 
     /// The services that a request is answered with.

@@ -26,7 +26,7 @@ use crate::{
 };
 
 pub(crate) use pusher::Pusher;
-pub(crate) use transaction::Store;
+pub(crate) use transaction::{Store, job};
 
 /// How many requests share a transaction at most.
 const BATCH: usize = 100;

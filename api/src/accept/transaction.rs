@@ -161,7 +161,8 @@ impl Store {
     }
 }
 
-fn job(delivery: &delivery::Model) -> Job {
+/// The job of a delivery.
+pub(crate) fn job(delivery: &delivery::Model) -> Job {
     Job {
         delivery: delivery.id,
         tenant: delivery.tenant_id,

@@ -3,7 +3,7 @@
 use poem::Request;
 use relaypost_shared::ids::{SessionId, TenantId, UserId};
 
-use super::{Access, Actor, Caller, Requirement, Scope, exists, record, tenant_of};
+use super::{Access, Actor, Caller, Requirement, Scope, exists, named_tenant, record, tenant_of};
 use crate::{
     Services,
     audit::By,
@@ -87,6 +87,33 @@ impl Requirement for OperatePlatform {
     async fn admit(request: &Request, caller: Caller) -> Result<By, ApiError> {
         Ok(By::new(caller.actor, &RequestId::current(request)?))
     }
+}
+
+/// [`Scope::Admin`] within a tenant, or [`Scope::Platform`] without one.
+#[derive(Debug)]
+pub(crate) enum ReadAuditLog {}
+
+impl Requirement for ReadAuditLog {
+    const ACCESS: Access = Access::Tenant(Scope::Admin);
+    type Grant = Reader;
+
+    async fn admit(request: &Request, caller: Caller) -> Result<Reader, ApiError> {
+        if caller.is_platform() && named_tenant(request)?.is_none() {
+            return Ok(Reader { tenant: None });
+        }
+        let tenant = tenant_of(request, &caller).await?;
+        record(tenant);
+        Ok(Reader {
+            tenant: Some(tenant),
+        })
+    }
+}
+
+/// Somebody who may read the audit log.
+#[derive(Debug)]
+pub(crate) struct Reader {
+    /// Of this tenant; none: of all.
+    pub(crate) tenant: Option<TenantId>,
 }
 
 /// A tenant that the caller may act for.

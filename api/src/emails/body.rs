@@ -205,7 +205,7 @@ pub(super) struct EmailDetail {
     #[serde(flatten)]
     #[oai(flatten)]
     email: Email,
-    /// Its plain text.
+    /// Its plain text. That of a mail with a secret in it, such as a link to choose a password, is never shown.
     #[serde(skip_serializing_if = "Option::is_none")]
     text: Option<String>,
     /// Its HTML.
@@ -219,8 +219,8 @@ impl EmailDetail {
     pub(super) fn new(row: email::Model, deliveries: Vec<Delivery>) -> Self {
         Self {
             email: Email::new(&row, deliveries),
-            text: row.text,
-            html: row.html,
+            text: row.text.filter(|_| !row.sealed),
+            html: row.html.filter(|_| !row.sealed),
             headers: HeaderMap(row.headers),
         }
     }
@@ -255,7 +255,7 @@ pub(crate) struct EmailContent {
     reply_to: Option<String>,
     /// Its subject.
     subject: String,
-    /// Its plain text.
+    /// Its plain text. That of a mail with a secret in it, such as a link to choose a password, is never shown.
     #[serde(skip_serializing_if = "Option::is_none")]
     text: Option<String>,
     /// Its HTML.
@@ -276,8 +276,8 @@ impl From<email::Model> for EmailContent {
             bcc: row.bcc_recipients.0,
             reply_to: row.reply_to,
             subject: row.subject,
-            text: row.text,
-            html: row.html,
+            text: row.text.filter(|_| !row.sealed),
+            html: row.html.filter(|_| !row.sealed),
             headers: HeaderMap(row.headers),
             tags: row.tags.0,
         }

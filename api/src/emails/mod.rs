@@ -22,7 +22,7 @@ use sea_orm::{
 };
 
 use self::body::{Email, EmailBatch, EmailDetail, NewEmail, RescheduleEmail};
-pub(crate) use self::{accept::SendEmail, body::EmailContent};
+pub(crate) use self::{accept::SendEmail, address::bare_address, body::EmailContent};
 use crate::{
     Services,
     accept::Submission,

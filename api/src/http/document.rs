@@ -42,8 +42,12 @@ pub(crate) enum Tag {
     Tenants,
     /// What programs sign in with.
     ApiKeys,
-    /// How people sign in through GitHub, Google, or another issuer of OpenID Connect.
-    Oauth,
+    /// How people sign in, with the session that begins with it.
+    SignIn,
+    /// People who sign in, and what they may do in which tenant.
+    Users,
+    /// Who did what.
+    AuditLog,
 }
 
 /// Wraps an API so that its document tells the whole truth: keys, the tenant, every kind of error, the request's id.

@@ -58,7 +58,7 @@ impl Example for NewExchange {
 #[derive(Debug)]
 pub(crate) struct OauthApi;
 
-#[OpenApi(tag = "Tag::Oauth")]
+#[OpenApi(tag = "Tag::SignIn")]
 impl OauthApi {
     /// Sign in through a provider
     ///

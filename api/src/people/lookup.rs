@@ -13,7 +13,7 @@ use relaypost_shared::{
 };
 use sea_orm::{
     ColumnTrait as _, DatabaseConnection, DbErr, EntityTrait as _, FromQueryResult, JoinType,
-    QueryFilter as _, QuerySelect as _, RelationTrait as _,
+    QueryFilter as _, QuerySelect as _,
 };
 
 use super::access_token::Presented;

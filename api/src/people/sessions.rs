@@ -108,8 +108,10 @@ pub(crate) async fn begin(
     hand_out(tx, services, &row, now).await
 }
 
+/// Whether this user may begin a session at all.
+///
 /// # Errors
-/// 403 when the user is disabled, or has to verify their address first.
+/// 403 when they are disabled, or have to verify their address first.
 pub(crate) fn may_sign_in(services: &Services, user: &user::Model) -> Result<(), ApiError> {
     if user.disabled_at.is_some() {
         return Err(ApiError::new(

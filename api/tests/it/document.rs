@@ -43,9 +43,10 @@ fn every_operation_is_named_grouped_and_documents_its_errors() {
             Some(1),
             "{name}: tags"
         );
-        assert_eq!(
-            operation["security"][0]["ApiKey"],
-            serde_json::json!([]),
+        // `keys.rs` lists those that anybody may call.
+        let open = operation["security"][0].is_null();
+        assert!(
+            open || operation["security"][0]["ApiKey"] == serde_json::json!([]),
             "{name}: security"
         );
         let responses = operation["responses"].as_object().unwrap();

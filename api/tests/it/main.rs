@@ -7,10 +7,12 @@
     reason = "a test that panics has failed, as it should"
 )]
 
+mod audit_log;
 mod batches;
 mod bodies;
 mod dead;
 mod deliveries;
+mod demo;
 mod dlq;
 mod document;
 mod emails;
@@ -20,6 +22,9 @@ mod faults;
 mod health;
 mod idempotency;
 mod keys;
+mod lockout;
+mod mailed;
+mod members;
 mod messages;
 mod oauth;
 mod pages;
@@ -28,8 +33,11 @@ mod problems;
 mod recover;
 mod replay;
 mod replay_jobs;
+mod sessions;
+mod sign_in;
 mod signing;
 mod support;
+mod users;
 mod waiting;
 
 use support::{Answer, Api, api, id};

@@ -13,9 +13,10 @@ use relaypost_migration as migration;
 use relaypost_shared::{
     clock::Clock,
     db,
-    entities::delivery,
+    entities::{delivery, email},
     ids::DeliveryId,
     queue::{MemoryQueue, Queue},
+    secrets::Place,
     settings::Settings,
 };
 use relaypost_testkit::{Backend, TestDatabase};
@@ -33,6 +34,7 @@ pub(crate) struct Api {
     pub(crate) queue: Queue,
     pub(crate) clock: Clock,
     endpoint: Arc<BoxEndpoint<'static, Response>>,
+    services: Services,
     settings: Arc<Settings>,
     database: TestDatabase,
 }
@@ -76,16 +78,36 @@ impl Api {
             ("DATABASE_URL", database.url()),
             ("ROOT_API_KEY", ROOT_KEY),
             ("EMAIL_DEFAULT_FROM", "Relaypost <noreply@example.test>"),
+            ("ARGON2_MEMORY_KIB", "64"),
+            ("ARGON2_ITERATIONS", "1"),
         ];
         let env = usual.iter().chain(settings);
         let env = env.map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
-        let settings = Arc::new(Settings::from_map(env.collect()).unwrap());
+        let settings = Settings::from_map(env.collect()).unwrap();
+        Self::start(settings, queue, database).await
+    }
+
+    /// An API with settings that could not be read from any environment.
+    pub(crate) async fn with_changed(change: impl FnOnce(&mut Settings)) -> Self {
+        let Self {
+            mut settings,
+            database,
+            queue,
+            ..
+        } = api().await;
+        change(Arc::make_mut(&mut settings));
+        Self::start(Arc::unwrap_or_clone(settings), queue, database).await
+    }
+
+    async fn start(settings: Settings, queue: Queue, database: TestDatabase) -> Self {
+        let settings = Arc::new(settings);
         let db = db::connect(&settings.database_url, 10).await.unwrap();
         migration::up(&db).await.unwrap();
         let clock = Clock::manual(DateTime::from_timestamp_millis(1_769_851_800_000).unwrap());
         let services = Services::new(db.clone(), queue.clone(), clock.clone(), settings.clone());
         Self {
-            endpoint: Arc::new(app(services).boxed()),
+            endpoint: Arc::new(app(services.clone()).boxed()),
+            services,
             settings,
             db,
             queue,
@@ -94,10 +116,46 @@ impl Api {
         }
     }
 
+    /// How often Argon2 has run.
+    pub(crate) fn passwords_hashed(&self) -> u64 {
+        self.services.passwords_hashed()
+    }
+
+    /// The text of the newest sealed mail, which the API shows nobody, and how many there are.
+    pub(crate) async fn sealed_mails(&self) -> (usize, String) {
+        let mut mails = email::Entity::find()
+            .filter(email::Column::Sealed.eq(true))
+            .all(&self.db)
+            .await
+            .unwrap();
+        mails.sort_by_key(|mail| mail.id);
+        let text = mails.last().map(|mail| {
+            let place = Place {
+                column: "emails.text",
+                row: mail.id.uuid(),
+                part: "",
+            };
+            let sealed = mail.text.as_deref().unwrap();
+            String::from_utf8(self.settings.keyring.open(place, sealed).unwrap()).unwrap()
+        });
+        (mails.len(), text.unwrap_or_default())
+    }
+
     /// The same client of a second API process on the same database.
     pub(crate) fn elsewhere(&self, client: &Client) -> Client {
+        self.elsewhere_with(client, |_| ())
+    }
+
+    /// The same with other settings.
+    pub(crate) fn elsewhere_with(
+        &self,
+        client: &Client,
+        change: impl FnOnce(&mut Settings),
+    ) -> Client {
+        let mut settings = Settings::clone(&self.settings);
+        change(&mut settings);
         let (db, queue) = (self.db.clone(), self.queue.clone());
-        let services = Services::new(db, queue, self.clock.clone(), self.settings.clone());
+        let services = Services::new(db, queue, self.clock.clone(), Arc::new(settings));
         Client {
             endpoint: Arc::new(app(services).boxed()),
             headers: client.headers.clone(),
@@ -172,7 +230,7 @@ impl Api {
 
     /// Ends the test: nothing of the database stays.
     pub(crate) async fn stop(self) {
-        drop(self.endpoint);
+        drop((self.endpoint, self.services));
         self.db.close().await.unwrap();
         self.database.drop_now().await;
     }
@@ -191,6 +249,11 @@ impl Client {
 
     pub(crate) async fn get(&self, path: &str) -> Answer {
         self.send(Method::GET, path, None).await
+    }
+
+    pub(crate) async fn put(&self, path: &str, body: Value) -> Answer {
+        self.send(Method::PUT, path, Some(body.to_string().into()))
+            .await
     }
 
     pub(crate) async fn delete(&self, path: &str) -> Answer {

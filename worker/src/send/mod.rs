@@ -121,7 +121,7 @@ impl Sender {
     pub fn new(settings: &Settings, clock: Clock) -> Result<Self, SetupError> {
         Ok(Self {
             webhooks: WebhookClient::new(&settings.webhooks)?,
-            mailer: Mailer::new(&settings.emails.providers)?,
+            mailer: Mailer::new(&settings.emails.providers, settings.keyring.clone())?,
             clock,
         })
     }
