@@ -21,6 +21,7 @@ setup: ## Install what building and testing need, and say which versions there a
 	@scripts/services install
 	@scripts/verifiers >/dev/null
 	@scripts/contract install
+	@scripts/oidc-provider >/dev/null
 	@echo "node $$(node --version)"
 
 # The dev profile: a first build in the release profile takes several times as long.

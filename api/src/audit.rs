@@ -128,6 +128,8 @@ pub(crate) enum Action {
     MemberChanged,
     /// A user lost their role in a tenant.
     MemberRemoved,
+    /// An account at a provider was linked with a user.
+    IdentityLinked,
 }
 
 impl Action {
@@ -179,6 +181,7 @@ impl Action {
             Self::MemberAdded => "member.added",
             Self::MemberChanged => "member.changed",
             Self::MemberRemoved => "member.removed",
+            Self::IdentityLinked => "identity.linked",
         }
     }
 }

@@ -18,6 +18,7 @@ mod http;
 mod idempotency;
 mod limits;
 mod messages;
+mod oauth;
 mod people;
 mod replays;
 mod routes;

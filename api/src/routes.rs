@@ -23,6 +23,7 @@ use crate::{
     health,
     http::{allow::AllowedMethods, closed, docs, document::Documented, outermost::Outermost},
     messages::MessagesApi,
+    oauth::OauthApi,
     people::{DemoApi, MembersApi, MyselfApi, ProofsApi, SignInApi, UsersApi, pages},
     replays::ReplaysApi,
     stats::StatsApi,
@@ -56,6 +57,7 @@ type People = (
     UsersApi,
     MembersApi,
     AuditLogApi,
+    OauthApi,
 );
 
 /// The page and the document are no secrets, but a newer release has others.
@@ -86,6 +88,7 @@ fn service() -> OpenApiService<Documented<Slices>, ()> {
         UsersApi,
         MembersApi,
         AuditLogApi,
+        OauthApi,
     );
     let slices = (
         MessagesApi,

@@ -15,6 +15,7 @@ use crate::{
     idempotency::InFlight,
     limits::Limiter,
     messages::Publish,
+    oauth::Providers,
     people::{AccessTokens, Passwords, Sessions},
 };
 
@@ -29,6 +30,7 @@ pub struct Services {
     pub(crate) keys: Keys,
     pub(crate) sessions: Sessions,
     pub(crate) access_tokens: AccessTokens,
+    pub(crate) oauth: Arc<Providers>,
     pub(crate) passwords: Passwords,
     pub(crate) pusher: Pusher,
     pub(crate) messages: Acceptor<Publish>,
@@ -59,6 +61,7 @@ impl Services {
                 &settings.auth.jwt_secrets,
                 settings.auth.access_token,
             ),
+            oauth: Arc::new(Providers::new(&settings.oauth)),
             messages: Acceptor::start(store.clone(), pusher.clone()),
             emails: Acceptor::start(store, pusher.clone()),
             passwords: Passwords::new(&settings.auth.argon2),

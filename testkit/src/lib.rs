@@ -12,6 +12,7 @@
 
 pub mod api;
 pub mod database;
+pub mod identity;
 mod options;
 pub mod process;
 pub mod receiver;

@@ -16,7 +16,7 @@ use crate::smtp::SmtpServer;
 use crate::tenant::{Tenant, text};
 
 /// The platform-scope key that every world starts with.
-pub const ROOT_API_KEY: &str = "rp_root_test_key_0123456789abcdef";
+pub const ROOT_API_KEY: &str = "rp_Lq8vT2nXc5Rb9WjYk3Gd7HsPf6MzQa1E";
 
 const MIGRATION_DEADLINE: Duration = Duration::from_secs(60);
 
@@ -213,7 +213,12 @@ fn environment(
             "Relaypost <noreply@example.test>".to_owned(),
         ),
     ];
-    let mut env: Vec<_> = usual.map(|(name, value)| (name.to_owned(), value)).into();
+    let set = |(name, value): &(String, String)| name == "APP_ENV" && value == "production";
+    let mut env: Vec<(String, String)> = match options.extra_env.iter().any(set) {
+        true => crate::production().into_iter().collect(),
+        false => Vec::new(),
+    };
+    env.extend(usual.map(|(name, value)| (name.to_owned(), value)));
     env.extend(redis.map(|redis| ("REDIS_URL".to_owned(), redis.url())));
     env.extend(options.extra_env.iter().cloned());
     env

@@ -60,6 +60,13 @@ pub(crate) enum Code {
     UserExists,
     IdempotencyKeyInUse,
     TooManyInFlight,
+    SignInOver,
+    ProviderRefused,
+    ProviderInvalid,
+    ProviderUnavailable,
+    AddressNotVerified,
+    AddressClaimed,
+    NoSuchUser,
 }
 
 impl Code {
@@ -103,6 +110,13 @@ impl Code {
             Self::UserExists => "user_exists",
             Self::IdempotencyKeyInUse => "idempotency_key_in_use",
             Self::TooManyInFlight => "too_many_in_flight",
+            Self::SignInOver => "sign_in_over",
+            Self::ProviderRefused => "provider_refused",
+            Self::ProviderInvalid => "provider_invalid",
+            Self::ProviderUnavailable => "provider_unavailable",
+            Self::AddressNotVerified => "address_not_verified",
+            Self::AddressClaimed => "address_claimed",
+            Self::NoSuchUser => "no_such_user",
         }
     }
 
@@ -140,6 +154,13 @@ impl Code {
             Self::InvalidCredentials => StatusCode::UNAUTHORIZED,
             Self::EmailNotVerified | Self::UserDisabled => StatusCode::FORBIDDEN,
             Self::UserExists | Self::IdempotencyKeyInUse => StatusCode::CONFLICT,
+            Self::SignInOver => StatusCode::BAD_REQUEST,
+            Self::ProviderRefused
+            | Self::AddressNotVerified
+            | Self::AddressClaimed
+            | Self::NoSuchUser => StatusCode::FORBIDDEN,
+            Self::ProviderInvalid => StatusCode::BAD_GATEWAY,
+            Self::ProviderUnavailable => StatusCode::SERVICE_UNAVAILABLE,
         }
     }
 
@@ -185,6 +206,13 @@ impl Code {
                 "The first request with this idempotency key is still running"
             }
             Self::TooManyInFlight => "Too many requests with an idempotency key are in flight",
+            Self::SignInOver => "This sign-in is over",
+            Self::ProviderRefused => "The provider refused the sign-in",
+            Self::ProviderInvalid => "The provider's answer is not valid",
+            Self::ProviderUnavailable => "The provider does not answer",
+            Self::AddressNotVerified => "The provider has not verified the address",
+            Self::AddressClaimed => "The address is claimed and not verified",
+            Self::NoSuchUser => "There is no such user",
         }
     }
 
@@ -199,7 +227,8 @@ impl Code {
             | Self::SignInLocked
             | Self::RateLimited
             | Self::IdempotencyKeyInUse
-            | Self::TooManyInFlight => true,
+            | Self::TooManyInFlight
+            | Self::ProviderUnavailable => true,
             Self::MalformedJson
             | Self::InvalidParameter
             | Self::InvalidCursor
@@ -227,7 +256,13 @@ impl Code {
             | Self::InvalidCredentials
             | Self::EmailNotVerified
             | Self::UserDisabled
-            | Self::UserExists => false,
+            | Self::UserExists
+            | Self::SignInOver
+            | Self::ProviderRefused
+            | Self::ProviderInvalid
+            | Self::AddressNotVerified
+            | Self::AddressClaimed
+            | Self::NoSuchUser => false,
         }
     }
 }
@@ -386,7 +421,8 @@ impl ApiError {
             Code::Unavailable
             | Code::TookTooLong
             | Code::IdempotencyKeyInUse
-            | Code::TooManyInFlight => {
+            | Code::TooManyInFlight
+            | Code::ProviderUnavailable => {
                 headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
             }
             // The rest of the body may still come, and nobody would read it.

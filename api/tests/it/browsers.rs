@@ -128,14 +128,7 @@ async fn without_origins_no_page_gets_permission() {
 #[tokio::test]
 async fn only_production_asks_browsers_for_tls_for_good() {
     let development = api().await;
-    let production = api_for_pages(&[
-        ("APP_ENV", "production"),
-        (
-            "ENCRYPTION_KEYS",
-            "5f0c3a1b9d2e48678f10a2b3c4d5e6f70819a2b3c4d5e6f708192a3b4c5d6e7f",
-        ),
-    ])
-    .await;
+    let production = api_for_pages(&[("APP_ENV", "production")]).await;
     for path in ["/health", "/v1/messages", "/nowhere", "/docs"] {
         let answer = production.anonymous().get(path).await;
         let value = &answer.headers[TRANSPORT];

@@ -85,7 +85,7 @@ async fn a_key_with_a_wrong_secret_is_refused_like_no_key() {
         wrong.as_str(),
         "rp_nonsense",
         "",
-        "rp_root_test_key_0123456789abcdeg",
+        "rp_Lq8vT2nXc5Rb9WjYk3Gd7HsPf6MzQa1F",
     ] {
         let refused = api.anonymous().key(text).get("/v1/messages").await;
         assert_eq!(refused.faults(401, "unauthorized"), [""; 0], "{refused}");

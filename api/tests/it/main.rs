@@ -31,6 +31,7 @@ mod lockout;
 mod mailed;
 mod members;
 mod messages;
+mod oauth;
 mod pages;
 mod parameters;
 mod permissions;

@@ -5,6 +5,7 @@ mod auth;
 mod http;
 mod idempotency;
 mod limits;
+mod oauth;
 mod provider;
 mod proxies;
 mod reader;
@@ -12,6 +13,7 @@ mod secret;
 mod shown;
 mod values;
 mod variables;
+mod web_url;
 
 use std::{collections::HashMap, net::SocketAddr, path::Path, time::Duration};
 
@@ -19,10 +21,12 @@ pub use auth::{Argon2, Auth, JwtSecret, JwtSecrets, PublicUrl};
 pub use http::{Http, Origins};
 pub use idempotency::Idempotency;
 pub use limits::{Limits, LimitsRedis, OnRedisFailure, Quota};
+pub use oauth::{ClientSecret, Github, OAuth, OAuthClient, OidcProvider};
 pub use provider::{MailProvider, SmtpTls};
 pub use proxies::{ForwardingHeader, Proxies, TrustedProxies};
 pub use reader::Invalid;
 pub use values::{AppEnv, DatabaseUrl, Networks, RedisUrl, RetrySchedule, Secret};
+pub use web_url::WebUrl;
 
 use crate::secrets::Keyring;
 use reader::Reader;
@@ -76,6 +80,8 @@ pub struct Settings {
     pub shutdown_grace: Duration,
     /// Whether `/health/ready` fails when Redis is gone.
     pub readiness_requires_redis: bool,
+    /// Signing in through other providers.
+    pub oauth: OAuth,
 }
 
 /// How webhooks go out.
@@ -258,6 +264,7 @@ impl Settings {
             bulk_concurrency: from.or::<Whole<1, 100_000>>("BULK_CONCURRENCY", "64", "How many replayed deliveries, webhooks and mails together, one worker has in flight at a time, besides the live ones.").into(),
             shutdown_grace: from.or::<Whole<0, 3600>>("SHUTDOWN_GRACE_SECONDS", "30", "How long a process that was told to stop may finish what it is doing.").seconds(),
             readiness_requires_redis: from.or("READINESS_REQUIRES_REDIS", "false", "Whether `/health/ready` answers 503 when Redis is gone. The API accepts without Redis, so the default is no."),
+            oauth: OAuth::read(from, env),
         };
         from.example("REDIS_URL", "redis://127.0.0.1:6379/");
         from.example("ROOT_API_KEY", "$(openssl rand -hex 24)");

@@ -19,6 +19,7 @@ mod http_limits;
 mod idempotency;
 mod isolation;
 mod journeys;
+mod oauth;
 mod people;
 mod replays;
 mod retries;

@@ -66,8 +66,6 @@ impl Bench {
             }
         }
         all.insert("DATABASE_URL".into(), database.url().into());
-        // What production asks for.
-        all.insert("JWT_SECRET".into(), "0123456789abcdef".repeat(2));
         let settings = Arc::new(Settings::from_map(all).unwrap());
         let db = db::connect(&settings.database_url, 10).await.unwrap();
         migration::up(&db).await.unwrap();
