@@ -25,6 +25,15 @@ use crate::{
 /// The status of a request that comes too soon.
 const TOO_MANY: u16 = 429;
 
+/// Errors that do not follow from what an operation takes: it has those that its description names by their numbers.
+const TOLD: [(u16, &str); 5] = [
+    (401, "Neither a token nor a password that is good."),
+    (403, "The person may not sign in; `code` says why."),
+    (404, "There is no such thing."),
+    (409, "It is in a state that forbids it; `code` says which."),
+    (502, "The answer of the provider does not hold."),
+];
+
 /// The groups of operations.
 #[derive(Tags)]
 pub(crate) enum Tag {
@@ -164,12 +173,13 @@ fn problems(operation: &MetaOperation, access: Option<Access>) -> Vec<(u16, &'st
             429,
             "Too many of the tenant's requests with an `Idempotency-Key` are in flight.",
         ));
-    } else if operation
-        .description
-        .as_ref()
-        .is_some_and(|text| text.contains("409"))
-    {
-        problems.push((409, "It is in a state that forbids it; `code` says which."));
+    }
+    let told = operation.description.as_deref().unwrap_or_default();
+    for (status, why) in TOLD {
+        let listed = problems.iter().any(|(known, _)| *known == status);
+        if !listed && told.contains(&status.to_string()) {
+            problems.push((status, why));
+        }
     }
     if operation.request.is_some() {
         problems.push((413, "The body is too large."));

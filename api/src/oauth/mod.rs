@@ -63,7 +63,7 @@ impl OauthApi {
     /// Sign in through a provider
     ///
     /// For browsers: it leads to the provider, which leads back to `oauth_callback`. A provider that is not configured is
-    /// 404.
+    /// 404, one whose own description does not hold 502.
     #[oai(
         path = "/auth/oauth/:provider/start",
         method = "get",
@@ -85,7 +85,8 @@ impl OauthApi {
     /// Come back from a provider
     ///
     /// For browsers, which a provider sends here. Good once, within ten minutes, in the browser that began. Parameters that
-    /// providers add of their own are ignored.
+    /// providers add of their own are ignored. Who is not let in gets 403 with a `code` that says why; an answer of the
+    /// provider that does not hold is 502.
     #[oai(
         path = "/auth/oauth/:provider/callback",
         method = "get",
@@ -128,7 +129,8 @@ impl OauthApi {
 
     /// Exchange a code for tokens
     ///
-    /// For the page that `oauth_callback` leads to when the sign-in began with `return_to`.
+    /// For the page that `oauth_callback` leads to when the sign-in began with `return_to`. A user who has been disabled
+    /// meanwhile gets 403.
     #[oai(
         path = "/v1/auth/oauth/token",
         method = "post",

@@ -136,7 +136,7 @@ mod tests {
     use super::*;
 
     const OLD: &str = "an old secret of at least 32 bytes";
-    const NEW: &str = "a new secret, at least 32 bytes too";
+    const NEW: &str = "a new secret that has 32 bytes as well";
 
     fn tokens(secrets: &str) -> AccessTokens {
         AccessTokens::new(&secrets.parse().unwrap(), Duration::from_secs(900))

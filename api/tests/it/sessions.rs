@@ -287,7 +287,7 @@ async fn a_new_secret_in_front_signs_nobody_out() {
     let secrets = |text: &str| text.parse::<JwtSecrets>().unwrap();
     let (old, new) = (
         "an old secret of at least 32 bytes",
-        "a new secret, at least 32 bytes too",
+        "a new secret that has 32 bytes as well",
     );
     let with = |secrets: JwtSecrets| {
         api.elsewhere_with(&api.anonymous(), |settings| {

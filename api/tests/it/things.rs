@@ -45,6 +45,8 @@ pub(crate) struct Things {
     replay: String,
     key: String,
     platform_key: String,
+    /// A member.
+    user: String,
 }
 
 impl Things {
@@ -64,6 +66,9 @@ impl Things {
         let filter = json!({"filter": {"endpoint_id": endpoint}});
         let replay = tenant.api.post("/v1/dlq/replay", filter).await.expect(202);
         let key = api.key(&tenant.id, &["read"]).await;
+        let members = format!("/v1/tenants/{}/members", tenant.id);
+        let member = json!({"email": unknown_address(), "role": "viewer"});
+        let member = tenant.api.post(&members, member).await.expect(201);
         let platform = json!({"name": "a"});
         let platform = api.root().post("/v1/platform/api-keys", platform).await;
         Self {
@@ -78,6 +83,7 @@ impl Things {
             replay: id(&replay),
             key: id(&key),
             platform_key: id(&platform.expect(201)),
+            user: member["user_id"].as_str().unwrap().to_owned(),
         }
     }
 
@@ -95,6 +101,7 @@ impl Things {
             &self.replay,
             &self.key,
             &self.platform_key,
+            &self.user,
         ]
         .into_iter()
         .map(String::as_str)
@@ -138,6 +145,8 @@ impl Things {
                 "replay_id" => &self.replay,
                 "key_id" if of("/v1/platform") => &self.platform_key,
                 "key_id" => &self.key,
+                "user_id" => &self.user,
+                "provider" => "github",
                 _ => panic!(
                     "{}: make a thing in api/tests/it/things.rs that {{{name}}} can name",
                     operation.id
@@ -155,6 +164,8 @@ impl Things {
             "event_types_create" => {
                 json!({"name": format!("new.{}", MADE.fetch_add(1, Ordering::Relaxed))})
             }
+            "users_create" => json!({"email": unknown_address()}),
+            "members_add" => json!({"email": unknown_address(), "role": "viewer"}),
             "dlq_replay" | "dlq_discard" => json!({"ids": [self.dead_webhook]}),
             "endpoints_recover" => json!({"since": "2026-01-31T09:00:00Z"}),
             _ => return operation.body.clone(),
@@ -162,6 +173,11 @@ impl Things {
         assert_ne!(operation.method, Method::GET);
         Some(body)
     }
+}
+
+/// An address that no user has.
+fn unknown_address() -> String {
+    format!("made.{}@example.test", MADE.fetch_add(1, Ordering::Relaxed))
 }
 
 /// Ends the delivery of a test, as a worker does when the endpoint answers 503.
