@@ -118,6 +118,8 @@ pub(crate) struct MembersApi;
 #[OpenApi(prefix_path = "/v1/tenants", tag = "Tag::Users")]
 impl MembersApi {
     /// List a tenant's members
+    ///
+    /// With their roles, newest first.
     #[oai(
         path = "/:tenant_id/members",
         method = "get",

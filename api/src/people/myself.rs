@@ -108,6 +108,8 @@ pub(crate) struct MyselfApi;
 #[OpenApi(prefix_path = "/v1/auth", tag = "Tag::SignIn")]
 impl MyselfApi {
     /// Who am I
+    ///
+    /// Your address, your roles, and until when your session lasts.
     #[oai(path = "/me", method = "get", operation_id = "auth_me")]
     async fn me(
         &self,

@@ -26,6 +26,8 @@ enum Needs {
     Person,
     /// A scope within the caller's tenant: `read`.
     Scope(String),
+    /// The same, and the platform need not name a tenant: `admin or platform`.
+    ScopeOrPlatform(String),
     /// The scope `admin` of the tenant that the path names: `admin of the tenant`.
     TenantInPath,
     /// The scope `platform`: `platform`.
@@ -39,6 +41,7 @@ impl Needs {
             "a person" => Self::Person,
             "admin of the tenant" => Self::TenantInPath,
             "platform" => Self::Platform,
+            "admin or platform" => Self::ScopeOrPlatform("admin".to_owned()),
             scope => Self::Scope(scope.to_owned()),
         }
     }
@@ -47,7 +50,7 @@ impl Needs {
     fn scope(&self) -> Option<&str> {
         match self {
             Self::Nothing | Self::Person => None,
-            Self::Scope(scope) => Some(scope),
+            Self::Scope(scope) | Self::ScopeOrPlatform(scope) => Some(scope),
             Self::TenantInPath => Some("admin"),
             Self::Platform => Some("platform"),
         }
@@ -237,7 +240,9 @@ impl Caller {
         let names_a_thing = operation.path.contains('{');
         match (self.whose, needs) {
             (Whose::PlatformAtLarge, Needs::Scope(_)) => Answered::Refused(400, "tenant_required"),
-            (Whose::OtherInDisguise, Needs::Scope(_)) => Answered::Refused(403, "forbidden"),
+            (Whose::OtherInDisguise, Needs::Scope(_) | Needs::ScopeOrPlatform(_)) => {
+                Answered::Refused(403, "forbidden")
+            }
             (Whose::Other | Whose::OtherInDisguise, _) if names_a_thing => {
                 Answered::Refused(404, "not_found")
             }
@@ -415,7 +420,10 @@ async fn everything(
     let platform = api.root().header("x-tenant-id", &tenant.id);
     let mut seen = Vec::new();
     for operation in operations {
-        let readable = matches!(operation.needs, Needs::Scope(_) | Needs::TenantInPath);
+        let readable = matches!(
+            operation.needs,
+            Needs::Scope(_) | Needs::ScopeOrPlatform(_) | Needs::TenantInPath
+        );
         // To look at a secret is noted, and so changes something.
         if readable && operation.method == Method::GET && operation.id != "endpoints_get_secret" {
             let answer = things.ask(api, &platform, operation).await;

@@ -114,6 +114,8 @@ impl UsersApi {
     }
 
     /// List users
+    ///
+    /// Newest first.
     #[oai(path = "/", method = "get", operation_id = "users_list")]
     async fn list(
         &self,
@@ -131,6 +133,8 @@ impl UsersApi {
     }
 
     /// Get a user
+    ///
+    /// With their roles. Nobody is shown a password, or what is stored of it.
     #[oai(path = "/:user_id", method = "get", operation_id = "users_get")]
     async fn get(
         &self,
