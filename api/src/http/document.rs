@@ -174,7 +174,7 @@ fn problems(operation: &MetaOperation, access: Option<Access>) -> Vec<(u16, &'st
             "Too many of the tenant's requests with an `Idempotency-Key` are in flight.",
         ));
     }
-    let told = operation.description.as_deref().unwrap_or_default();
+    let told = operation.description.unwrap_or_default();
     for (status, why) in TOLD {
         let listed = problems.iter().any(|(known, _)| *known == status);
         if !listed && told.contains(&status.to_string()) {

@@ -109,7 +109,7 @@ pub(crate) struct MyselfApi;
 impl MyselfApi {
     /// Who am I
     ///
-    /// Your address, your roles, and until when your session lasts.
+    /// Your address, your session and your roles.
     #[oai(path = "/me", method = "get", operation_id = "auth_me")]
     async fn me(
         &self,

@@ -17,8 +17,7 @@ use relaypost_testkit::{
     identity::{Asked, Forgery, GithubServer, IssuerServer, TOKEN_PREFIX},
 };
 use sea_orm::{
-    ActiveModelTrait as _, ConnectionTrait as _, DatabaseBackend, EntityTrait as _,
-    IntoActiveModel as _, QueryOrder as _, Set, Statement,
+    ActiveModelTrait as _, EntityTrait as _, IntoActiveModel as _, QueryOrder as _, Set,
 };
 use serde_json::{Value, json};
 
