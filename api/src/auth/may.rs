@@ -125,6 +125,8 @@ pub(crate) struct ForTenant {
     pub(crate) actor: Actor,
     /// Whether the caller may see what the tenant signs and authenticates with: the scope `manage`.
     pub(crate) sees_secrets: bool,
+    /// Whether the caller may see how the service itself is doing: the scope `platform`.
+    pub(crate) sees_service: bool,
     /// The id of the request.
     pub(crate) request_id: RequestId,
 }
@@ -137,6 +139,7 @@ impl ForTenant {
             tenant,
             actor: caller.actor,
             sees_secrets: caller.require(Scope::Manage).is_ok(),
+            sees_service: caller.is_platform(),
             request_id: RequestId::current(request)?,
         })
     }

@@ -19,7 +19,7 @@ pub(super) struct Site {
 
 impl Site {
     pub(super) fn of(settings: &Settings) -> Self {
-        let url = settings.auth.public_url.as_str().to_owned();
+        let url = settings.auth.public_url.at("");
         let parsed = Url::parse(&url).ok();
         Self {
             https: parsed.as_ref().is_some_and(|url| url.scheme() == "https"),

@@ -121,7 +121,7 @@ pub(super) async fn write(
         .await?;
     let (subject, text) = words(
         purpose,
-        auth.public_url.as_str(),
+        &auth.public_url.at(""),
         &token.text,
         lifetime.as_secs(),
     );

@@ -455,3 +455,16 @@ async fn a_tenant_is_renamed_by_the_platform_alone() {
     api.root().patch(nobody, name).await.expect(404);
     api.stop().await;
 }
+
+#[tokio::test]
+async fn only_the_platform_sees_how_the_service_itself_is_doing() {
+    let api = api().await;
+    let tenant = api.tenant().await;
+    let own = tenant.api.get("/v1/stats").await.expect(200);
+    assert_eq!((own.get("queues"), own.get("mail_providers")), (None, None));
+    let platform = api.root().header("x-tenant-id", &tenant.id);
+    let all = platform.get("/v1/stats").await.expect(200);
+    assert_eq!(all["queues"]["webhooks"], 0, "{all}");
+    assert_eq!(all["mail_providers"].as_array().unwrap().len(), 1, "{all}");
+    api.stop().await;
+}

@@ -17,7 +17,7 @@ mod web_url;
 
 use std::{collections::HashMap, net::SocketAddr, path::Path, time::Duration};
 
-pub use auth::{Argon2, Auth, JwtSecret, JwtSecrets, PublicUrl};
+pub use auth::{Argon2, Auth, JwtSecret, JwtSecrets};
 pub use http::{Http, Origins};
 pub use idempotency::Idempotency;
 pub use limits::{Limits, LimitsRedis, OnRedisFailure, Quota};

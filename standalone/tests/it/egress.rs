@@ -7,7 +7,10 @@ use std::sync::{
 
 use relaypost_testkit::{Receiver, Reply};
 use serde_json::json;
-use tokio::net::TcpListener;
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpListener,
+};
 
 use crate::{SOON, delivery_ids, id, world};
 
@@ -36,8 +39,15 @@ async fn a_proxy_of_the_environment_sees_nothing() {
     let tenant = world.tenant("acme").await;
     let receiver = Receiver::start().await;
     tenant.endpoint(&receiver.url("/"), &[]).await;
-    // TLS goes to the receiver too: it answers in plain text, and that is what fails.
-    let secure = receiver.url("/").replace("http:", "https:");
+    // TLS goes straight there too: the answer is plain text, and that is what fails.
+    let plain = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let secure = format!("https://{}/", plain.local_addr().unwrap());
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = plain.accept().await {
+            let _ = stream.read_u8().await;
+            let _ = stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").await;
+        }
+    });
     let (over_tls, _) = tenant.endpoint(&secure, &["tls.only"]).await;
     let message = tenant.publish("a.b", json!({})).await;
     for delivery in delivery_ids(&message) {
