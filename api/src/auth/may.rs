@@ -154,6 +154,11 @@ pub(crate) struct Admin {
 }
 
 impl Admin {
+    /// Whether they may do everything, of every tenant.
+    pub(crate) fn is_platform(&self) -> bool {
+        self.caller.is_platform()
+    }
+
     /// The tenant that the path names, if the caller administers it.
     ///
     /// # Errors
@@ -163,7 +168,7 @@ impl Admin {
         services: &Services,
         tenant: TenantId,
     ) -> Result<TenantId, ApiError> {
-        if !self.caller.is_platform() && self.caller.tenant != Some(tenant) {
+        if !self.is_platform() && self.caller.tenant != Some(tenant) {
             return Err(ApiError::not_found("tenant"));
         }
         exists(services, tenant).await?;

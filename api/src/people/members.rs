@@ -15,8 +15,8 @@ use relaypost_shared::{
     queue::Lane,
 };
 use sea_orm::{
-    ColumnTrait as _, ConnectionTrait, DatabaseTransaction, EntityTrait as _, IntoActiveModel as _,
-    QueryFilter as _,
+    ColumnTrait as _, ConnectionTrait, DatabaseTransaction, DbErr, EntityTrait as _,
+    IntoActiveModel as _, QueryFilter as _,
     sea_query::{Expr, OnConflict},
 };
 use serde::{Deserialize, Serialize};
@@ -27,8 +27,8 @@ use crate::{
     audit::{self, Action, By},
     auth::{Authorized, may},
     http::{
-        ApiError, Created, Cursor, Limit, Moment, NoContent, Page, Paging, Ref, Reply, StrictJson,
-        Text, document::Tag, example_id, example_time,
+        ApiError, Code, Created, Cursor, Limit, Moment, NoContent, Page, Paging, Ref, Reply,
+        StrictJson, Text, document::Tag, example_id, example_time,
     },
 };
 
@@ -256,7 +256,9 @@ impl MembersApi {
 
     /// Unlock a member
     ///
-    /// Lifts the lock that failed sign-ins have brought about. When there is none nothing changes.
+    /// Lifts the lock that failed sign-ins have brought about. When there is none nothing changes. Who is a member of another
+    /// tenant too, or of the platform, is unlocked by the platform only (403): else an administrator could add anybody and
+    /// go on guessing.
     #[oai(
         path = "/:tenant_id/members/:user_id/unlock",
         method = "post",
@@ -274,6 +276,12 @@ impl MembersApi {
         let tenant = admin.of(services, tenant_id.0.0).await?;
         let (tx, now) = (begin_write(&services.db).await?, services.clock.now());
         let (_, user) = find(&tx, tenant, user_id.0.0).await?;
+        if !admin.is_platform() && (user.platform || is_elsewhere(&tx, tenant, user.id).await?) {
+            return Err(ApiError::new(
+                Code::Forbidden,
+                "this user is not of this tenant alone: it takes the scope `platform` to unlock them",
+            ));
+        }
         if attempts::forget(&tx, &user.email).await? {
             let action = Action::SignInUnlocked;
             audit::record_by(&tx, &admin.by, Some(tenant), action, user.id, now).await?;
@@ -298,6 +306,20 @@ async fn find(
     let role = role.ok_or_else(|| ApiError::not_found("member"))?;
     let user = users::find(db, user).await?;
     Ok((role, user))
+}
+
+/// Whether a user has a role in another tenant than this one.
+async fn is_elsewhere(
+    db: &impl ConnectionTrait,
+    tenant: TenantId,
+    user: UserId,
+) -> Result<bool, DbErr> {
+    let other = membership::Entity::find()
+        .filter(membership::Column::UserId.eq(user))
+        .filter(membership::Column::TenantId.ne(tenant))
+        .one(db)
+        .await?;
+    Ok(other.is_some())
 }
 
 /// Gives somebody a role in a tenant, in place of the one they may have.

@@ -148,3 +148,34 @@ async fn an_administrator_of_the_platform_or_of_the_tenant_unlocks_and_it_is_wri
     assert_eq!(log["data"][1]["actor"], "platform");
     api.stop().await;
 }
+
+#[tokio::test]
+async fn an_administrator_who_adds_somebody_of_another_tenant_or_of_the_platform_cannot_unlock_them()
+ {
+    let api = api().await;
+    let (tenant, attacker) = (api.tenant().await, api.tenant().await);
+    let members = format!("/v1/tenants/{}/members", attacker.id);
+    let role = json!({"memberships": [{"tenant_id": tenant.id, "role": "viewer"}]});
+    for fields in [role, json!({"platform": true})] {
+        let (id, email) = user(&api, fields).await;
+        let add = json!({"email": email, "role": "viewer"});
+        attacker.api.post(&members, add).await.expect(201);
+        for _ in 0..5 {
+            sign_in(&api.anonymous(), &email, WRONG).await.expect(401);
+        }
+        let unlock = format!("{members}/{id}/unlock");
+        let refused = attacker.api.send(Method::POST, &unlock, None).await;
+        assert_eq!(refused.faults(403, "forbidden"), [""; 0], "{refused}");
+        sign_in(&api.anonymous(), &email, PASSWORD)
+            .await
+            .expect(429);
+        api.root()
+            .send(Method::POST, &unlock, None)
+            .await
+            .expect(204);
+        sign_in(&api.anonymous(), &email, PASSWORD)
+            .await
+            .expect(200);
+    }
+    api.stop().await;
+}

@@ -82,6 +82,11 @@ impl Auth {
                 "expected false or nothing in production: it lets anybody in",
             );
         }
+        let public_url = from.or("PUBLIC_URL", "http://localhost:3000", "Where people reach this service: what the links in its mails begin with, and where providers lead back to.");
+        from.advised_in_production(
+            "PUBLIC_URL",
+            "links in mails to people lead to http://localhost:3000",
+        );
         Self {
             jwt_secrets: given.unwrap_or_else(|| JwtSecrets::derived(keyring)),
             access_token: from.or::<Whole<10, 86_400>>("AUTH_ACCESS_TOKEN_SECONDS", "900", "How long an access token is good for.").seconds(),
@@ -94,7 +99,7 @@ impl Auth {
             reset_token: minutes(from.or("AUTH_RESET_TOKEN_MINUTES", "60", "How long the link in a password-reset mail is good for.")),
             demo_mode: demo.unwrap_or(!production) && !production,
             argon2: Argon2::read(from, production),
-            public_url: from.or("PUBLIC_URL", "http://localhost:3000", "Where people reach this service: what the links in its mails begin with."),
+            public_url,
         }
     }
 }

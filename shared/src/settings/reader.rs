@@ -49,6 +49,7 @@ pub(super) struct Reader {
     production: bool,
     described: Vec<Described>,
     problems: Vec<(&'static str, String)>,
+    advice: Vec<String>,
 }
 
 impl Reader {
@@ -58,6 +59,7 @@ impl Reader {
             production: false,
             described: Vec::new(),
             problems: Vec::new(),
+            advice: Vec::new(),
         }
     }
 
@@ -111,6 +113,13 @@ impl Reader {
         }
         if self.production && !self.is_set(name) {
             self.refuse(name, "missing, and production does not start without it");
+        }
+    }
+
+    /// Points out what production goes without when this setting, which was just read, is not set.
+    pub(super) fn advised_in_production(&mut self, name: &'static str, without: &str) {
+        if self.production && !self.is_set(name) {
+            self.advice.push(format!("{name}: not set: {without}"));
         }
     }
 
@@ -188,10 +197,12 @@ impl Reader {
         of_file.chain(of_settings).collect()
     }
 
-    /// Variables that look like settings and are none.
+    /// Variables that look like settings and are none, and settings that production should have.
     pub(super) fn warnings(&self) -> Vec<String> {
         let names: Vec<&'static str> = self.described.iter().map(|one| one.name).collect();
-        self.variables.suspicious(&names)
+        let mut warnings = self.variables.suspicious(&names);
+        warnings.extend(self.advice.iter().cloned());
+        warnings
     }
 
     /// Every setting in a line of its own with where it comes from, secrets left out.

@@ -332,3 +332,21 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn production_is_told_what_it_goes_without() {
+    let mut env = relaypost_testkit::production();
+    assert!(
+        Checked::from_map(env.clone(), Program::Standalone)
+            .warnings
+            .is_empty()
+    );
+    env.remove("PUBLIC_URL");
+    let checked = Checked::from_map(env, Program::Standalone);
+    assert!(checked.settings.is_ok());
+    assert!(
+        checked.warnings[0].starts_with("PUBLIC_URL: "),
+        "{:?}",
+        checked.warnings
+    );
+}

@@ -55,7 +55,11 @@ async fn a_verified_address_signs_its_user_in_and_the_account_is_linked() {
 
 #[tokio::test]
 async fn a_callback_is_good_once_in_the_browser_that_began_for_ten_minutes() {
-    let (issuer, api) = with_issuer(&[]).await;
+    let google = [
+        ("OAUTH_GOOGLE_CLIENT_ID", "relaypost"),
+        ("OAUTH_GOOGLE_CLIENT_SECRET", "of-google"),
+    ];
+    let (issuer, api) = with_issuer(&google).await;
     create(&api, ADDRESS, Before::default()).await;
 
     let (address, browser) = start(&api, "oidc", "").await;
@@ -68,6 +72,10 @@ async fn a_callback_is_good_once_in_the_browser_that_began_for_ten_minutes() {
     refused(&browser.get(&back).await, 400, "sign_in_over");
 
     // The callback of one provider does not take what began with another; nor does anything unknown.
+    let (address, browser) = start(&api, "oidc", "").await;
+    let back = issuer.sign_in(&address, json!({}));
+    let elsewhere = back.replace("/oidc/", "/google/");
+    refused(&browser.get(&elsewhere).await, 400, "sign_in_over");
     let (address, browser) = start(&api, "oidc", "").await;
     let back = issuer.sign_in(&address, json!({}));
     let unknown = back.replace("state=", "state=x");
