@@ -7,7 +7,7 @@ use relaypost_shared::queue::{MemoryQueue, Queue};
 use relaypost_testkit::RedisServer;
 use serde_json::{Value, json};
 
-use crate::{Answer, Api, support::Client};
+use crate::{Answer, Api, sign_in::sign_in, support::Client};
 
 const ON: (&str, &str) = ("RATE_LIMIT_ENABLED", "true");
 /// So slow that nothing comes back while a test runs on Redis, whose clock nobody sets.
@@ -387,5 +387,26 @@ async fn a_redis_that_hangs_holds_no_request_up() {
         answers.push(guess(&client).await);
     }
     assert_eq!(answers, [401, 401, 401, 429, 429]);
+    api.stop().await;
+}
+
+#[tokio::test]
+async fn sign_ins_from_one_address_are_refused_before_a_password_is_hashed() {
+    let api = api(&[("RATE_LIMIT_SIGN_IN_BURST", "3")]).await;
+    let login = async |number: u32| {
+        let email = format!("nobody.{number}@example.test");
+        sign_in(&api.anonymous(), &email, "a wrong password").await
+    };
+    for number in 0..3 {
+        login(number).await.expect(401);
+    }
+    let hashed = api.passwords_hashed();
+    assert_eq!(hashed, 3);
+    seconds(&login(3).await);
+    assert_eq!(api.passwords_hashed(), hashed);
+    // What is open to everybody shares the limit, and what asks for a key does not.
+    let refused = api.anonymous().get("/auth/oauth/oidc/start").await;
+    seconds(&refused);
+    api.root().get("/v1/users").await.expect(200);
     api.stop().await;
 }
