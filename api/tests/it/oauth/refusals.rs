@@ -20,7 +20,7 @@ async fn dump(api: &Api) -> String {
 #[tokio::test]
 async fn only_a_verified_address_of_a_user_who_may_sign_in_gets_in() {
     let (issuer, api) = with_issuer(&[]).await;
-    create(&api, ADDRESS, Before::default()).await;
+    let known = create(&api, ADDRESS, Before::default()).await;
     for claims in [
         json!({"email_verified": false}),
         json!({"email_verified": null}),
@@ -54,12 +54,7 @@ async fn only_a_verified_address_of_a_user_who_may_sign_in_gets_in() {
 
     // So is one who is disabled later, and none is told apart in the audit log from other failures.
     claiming(&api, &issuer, json!({})).await.expect(200);
-    let mut row = user::Entity::find()
-        .all(&api.db)
-        .await
-        .unwrap()
-        .remove(0)
-        .into_active_model();
+    let mut row = found(&api, known).await.into_active_model();
     row.disabled_at = Set(Some(api.clock.now()));
     row.update(&api.db).await.unwrap();
     refused(
