@@ -7,9 +7,9 @@ SERVICES_DIR := .services
 SHELL_SCRIPTS := $(filter-out %/lib,$(wildcard scripts/*)) $(wildcard scripts/lib/*.sh) .ci/run
 
 # What validate-ci runs: the quickest to fail first, the tests last.
-CI_STEPS := check-scripts deny lint check-generated test test-faults
+CI_STEPS := check-scripts deny lint check-generated test test-contract test-faults
 
-.PHONY: help setup demo dev test test-faults bench lint fmt openapi docs check-generated deny check-scripts services-up services-down validate-ci
+.PHONY: help setup demo dev test test-contract test-faults bench lint fmt openapi docs check-generated deny check-scripts services-up services-down validate-ci
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -20,6 +20,8 @@ setup: ## Install what building and testing need, and say which versions there a
 	@cc --version | head -n 1
 	@scripts/services install
 	@scripts/verifiers >/dev/null
+	@scripts/contract install
+	@scripts/oidc-provider >/dev/null
 	@echo "node $$(node --version)"
 
 # The dev profile: a first build in the release profile takes several times as long.
@@ -33,6 +35,9 @@ dev: ## Serve everything in one process on port 3000, with no services
 
 test: ## Run all tests on both backends (ARGS="--test it fault" goes to cargo test)
 	@scripts/test $(ARGS)
+
+test-contract: ## Hold the running service to its OpenAPI document with schemathesis (SCHEMATHESIS_EXAMPLES=500 looks longer)
+	@scripts/contract
 
 test-faults: ## Two minutes of faults under load, from a seed that is printed (SEED=7 repeats one, FAULTS_SECONDS=30 is shorter)
 	@scripts/faults

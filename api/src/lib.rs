@@ -4,7 +4,9 @@
 //! are what they share. A new operation is a method with `#[oai]` in its slice; a new slice is listed in `routes.rs`.
 
 mod accept;
+mod api_keys;
 mod audit;
+mod audit_log;
 mod auth;
 mod dead_letters;
 mod deliveries;
@@ -14,7 +16,10 @@ mod event_types;
 mod health;
 mod http;
 mod idempotency;
+mod limits;
 mod messages;
+mod oauth;
+mod people;
 mod replays;
 mod routes;
 mod server;
@@ -23,5 +28,5 @@ mod stats;
 mod tenants;
 
 pub use routes::{app, openapi};
-pub use server::{bind, serve};
+pub use server::serve;
 pub use services::Services;

@@ -6,7 +6,13 @@ use anyhow::Context as _;
 use clap::{Parser, Subcommand};
 use relaypost_api::Services;
 use relaypost_migration as migration;
-use relaypost_shared::{clock::Clock, queue::Queue, settings::Settings, shutdown, telemetry};
+use relaypost_shared::{
+    clock::Clock,
+    queue::Queue,
+    serve,
+    settings::{Program, Settings},
+    shutdown, telemetry,
+};
 
 #[derive(Parser)]
 #[command(name = "relaypost-api", version, about = "Relaypost's HTTP API")]
@@ -21,7 +27,7 @@ enum Command {
     Serve,
     /// Print the OpenAPI document.
     Openapi,
-    /// Print the settings, without secrets; exit 2 if one is wrong.
+    /// Print every setting and where it comes from, without secrets; exit 2 if one is wrong.
     CheckConfig,
     /// Print what every setting is for, as Markdown.
     SettingsDoc,
@@ -30,27 +36,21 @@ enum Command {
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     match Cli::parse().command.unwrap_or(Command::Serve) {
-        Command::Serve => serve(Settings::from_env_or_exit()).await?,
+        Command::Serve => run(Settings::from_env_or_exit(Program::Api)).await?,
         Command::Openapi => print!("{}", relaypost_api::openapi()),
-        Command::CheckConfig => println!("{:#?}", Settings::from_env_or_exit()),
+        Command::CheckConfig => Settings::print_or_exit(Program::Api),
         Command::SettingsDoc => print!("{}", Settings::documentation()),
     }
     Ok(())
 }
 
-async fn serve(settings: Settings) -> anyhow::Result<()> {
-    let Some(redis_url) = &settings.redis_url else {
-        eprintln!(
-            "1 setting wrong or missing:\n  REDIS_URL: without it the queue would live in this process, where no worker \
-             finds it; set it, or use `relaypost`, which is API and worker in one"
-        );
-        std::process::exit(2);
-    };
+async fn run(settings: Settings) -> anyhow::Result<()> {
     telemetry::start(&settings);
     let db = migration::open_current(&settings).await?;
-    let queue =
-        Queue::open(Some(redis_url)).context("REDIS_URL: not the address of a Redis server")?;
-    let listener = relaypost_api::bind(settings.bind_addr)
+    migration::sealed::keys_or_exit(&db, &settings.keyring).await?;
+    let queue = Queue::open(settings.redis_url.as_deref())
+        .context("REDIS_URL: not the address of a Redis server")?;
+    let listener = serve::bind(settings.bind_addr)
         .with_context(|| format!("BIND_ADDR: cannot listen on {}", settings.bind_addr))?;
     let services = Services::new(db, queue, Clock::system(), Arc::new(settings));
     if let Some(key) = services.first_key().await? {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use poem::Request;
-use relaypost_shared::{clock::Clock, queue::Queue, settings::Settings};
+use relaypost_shared::{clock::Clock, queue::Queue, settings::Settings, ssrf::Guard};
 use sea_orm::DatabaseConnection;
 
 use crate::{
@@ -12,7 +12,11 @@ use crate::{
     emails::SendEmail,
     event_types::Schemas,
     http::{ApiError, Code},
+    idempotency::InFlight,
+    limits::Limiter,
     messages::Publish,
+    oauth::Providers,
+    people::{AccessTokens, Passwords, Sessions},
 };
 
 /// Everything that the API needs to answer requests. Clones share it.
@@ -22,10 +26,18 @@ pub struct Services {
     pub(crate) queue: Queue,
     pub(crate) clock: Clock,
     pub(crate) settings: Arc<Settings>,
+    pub(crate) guard: Guard,
     pub(crate) keys: Keys,
+    pub(crate) sessions: Sessions,
+    pub(crate) access_tokens: AccessTokens,
+    pub(crate) oauth: Arc<Providers>,
+    pub(crate) passwords: Passwords,
+    pub(crate) pusher: Pusher,
     pub(crate) messages: Acceptor<Publish>,
     pub(crate) emails: Acceptor<SendEmail>,
     pub(crate) schemas: Schemas,
+    pub(crate) limits: Limiter,
+    pub(crate) in_flight: InFlight,
 }
 
 impl Services {
@@ -44,14 +56,35 @@ impl Services {
         };
         Self {
             keys: Keys::start(db.clone(), clock.clone()),
+            sessions: Sessions::start(db.clone(), clock.clone()),
+            access_tokens: AccessTokens::new(
+                &settings.auth.jwt_secrets,
+                settings.auth.access_token,
+            ),
+            oauth: Arc::new(Providers::new(&settings.oauth)),
             messages: Acceptor::start(store.clone(), pusher.clone()),
-            emails: Acceptor::start(store, pusher),
+            emails: Acceptor::start(store, pusher.clone()),
+            passwords: Passwords::new(&settings.auth.argon2),
+            pusher,
             schemas: Schemas::new(),
+            guard: Guard::new(&settings.webhooks),
+            limits: Limiter::new(&settings.limits, clock.clone()),
+            in_flight: InFlight::new(settings.idempotency.max),
             db,
             queue,
             clock,
             settings,
         }
+    }
+
+    /// The same with a guard of its own, which may look names up in another way.
+    pub fn guarded(self, guard: Guard) -> Self {
+        Self { guard, ..self }
+    }
+
+    /// How often this process has run Argon2. It is the same for every sign-in, whoever it is.
+    pub fn passwords_hashed(&self) -> u64 {
+        self.passwords.hashed()
     }
 
     /// The services that a request is answered with.

@@ -4,6 +4,7 @@ mod m0001_foundation;
 mod m0002_dead_letters;
 mod m0003_circuits_and_replays;
 mod m0004_front_door;
+pub mod sealed;
 mod tables;
 
 use anyhow::{Context as _, ensure};

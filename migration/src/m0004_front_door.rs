@@ -40,7 +40,31 @@ const INDEXES: &[&str] = &[
     "CREATE INDEX identities_user ON identities (user_id)",
     "CREATE UNIQUE INDEX oauth_states_hash ON oauth_states (state_hash)",
     "CREATE INDEX oauth_states_expiry ON oauth_states (expires_at)",
+    // A tenant reads its own from now on.
+    "CREATE INDEX audit_log_tenant ON audit_log (tenant_id, id)",
 ];
+
+/// The ids of the keys that have sealed something: `crate::sealed` asks at each start, however much there is, whether all
+/// of them are at hand. They hold only what is sealed.
+const KEY_INDEXES: &[&str] = &[
+    "CREATE INDEX endpoint_secrets_key ON endpoint_secrets (substr(secret, 9, 8)) \
+     WHERE substr(secret, 1, 8) = 'sealed1.'",
+    "CREATE INDEX endpoints_key ON endpoints (substr(headers->0->>1, 9, 8)) \
+     WHERE substr(headers->0->>1, 1, 8) = 'sealed1.'",
+    "CREATE INDEX idempotency_keys_key ON idempotency_keys (substr(response, 9, 8)) WHERE sealed",
+    "CREATE INDEX emails_key ON emails (substr(coalesce(text, html), 9, 8)) WHERE sealed",
+    "CREATE INDEX oauth_states_key ON oauth_states (substr(secrets, 9, 8))",
+];
+
+const DROP_KEY_INDEXES: &[&str] = &[
+    "DROP INDEX endpoint_secrets_key",
+    "DROP INDEX endpoints_key",
+    "DROP INDEX idempotency_keys_key",
+    "DROP INDEX emails_key",
+];
+
+/// The tables some of whose rows hold sealed texts.
+const PARTLY_SEALED: [&str; 2] = ["emails", "idempotency_keys"];
 
 #[allow(
     elided_lifetimes_in_paths,
@@ -49,29 +73,36 @@ const INDEXES: &[&str] = &[
 #[async_trait::async_trait]
 impl MigrationTrait for Migration {
     async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
-        let mut sealed = Table::alter();
-        sealed
-            .table(Alias::new("emails"))
-            .add_column(boolean("sealed").default(false));
-        manager.alter_table(sealed).await?;
+        for table in PARTLY_SEALED {
+            let mut sealed = Table::alter();
+            sealed
+                .table(Alias::new(table))
+                .add_column(boolean("sealed").default(false));
+            manager.alter_table(sealed).await?;
+        }
         for table in tables() {
             manager.create_table(table).await?;
         }
         execute_all(manager, INDEXES).await?;
+        execute_all(manager, KEY_INDEXES).await?;
         manager.execute(own_tenant()).await
     }
 
     async fn down(&self, manager: &SchemaManager) -> Result<(), DbErr> {
+        execute_all(manager, &["DROP INDEX audit_log_tenant"]).await?;
         for table in TABLES {
             let mut gone = Table::drop();
             gone.table(Alias::new(table));
             manager.drop_table(gone).await?;
         }
-        let mut sealed = Table::alter();
-        sealed
-            .table(Alias::new("emails"))
-            .drop_column(Alias::new("sealed"));
-        manager.alter_table(sealed).await?;
+        execute_all(manager, DROP_KEY_INDEXES).await?;
+        for table in PARTLY_SEALED {
+            let mut sealed = Table::alter();
+            sealed
+                .table(Alias::new(table))
+                .drop_column(Alias::new("sealed"));
+            manager.alter_table(sealed).await?;
+        }
         // The tenant stays: its mails are still there, and the schema before takes it for one like any other.
         Ok(())
     }

@@ -1,9 +1,14 @@
-//! `relaypost-migrate`: brings the schema up to date, takes the newest step back, or says where it stands.
+//! `relaypost-migrate`: brings the schema up to date, takes the newest step back, says where it stands, or seals
+//! every stored secret anew.
 
 use anyhow::Context as _;
 use clap::{Parser, Subcommand};
 use relaypost_migration as migration;
-use relaypost_shared::{db, settings::Settings, telemetry};
+use relaypost_shared::{
+    db,
+    settings::{Program, Settings},
+    telemetry,
+};
 
 #[derive(Parser)]
 #[command(
@@ -24,12 +29,15 @@ enum Command {
     Down,
     /// List the migrations and whether each is applied; exit 1 if one is pending.
     Status,
+    /// Seal every stored secret under the newest of ENCRYPTION_KEYS, while the service runs; afterwards the others can be
+    /// dropped. Exit 1 if something is left.
+    Reseal,
 }
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     let cli = Cli::parse();
-    let settings = Settings::from_env_or_exit();
+    let settings = Settings::from_env_or_exit(Program::Migrate);
     telemetry::start(&settings);
     let db = db::connect(&settings.database_url, 1)
         .await
@@ -37,6 +45,7 @@ async fn main() -> anyhow::Result<()> {
     match cli.command.unwrap_or(Command::Up) {
         Command::Up => migration::up(&db).await?,
         Command::Down => migration::down(&db).await?,
+        Command::Reseal => migration::sealed::reseal(&db, &settings.keyring).await?,
         Command::Status => {
             let status = migration::status(&db).await?;
             for (name, applied) in &status {

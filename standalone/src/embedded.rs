@@ -10,17 +10,21 @@ use std::{
     sync::Arc,
 };
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Error, Result, anyhow};
 use relaypost_api as api;
 use relaypost_migration as migration;
 use relaypost_shared::{
     clock::Clock,
     db,
     queue::Queue,
+    serve,
     settings::{AppEnv, Settings},
 };
 use relaypost_worker as worker;
-use tokio::{sync::watch, task::JoinHandle};
+use tokio::{
+    sync::watch,
+    task::{JoinError, JoinHandle},
+};
 
 /// A running instance.
 pub(crate) struct Embedded {
@@ -82,9 +86,10 @@ impl Embedded {
             .await
             .context("DATABASE_URL: the database cannot be opened")?;
         migration::up(&db).await.context("the migrations failed")?;
+        migration::sealed::keys_or_exit(&db, &settings.keyring).await?;
         let queue = Queue::open(settings.redis_url.as_deref()).context("REDIS_URL")?;
         let clock = Clock::system();
-        let listener = api::bind(settings.bind_addr)
+        let listener = serve::bind(settings.bind_addr)
             .with_context(|| format!("BIND_ADDR: cannot listen on {}", settings.bind_addr))?;
         let address = listener.local_addr()?;
 
@@ -140,6 +145,22 @@ impl Embedded {
         }
     }
 
+    /// Runs until `stop` is ready, then finishes what is in flight, and ends.
+    ///
+    /// # Errors
+    /// When a part ended by itself: half of an instance would look alive and do nothing.
+    pub(crate) async fn run(mut self, stop: impl Future<Output = ()>) -> Result<()> {
+        let (error, other) = tokio::select! {
+            () = stop => return self.stop().await,
+            ended = &mut self.api => (by_itself("the API", ended), &mut self.worker),
+            ended = &mut self.worker => (by_itself("the worker", ended), &mut self.api),
+        };
+        // The other part may have ended as well, and the first end is the one to tell.
+        let _ = self.stop.send(true);
+        let _ = other.await;
+        Err(error)
+    }
+
     /// Stops taking requests, finishes what is in flight, and ends.
     ///
     /// # Errors
@@ -150,6 +171,12 @@ impl Embedded {
         self.api.await??;
         self.worker.await?
     }
+}
+
+fn by_itself(part: &str, ended: Result<Result<()>, JoinError>) -> Error {
+    let ended = ended.map_err(Error::from).flatten();
+    let why = ended.err().unwrap_or_else(|| anyhow!("nobody told it to"));
+    why.context(format!("{part} ended by itself"))
 }
 
 /// Completes when the sender says so, or is gone.
@@ -174,4 +201,73 @@ pub(crate) fn demo_settings(folder: &Path, root_key: &str) -> Result<Settings> {
     ];
     let pairs = pairs.map(|(name, value)| (name.to_owned(), value));
     Ok(Settings::from_map(HashMap::from(pairs))?)
+}
+
+#[cfg(test)]
+#[allow(
+    clippy::unwrap_used,
+    reason = "a test that panics has failed, as it should"
+)]
+mod tests {
+    use std::{future::pending, time::Duration};
+
+    use tokio::{spawn, time::timeout};
+
+    use super::*;
+
+    /// An instance whose parts do this when they are told to stop.
+    fn instance<A, W>(
+        api: impl FnOnce(watch::Receiver<bool>) -> A,
+        worker: impl FnOnce(watch::Receiver<bool>) -> W,
+    ) -> Embedded
+    where
+        A: Future<Output = Result<()>> + Send + 'static,
+        W: Future<Output = Result<()>> + Send + 'static,
+    {
+        let (stop, stopped) = watch::channel(false);
+        Embedded {
+            address: SocketAddr::from(([127, 0, 0, 1], 0)),
+            key: PlatformKey::Unknown,
+            stop,
+            api: spawn(api(stopped.clone())),
+            worker: spawn(worker(stopped)),
+        }
+    }
+
+    async fn works(stopped: watch::Receiver<bool>) -> Result<()> {
+        told(stopped).await;
+        Ok(())
+    }
+
+    async fn outcome(instance: Embedded, stop: impl Future<Output = ()>) -> Result<()> {
+        let ended = timeout(Duration::from_secs(20), instance.run(stop)).await;
+        ended.unwrap()
+    }
+
+    #[tokio::test]
+    async fn an_instance_ends_with_an_error_when_a_part_ends_by_itself() {
+        let cases = [
+            (
+                instance(|_| async { Ok(()) }, works),
+                "the API ended by itself: nobody told it to",
+            ),
+            (
+                instance(works, |_| async { Err(anyhow!("no mail")) }),
+                "the worker ended by itself: no mail",
+            ),
+            (
+                instance(works, |_| async { panic!("a mistake") }),
+                "the worker ended by itself: task",
+            ),
+        ];
+        for (instance, why) in cases {
+            let error = format!("{:#}", outcome(instance, pending()).await.unwrap_err());
+            assert!(error.starts_with(why), "{error}");
+        }
+    }
+
+    #[tokio::test]
+    async fn an_instance_that_is_told_to_stop_ends_without_one() {
+        outcome(instance(works, works), async {}).await.unwrap();
+    }
 }

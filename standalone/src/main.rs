@@ -4,7 +4,11 @@ mod demo;
 mod embedded;
 
 use clap::{Parser, Subcommand};
-use relaypost_shared::{settings::Settings, shutdown, telemetry};
+use relaypost_migration as migration;
+use relaypost_shared::{
+    settings::{Program, Settings},
+    shutdown, telemetry,
+};
 use relaypost_worker::send::choose_tls_provider;
 
 #[derive(Parser)]
@@ -22,23 +26,40 @@ struct Cli {
 enum Command {
     /// Serve until told to stop (the default).
     Serve,
+    /// Print every setting and where it comes from, without secrets; exit 2 if one is wrong.
+    CheckConfig,
+    /// Seal every stored secret under the newest of ENCRYPTION_KEYS, while the service runs; afterwards the others can be
+    /// dropped. Exit 1 if something is left.
+    Reseal,
     /// Play the main job, from the first key to the attempts, and print the proof.
     Demo,
 }
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
-    choose_tls_provider();
     match Cli::parse().command.unwrap_or(Command::Serve) {
-        Command::Demo => demo::play().await,
+        Command::CheckConfig => {
+            Settings::print_or_exit(Program::Standalone);
+            Ok(())
+        }
+        Command::Demo => {
+            choose_tls_provider();
+            demo::play().await
+        }
+        Command::Reseal => {
+            let settings = Settings::from_env_or_exit(Program::Standalone);
+            telemetry::start(&settings);
+            let db = migration::open_current(&settings).await?;
+            migration::sealed::reseal(&db, &settings.keyring).await
+        }
         Command::Serve => {
-            let settings = Settings::from_env_or_exit();
+            let settings = Settings::from_env_or_exit(Program::Standalone);
+            choose_tls_provider();
             telemetry::start(&settings);
             let stop = shutdown::signal();
             let relaypost = embedded::Embedded::start(settings).await?;
             relaypost.greet();
-            stop.await;
-            relaypost.stop().await
+            relaypost.run(stop).await
         }
     }
 }

@@ -6,6 +6,8 @@ use std::time::Duration;
 use reqwest::{Client, Method, redirect};
 use serde_json::Value;
 
+use crate::secrets::Secrets;
+
 /// One answer of the API.
 #[derive(Clone, Debug)]
 pub struct Answer {
@@ -73,6 +75,7 @@ pub struct Api {
     key: Option<String>,
     headers: Vec<(String, String)>,
     http: Client,
+    secrets: Secrets,
 }
 
 impl Api {
@@ -95,7 +98,13 @@ impl Api {
             key: Some(key.to_owned()),
             headers: Vec::new(),
             http,
+            secrets: Secrets::default(),
         }
+    }
+
+    /// The secrets of the bodies that it and its copies have sent and received, and their keys.
+    pub fn secrets(&self) -> &Secrets {
+        &self.secrets
     }
 
     /// Where the API listens.
@@ -189,12 +198,16 @@ impl Api {
         let what = format!("{method} {path}");
         let mut request = self.http.request(method, format!("{}{path}", self.base));
         if let Some(key) = &self.key {
+            self.secrets.add(key);
             request = request.bearer_auth(key);
         }
         for (name, value) in &self.headers {
             request = request.header(name, value);
         }
         if let Some((content_type, bytes)) = body {
+            // A body that is no JSON holds nothing that the product would take.
+            let sent = serde_json::from_slice(&bytes).unwrap_or(Value::Null);
+            self.secrets.add_body(&sent);
             request = request.header("content-type", content_type).body(bytes);
         }
         let response = request.send().await?;
@@ -207,6 +220,7 @@ impl Api {
         let (status, headers) = (response.status().as_u16(), headers.collect());
         let raw = response.bytes().await?.to_vec();
         let body = serde_json::from_slice(&raw).unwrap_or(Value::Null);
+        self.secrets.add_body(&body);
         Ok(Answer {
             status,
             headers,

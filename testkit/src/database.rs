@@ -17,7 +17,7 @@ pub struct TestDatabase {
 
 enum Kind {
     Postgres { server: String, name: String },
-    Sqlite { _dir: TempDir },
+    Sqlite { dir: TempDir },
 }
 
 impl TestDatabase {
@@ -44,13 +44,36 @@ impl TestDatabase {
         let url = format!("sqlite://{}?mode=rwc", dir.path().join("test.db").display());
         TestDatabase {
             url,
-            kind: Kind::Sqlite { _dir: dir },
+            kind: Kind::Sqlite { dir },
         }
     }
 
     /// Its address for `DATABASE_URL`.
     pub fn url(&self) -> &str {
         &self.url
+    }
+
+    /// Runs a statement on the database of a product that is running, to make what no request can make any more.
+    pub async fn execute(&self, statement: &str) {
+        on_server(&self.url, statement).await;
+    }
+
+    /// Everything that the database holds: what `pg_dump` prints, or the bytes of SQLite's files.
+    pub async fn dump(&self) -> Vec<u8> {
+        match &self.kind {
+            Kind::Postgres { .. } => {
+                let dumped = Command::new("pg_dump").arg(&self.url).output().await;
+                let dumped = dumped.expect("pg_dump is installed with PostgreSQL");
+                let said = String::from_utf8_lossy(&dumped.stderr);
+                assert!(dumped.status.success(), "{said}");
+                dumped.stdout
+            }
+            Kind::Sqlite { dir } => {
+                let files = std::fs::read_dir(dir.path()).unwrap();
+                let bytes = files.map(|file| std::fs::read(file.unwrap().path()).unwrap());
+                bytes.flatten().collect()
+            }
+        }
     }
 
     /// Crashes the server and starts it again (`pg_ctl restart -m immediate`). It must be one that `scripts/services` has
@@ -83,9 +106,7 @@ impl TestDatabase {
 }
 
 async fn on_server(url: &str, statement: &str) {
-    let server = Database::connect(url)
-        .await
-        .expect("the server of TEST_DATABASE_URL answers");
+    let server = Database::connect(url).await.expect("the database answers");
     server.execute_unprepared(statement).await.unwrap();
     server.close().await.unwrap();
 }

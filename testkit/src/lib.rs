@@ -12,10 +12,13 @@
 
 pub mod api;
 pub mod database;
+pub mod identity;
 mod options;
 pub mod process;
 pub mod receiver;
 pub mod redis;
+pub mod secrets;
+mod settings;
 pub mod smtp;
 pub mod stack;
 pub mod tenant;
@@ -26,7 +29,9 @@ pub use database::TestDatabase;
 pub use process::Proc;
 pub use receiver::{Hit, Receiver, Reply};
 pub use redis::RedisServer;
+pub use secrets::Secrets;
+pub use settings::production;
 pub use smtp::{Mail, SmtpServer};
-pub use stack::{Backend, World, WorldOptions};
+pub use stack::{Backend, ROOT_API_KEY, World, WorldOptions};
 pub use tenant::Tenant;
 pub use wait::eventually;

@@ -1,7 +1,9 @@
 //! Child processes: started with a clean environment, drained, killed and reaped when dropped.
 
 use std::collections::VecDeque;
-use std::io::{BufRead, BufReader, Read};
+use std::fs::File;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::os::unix::fs::FileExt;
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -12,6 +14,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::timeout;
 
+use crate::secrets::Secrets;
 use crate::wait::watched;
 
 const START_DEADLINE: Duration = Duration::from_secs(30);
@@ -26,12 +29,26 @@ const KEPT_ENV: [&str; 5] = [
 ];
 
 /// The last lines a process wrote.
-#[derive(Clone, Default)]
-struct Tail(Arc<Mutex<VecDeque<String>>>);
+#[derive(Clone)]
+struct Tail {
+    lines: Arc<Mutex<VecDeque<String>>>,
+    /// Every line, of both outputs.
+    log: Arc<File>,
+}
 
 impl Tail {
+    fn new(log: &Arc<File>) -> Self {
+        Self {
+            lines: Arc::default(),
+            log: log.clone(),
+        }
+    }
+
     fn push(&self, line: String) {
-        let mut lines = self.0.lock().unwrap();
+        (&*self.log)
+            .write_all(format!("{line}\n").as_bytes())
+            .unwrap();
+        let mut lines = self.lines.lock().unwrap();
         if lines.len() == KEPT_LINES {
             lines.pop_front();
         }
@@ -39,7 +56,7 @@ impl Tail {
     }
 
     fn text(&self, last: usize) -> String {
-        let lines = self.0.lock().unwrap();
+        let lines = self.lines.lock().unwrap();
         let skipped = lines.len().saturating_sub(last);
         lines
             .iter()
@@ -60,6 +77,8 @@ pub struct Proc {
     stdout: Tail,
     stderr: Tail,
     waiter: Option<JoinHandle<()>>,
+    log: Arc<File>,
+    secrets: Option<Secrets>,
 }
 
 impl Proc {
@@ -112,7 +131,8 @@ impl Proc {
                     bin.display()
                 )
             });
-        let (stdout, stderr) = (Tail::default(), Tail::default());
+        let log = Arc::new(tempfile::tempfile().unwrap());
+        let (stdout, stderr) = (Tail::new(&log), Tail::new(&log));
         let (base_url, exit) = (watch::Sender::new(None), watch::Sender::new(None));
         let drains = [
             drain(
@@ -145,7 +165,16 @@ impl Proc {
             stdout,
             stderr,
             waiter: Some(waiter),
+            log,
+            secrets: None,
         }
+    }
+
+    /// The same process, which is held to say none of these secrets: when it is dropped, everything that it wrote is
+    /// looked through.
+    pub fn keeping(mut self, secrets: Secrets) -> Proc {
+        self.secrets = Some(secrets);
+        self
     }
 
     /// Where it listens, without a slash at the end.
@@ -169,6 +198,15 @@ impl Proc {
     /// The last lines of its stderr.
     pub fn stderr(&self) -> String {
         self.stderr.text(KEPT_LINES)
+    }
+
+    /// Everything that it has written so far, to both outputs.
+    pub fn log(&self) -> Vec<u8> {
+        let length = self.log.metadata().unwrap().len();
+        let mut log = vec![0; usize::try_from(length).unwrap()];
+        // At a place of its own: the file's belongs to who writes.
+        self.log.read_exact_at(&mut log, 0).unwrap();
+        log
     }
 
     /// Kills it at once (SIGKILL).
@@ -223,6 +261,16 @@ impl Drop for Proc {
         if let Some(waiter) = self.waiter.take() {
             // A failure of the thread has shown in its own panic message.
             let _ = waiter.join();
+        }
+        if let Some(secrets) = &self.secrets
+            && !thread::panicking()
+        {
+            let said = secrets.found_in(&self.log());
+            assert!(
+                said.is_empty(),
+                "`{}` has logged secrets: {said:?}",
+                self.name
+            );
         }
     }
 }

@@ -16,7 +16,7 @@ use crate::smtp::SmtpServer;
 use crate::tenant::{Tenant, text};
 
 /// The platform-scope key that every world starts with.
-pub const ROOT_API_KEY: &str = "rp_root_test_key_0123456789abcdef";
+pub const ROOT_API_KEY: &str = "rp_Lq8vT2nXc5Rb9WjYk3Gd7HsPf6MzQa1E";
 
 const MIGRATION_DEADLINE: Duration = Duration::from_secs(60);
 
@@ -152,13 +152,38 @@ impl World {
             &[command],
             &self.env,
         )
+        .keeping(self.client.secrets().clone())
+    }
+
+    /// Changes a setting of the processes that are started from now on.
+    pub fn set(&mut self, name: &str, value: &str) {
+        self.env.push((name.to_owned(), value.to_owned()));
+    }
+
+    /// Stops every process, gently, and starts as many again with this setting changed. They listen elsewhere: clients
+    /// of the old ones take [`World::client`]'s address.
+    pub async fn restart_with(&mut self, name: &str, value: &str) {
+        let (apis, workers) = (self.apis.len(), self.workers.len());
+        for process in self.apis.drain(..).chain(self.workers.drain(..)) {
+            process.sigterm();
+            let code = process.wait_exit(MIGRATION_DEADLINE).await;
+            assert_eq!(code, 0, "{}", process.describe());
+        }
+        self.set(name, value);
+        match self.redis {
+            None => self.apis.push(self.serve("relaypost").await),
+            Some(_) => self.start_stack(apis, workers).await,
+        }
+        let first = self.apis.first().expect("an API");
+        self.client = self.client.with_base(&first.base_url());
     }
 
     /// Starts a server of the product with the world's settings and waits until it listens, or says how it ended
     /// instead. The caller keeps it.
     pub async fn try_serve(&self, binary: &str) -> Result<Proc, String> {
         let binary = self.bin_dir.join(binary);
-        Proc::try_start(self.dir.path(), &binary, &["serve"], &self.env).await
+        let started = Proc::try_start(self.dir.path(), &binary, &["serve"], &self.env).await?;
+        Ok(started.keeping(self.client.secrets().clone()))
     }
 
     async fn serve(&self, binary: &str) -> Proc {
@@ -188,7 +213,12 @@ fn environment(
             "Relaypost <noreply@example.test>".to_owned(),
         ),
     ];
-    let mut env: Vec<_> = usual.map(|(name, value)| (name.to_owned(), value)).into();
+    let set = |(name, value): &(String, String)| name == "APP_ENV" && value == "production";
+    let mut env: Vec<(String, String)> = match options.extra_env.iter().any(set) {
+        true => crate::production().into_iter().collect(),
+        false => Vec::new(),
+    };
+    env.extend(usual.map(|(name, value)| (name.to_owned(), value)));
     env.extend(redis.map(|redis| ("REDIS_URL".to_owned(), redis.url())));
     env.extend(options.extra_env.iter().cloned());
     env

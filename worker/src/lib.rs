@@ -22,5 +22,6 @@ pub mod send;
 pub mod sign;
 pub mod sweep;
 pub mod threshold;
+mod unreadable;
 
 pub use run::{Services, run};

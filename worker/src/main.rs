@@ -1,15 +1,17 @@
 //! `relaypost-worker`: delivers. Any number of them run side by side.
 
-use std::sync::Arc;
+use std::{future::pending, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use clap::{Parser, Subcommand};
-use poem::{
-    Server,
-    listener::{Acceptor as _, Listener as _, TcpListener},
-};
 use relaypost_migration as migration;
-use relaypost_shared::{clock::Clock, queue::Queue, settings::Settings, shutdown, telemetry};
+use relaypost_shared::{
+    clock::Clock,
+    queue::Queue,
+    serve,
+    settings::{Program, Settings},
+    shutdown, telemetry,
+};
 use relaypost_worker::{Services, probes, run};
 
 #[derive(Parser)]
@@ -27,30 +29,26 @@ struct Cli {
 enum Command {
     /// Deliver until told to stop (the default).
     Serve,
-    /// Read the settings, print them without secrets, and exit.
+    /// Print every setting and where it comes from, without secrets; exit 2 if one is wrong.
     CheckConfig,
 }
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
-    let cli = Cli::parse();
-    let settings = Settings::from_env_or_exit();
-    if matches!(cli.command, Some(Command::CheckConfig)) {
-        println!("{settings:#?}");
-        return Ok(());
+    match Cli::parse().command.unwrap_or(Command::Serve) {
+        Command::CheckConfig => {
+            Settings::print_or_exit(Program::Worker);
+            Ok(())
+        }
+        Command::Serve => start(Settings::from_env_or_exit(Program::Worker)).await,
     }
-    if settings.redis_url.is_none() {
-        eprintln!(
-            "REDIS_URL: missing. A worker takes its jobs from Redis: redis://127.0.0.1:6379/\n(`relaypost` runs everything in one process and needs none.)"
-        );
-        std::process::exit(2);
-    }
-    telemetry::start(&settings);
-    serve(Arc::new(settings)).await
 }
 
-async fn serve(settings: Arc<Settings>) -> anyhow::Result<()> {
+async fn start(settings: Settings) -> anyhow::Result<()> {
+    telemetry::start(&settings);
+    let settings = Arc::new(settings);
     let db = migration::open_current(&settings).await?;
+    migration::sealed::keys_or_exit(&db, &settings.keyring).await?;
     let queue = Queue::open(settings.redis_url.as_deref()).context("REDIS_URL")?;
     let services = Services {
         db,
@@ -58,26 +56,19 @@ async fn serve(settings: Arc<Settings>) -> anyhow::Result<()> {
         clock: Clock::system(),
         settings: settings.clone(),
     };
-    let listener = TcpListener::bind(settings.worker_bind_addr)
-        .into_acceptor()
-        .await;
-    let acceptor = listener.with_context(|| {
+    let listener = serve::bind(settings.worker_bind_addr).with_context(|| {
         format!(
             "WORKER_BIND_ADDR: cannot listen on {}",
             settings.worker_bind_addr
         )
     })?;
     let stop = shutdown::signal();
-    if let Some(address) = acceptor
-        .local_addr()
-        .first()
-        .and_then(|address| address.as_socket_addr())
-    {
-        println!("listening on http://{address}");
-    }
+    println!("listening on http://{}", listener.local_addr()?);
     // The probes answer until the work is done, so that a stopping worker still shows as alive.
-    let probes =
-        tokio::spawn(Server::new_with_acceptor(acceptor).run(probes::app(services.clone())));
+    let app = probes::app(services.clone());
+    let probes = tokio::spawn(async move {
+        serve::serve(listener, app, &settings.http, pending(), Duration::ZERO).await;
+    });
     run(services, stop).await?;
     probes.abort();
     Ok(())

@@ -25,6 +25,7 @@ use crate::{
     record::{Recorded, Written, record},
     retry,
     send::{Attempted, Sender},
+    unreadable::Unreadable,
 };
 
 /// How long a job with a rate may be held up between the queue and the attempt.
@@ -42,6 +43,7 @@ pub struct Pipeline {
     providers: Arc<[Uuid]>,
     consumer: Consumer,
     recorder: Batcher<Recorded, Result<(), Arc<DbErr>>>,
+    unreadable: Unreadable,
 }
 
 impl Pipeline {
@@ -55,13 +57,16 @@ impl Pipeline {
             sender,
             recorder: recorder(services.clone(), consumer.clone()),
             consumer,
+            unreadable: Unreadable::default(),
         }
     }
 
     /// Works on one job, and returns when each of its deliveries is recorded and acknowledged, or back in the queue.
     pub async fn work(self, ids: Vec<DeliveryId>) {
         let given_out = self.clock.now();
-        let loaded = match load(&self.db, &ids, &self.providers, self.clock.now()).await {
+        let keys = &self.settings.keyring;
+        let loaded = load(&self.db, &ids, &self.providers, keys, given_out).await;
+        let loaded = match loaded {
             Ok(loaded) => loaded,
             Err(error) => return self.give_back(&ids, &error).await,
         };
@@ -165,6 +170,15 @@ impl Pipeline {
 
     /// Sends, decides, records.
     async fn attempt(&self, loaded: Loaded, pass: Pass) {
+        if let Target::Webhook {
+            credentials: Err(why),
+            ..
+        } = &loaded.target
+        {
+            let wait = self.unreadable.tell(&loaded.delivery, why);
+            let later = Outcome::RetryAt(self.clock.now() + wait);
+            return self.settle(&loaded, None, later).await;
+        }
         let attempted = self.sender.send(&loaded, &pass).await;
         let context = decide::Context {
             schedule: &self.settings.webhooks.retry_schedule.0,

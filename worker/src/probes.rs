@@ -8,6 +8,7 @@ use poem::{
     web::{Data, Json},
 };
 use relaypost_migration as migration;
+use relaypost_shared::{serve::headers::protect, settings::AppEnv};
 use serde_json::json;
 
 use crate::run::Services;
@@ -16,7 +17,8 @@ use crate::run::Services;
 const PATIENCE: Duration = Duration::from_secs(3);
 
 /// The probes, under the names that the API gives them too.
-pub fn app(services: Services) -> impl Endpoint {
+pub fn app(services: Services) -> impl Endpoint<Output = Response> {
+    let production = services.settings.env == AppEnv::Production;
     let mut routes = Route::new();
     for path in ["/health", "/healthz", "/health/live"] {
         routes = routes.at(path, get(live));
@@ -24,7 +26,13 @@ pub fn app(services: Services) -> impl Endpoint {
     for path in ["/health/ready", "/readyz", "/ready"] {
         routes = routes.at(path, get(ready));
     }
-    routes.data(Arc::new(services))
+    routes
+        .data(Arc::new(services))
+        .around(move |inside, request| async move {
+            let mut response = inside.get_response(request).await;
+            protect(response.headers_mut(), production);
+            Ok(response)
+        })
 }
 
 #[handler]

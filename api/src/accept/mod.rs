@@ -7,7 +7,7 @@
 mod pusher;
 mod transaction;
 
-use std::fmt;
+use std::{fmt, sync::Arc};
 
 use bytes::Bytes;
 use relaypost_shared::{
@@ -22,11 +22,11 @@ use sea_orm::{ActiveModelBehavior, ActiveModelTrait, DatabaseTransaction, DbErr}
 
 use crate::{
     http::{ApiError, request_id::RequestId},
-    idempotency::{Accepted, Keyed},
+    idempotency::{Accepted, Held},
 };
 
 pub(crate) use pusher::Pusher;
-pub(crate) use transaction::Store;
+pub(crate) use transaction::{Store, job};
 
 /// How many requests share a transaction at most.
 const BATCH: usize = 100;
@@ -62,7 +62,8 @@ pub(crate) trait Intake: Sized + Send + Sync + 'static {
 pub(crate) struct Submission<I> {
     pub(crate) tenant: TenantId,
     pub(crate) request_id: RequestId,
-    pub(crate) keyed: Option<Keyed>,
+    /// Its idempotency key, held until the work is done, whether or not its sender waits for it.
+    pub(crate) held: Option<Arc<Held>>,
     pub(crate) command: I,
 }
 
@@ -96,7 +97,7 @@ impl<I: Intake> Acceptor<I> {
     /// Takes in one thing; when this returns it is in the database.
     ///
     /// # Errors
-    /// 409 when its idempotency key was used with another body; 503 and 500 when the database fails.
+    /// 409 when its idempotency key was used with another body or is in use; 503 and 500 when the database fails.
     pub(crate) async fn accept(&self, submission: Submission<I>) -> Result<Accepted, ApiError> {
         self.0.call(submission).await?
     }

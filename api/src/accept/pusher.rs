@@ -42,7 +42,7 @@ impl Pusher {
     }
 
     /// Hands jobs over without waiting.
-    pub(super) fn push(&self, lane: Lane, jobs: Vec<Job>) {
+    pub(crate) fn push(&self, lane: Lane, jobs: Vec<Job>) {
         if jobs.is_empty() {
             return;
         }

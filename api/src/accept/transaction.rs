@@ -13,13 +13,11 @@ use sea_orm::{
 use super::{Intake, Plan, Submission};
 use crate::{
     http::{ApiError, Code, translate::is_unavailable},
-    idempotency::{self, Accepted, Known, Raced},
+    idempotency::{self, Accepted, Known, Raced, Stage},
 };
 
 /// Parameters of one statement: SQLite takes 32,766, PostgreSQL 65,535.
 const MAX_PARAMETERS: usize = 30_000;
-/// How often a submission that lost a race for its key looks again.
-const ATTEMPTS: usize = 3;
 
 type Answer = Result<Accepted, ApiError>;
 
@@ -40,8 +38,8 @@ impl From<Failure> for ApiError {
         match failure {
             Failure::Database(error) => error.into(),
             Failure::Raced => Self::new(
-                Code::Unavailable,
-                "other requests with this `Idempotency-Key` were at work; try again",
+                Code::IdempotencyKeyInUse,
+                "another request with this `Idempotency-Key` was at work; try again",
             ),
         }
     }
@@ -88,15 +86,8 @@ impl Store {
         jobs: &mut Vec<Job>,
     ) -> Answer {
         let one = std::slice::from_ref(submission);
-        let mut result = self.transact(one, jobs).await;
-        for _ in 1..ATTEMPTS {
-            match result {
-                // The winner has committed: its answer is there now.
-                Err(Failure::Raced) => result = self.transact(one, jobs).await,
-                _ => break,
-            }
-        }
-        result?.pop().unwrap_or_else(|| Err(Failure::Raced.into()))
+        let mut answers = self.transact(one, jobs).await?;
+        answers.pop().unwrap_or_else(|| Err(Failure::Raced.into()))
     }
 
     async fn transact<I: Intake>(
@@ -104,18 +95,46 @@ impl Store {
         batch: &[Submission<I>],
         jobs: &mut Vec<Job>,
     ) -> Result<Vec<Answer>, Failure> {
-        let (tx, now) = (begin_write(&self.db).await?, self.clock.now());
+        let tx = begin_write(&self.db).await?;
+        match self.fill(&tx, batch).await {
+            Ok((answers, due_now)) => {
+                tx.commit().await?;
+                jobs.extend(due_now);
+                Ok(answers)
+            }
+            Err(failure) => {
+                // Waited for: until it is at an end its keys are in use, also for the next try of these submissions. A
+                // connection that is gone ends it by itself, and the failure that came first says more.
+                let _ = tx.rollback().await;
+                Err(failure)
+            }
+        }
+    }
+
+    /// Writes a batch into the transaction, and returns the jobs that are due now beside the answers.
+    async fn fill<I: Intake>(
+        &self,
+        tx: &DatabaseTransaction,
+        batch: &[Submission<I>],
+    ) -> Result<(Vec<Answer>, Vec<Job>), Failure> {
+        let now = self.clock.now();
         let keys = batch
             .iter()
-            .filter_map(|one| Some((one.tenant, one.keyed.as_ref()?)));
-        let mut known = Known::load(&tx, keys, now).await?;
-        let lookup = I::look_up(&tx, batch).await?;
+            .filter_map(|one| Some((one.tenant, one.held.as_ref()?.keyed())));
+        let known = Known::claim(tx, keys, now).await?;
+        let lookup = I::look_up(tx, batch).await?;
 
         let (mut answers, mut remembered) = (Vec::with_capacity(batch.len()), Vec::new());
         let (mut rows, mut deliveries) = (Vec::new(), Vec::new());
         for one in batch {
-            let keyed = one.keyed.as_ref();
-            let known_answer = keyed.map_or(Ok(None), |keyed| known.answer(one.tenant, keyed));
+            let held = one.held.as_deref();
+            let keys = &self.settings.keyring;
+            let known_answer = held.map_or(Ok(None), |held| {
+                known.answer(one.tenant, held.keyed(), keys)
+            });
+            if let Some(held) = held {
+                held.is(Stage::of(&known_answer));
+            }
             let planned = match known_answer {
                 Ok(None) => I::plan(one, &lookup, now),
                 Ok(Some(again)) => {
@@ -132,13 +151,11 @@ impl Store {
                 } = plan;
                 rows.push(row);
                 deliveries.extend(its);
-                if let Some(keyed) = keyed {
-                    // The same key again later in this batch gets this answer.
-                    known.learn(one.tenant, keyed, &body);
+                if let Some(held) = held {
                     remembered.push(idempotency::row(
                         &self.settings,
                         one.tenant,
-                        keyed,
+                        held.keyed(),
                         &body,
                         now,
                     ));
@@ -146,22 +163,20 @@ impl Store {
                 Accepted::First(body)
             }));
         }
-        if let Err(Raced) = idempotency::remember(&tx, remembered, now).await? {
-            tx.rollback().await?;
+        if let Err(Raced) = idempotency::remember(tx, remembered, now).await? {
             return Err(Failure::Raced);
         }
         let due_now = deliveries.iter().filter(|one| one.dispatch_at.is_none());
         let due_now: Vec<Job> = due_now.map(job).collect();
-        insert(&tx, rows).await?;
+        insert(tx, rows).await?;
         let deliveries = deliveries.into_iter().map(|one| one.into_active_model());
-        insert::<delivery::ActiveModel>(&tx, deliveries.collect()).await?;
-        tx.commit().await?;
-        jobs.extend(due_now);
-        Ok(answers)
+        insert::<delivery::ActiveModel>(tx, deliveries.collect()).await?;
+        Ok((answers, due_now))
     }
 }
 
-fn job(delivery: &delivery::Model) -> Job {
+/// The job of a delivery.
+pub(crate) fn job(delivery: &delivery::Model) -> Job {
     Job {
         delivery: delivery.id,
         tenant: delivery.tenant_id,

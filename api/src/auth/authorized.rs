@@ -9,7 +9,10 @@ use poem_openapi::{
 };
 
 use super::{Access, Caller, SECURITY_SCHEME, authenticate};
-use crate::http::{ApiError, parameters::Parameters};
+use crate::{
+    http::{ApiError, parameters::Parameters},
+    limits::Meter,
+};
 
 /// What an operation asks of its caller, as a type for [`Authorized`]. They stand in [`may`].
 pub(crate) trait Requirement: Send + Sync + 'static {
@@ -48,7 +51,10 @@ impl<'a, R: Requirement> ApiExtractor<'a> for Authorized<R> {
     fn register(registry: &mut Registry) {
         let scheme = MetaSecurityScheme {
             ty: "http",
-            description: Some("An API key: `rp_…`. Each key has scopes that say what it may do."),
+            description: Some(
+                "An API key, `rp_…`, whose scopes say what it may do, or the access token of somebody who signed in, \
+                 `eyJ…`, whose roles say the same. Either goes into this one field.",
+            ),
             name: None,
             key_in: None,
             scheme: Some("bearer"),
@@ -68,8 +74,15 @@ impl<'a, R: Requirement> ApiExtractor<'a> for Authorized<R> {
         _: &mut RequestBody,
         _: ExtractParamOptions<()>,
     ) -> poem::Result<Self> {
-        let caller = authenticate(request).await?;
-        caller.require(R::ACCESS.scope())?;
+        let meter = Meter::of(request);
+        let caller = match authenticate(request, R::ACCESS).await {
+            Ok(caller) => caller,
+            Err(error) => return Err(meter.unauthorized(error).await.into()),
+        };
+        meter.caller(caller.tenant, caller.actor).await?;
+        if let Some(scope) = R::ACCESS.scope() {
+            caller.require(scope)?;
+        }
         let grant = R::admit(request, caller).await?;
         // Only now: who may not come in learns nothing else.
         Parameters::check(request)?;

@@ -91,10 +91,16 @@ fn caller(
     }
     last_used.note(row, now);
     let scopes = row.scopes.0.iter();
+    // Whatever the row says: a tenant's key is never the platform's, and the platform's is nothing less.
+    let of_platform = row.tenant_id.is_none();
+    let scopes = scopes
+        .filter_map(|word| Scope::from_word(word))
+        .filter(|scope| (*scope == Scope::Platform) == of_platform);
     Some(Caller {
-        actor: Actor(Some(row.id)),
+        actor: Actor::Key(row.id),
         tenant: row.tenant_id,
-        scopes: scopes.filter_map(|word| Scope::from_word(word)).collect(),
+        scopes: scopes.collect(),
+        session: None,
     })
 }
 

@@ -7,13 +7,15 @@ mod key;
 mod lookup;
 pub(crate) mod may;
 mod scope;
+mod user;
+mod visitor;
 
 use std::fmt;
 
 use poem::{Request, http::header};
 use relaypost_shared::{
     entities::tenant,
-    ids::{KeyId, TenantId},
+    ids::{KeyId, SessionId, TenantId, UserId},
 };
 use sea_orm::EntityTrait as _;
 
@@ -26,20 +28,32 @@ pub(crate) use authorized::{Authorized, Requirement};
 pub(crate) use key::{NewKey, prefix_of};
 pub(crate) use lookup::Keys;
 pub(crate) use scope::{Access, Scope};
+pub(crate) use visitor::Visitor;
 
 /// The name of the security scheme in the document.
 pub(crate) const SECURITY_SCHEME: &str = "ApiKey";
 const TENANT_HEADER: &str = "x-tenant-id";
 
-/// Who calls, as the audit log names them: a stored key by its id, the key of the settings as `platform`.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Actor(Option<KeyId>);
+/// Who calls, as the audit log names them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Actor {
+    /// A stored API key, by its id.
+    Key(KeyId),
+    /// Somebody who signed in, by their id.
+    User(UserId),
+    /// The key of the settings: `platform`.
+    Platform,
+    /// Nobody that is known, such as who fails to sign in: `anonymous`.
+    Anonymous,
+}
 
 impl fmt::Display for Actor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0 {
-            Some(key) => key.fmt(f),
-            None => f.write_str("platform"),
+        match self {
+            Self::Key(key) => key.fmt(f),
+            Self::User(user) => user.fmt(f),
+            Self::Platform => f.write_str("platform"),
+            Self::Anonymous => f.write_str("anonymous"),
         }
     }
 }
@@ -48,9 +62,11 @@ impl fmt::Display for Actor {
 #[derive(Clone, Debug)]
 pub(crate) struct Caller {
     actor: Actor,
-    /// The tenant whose key it is; none for a platform key.
+    /// The tenant that the caller stands for; none for one of the platform who names no tenant.
     tenant: Option<TenantId>,
     scopes: Vec<Scope>,
+    /// The session, of somebody who signed in.
+    session: Option<SessionId>,
 }
 
 impl Caller {
@@ -81,12 +97,13 @@ async fn exists(services: &Services, tenant: TenantId) -> Result<(), ApiError> {
         .ok_or_else(|| ApiError::not_found("tenant"))
 }
 
-async fn authenticate(request: &Request) -> Result<Caller, ApiError> {
+/// The caller of an operation that asks for `access`.
+async fn authenticate(request: &Request, access: Access) -> Result<Caller, ApiError> {
     let services = Services::of(request)?;
     let unauthorized = || {
         ApiError::new(
             Code::Unauthorized,
-            "send a valid API key as `Authorization: Bearer …`",
+            "send a valid API key or access token as `Authorization: Bearer …`",
         )
     };
     let header = request
@@ -100,25 +117,36 @@ async fn authenticate(request: &Request) -> Result<Caller, ApiError> {
         && key::same(&key::hash(text), &key::hash(root.expose()))
     {
         return Ok(Caller {
-            actor: Actor(None),
+            actor: Actor::Platform,
             tenant: None,
             scopes: vec![Scope::Platform],
+            session: None,
         });
+    }
+    if let Some(presented) = services.access_tokens.verify(text, services.clock.now()) {
+        let signed_in = services.sessions.find(presented).await?;
+        return user::caller(signed_in.ok_or_else(unauthorized)?, access, request);
     }
     let presented = key::PresentedKey::parse(text).ok_or_else(unauthorized)?;
     let caller = services.keys.find(presented).await?;
     caller.ok_or_else(unauthorized)
 }
 
-/// The tenant that a request is about: a tenant's key stands for its own, a platform key names one.
-async fn tenant_of(request: &Request, caller: &Caller) -> Result<TenantId, ApiError> {
-    let named = match request.headers().get(TENANT_HEADER) {
-        None => None,
-        Some(value) => {
-            let id = value.to_str().ok().and_then(|text| text.parse().ok());
-            Some(id.ok_or_else(|| ApiError::not_found("tenant"))?)
-        }
+/// The tenant that the header names, if it is there.
+///
+/// # Errors
+/// 404 for what is no id: it is the id of nothing.
+fn named_tenant(request: &Request) -> Result<Option<TenantId>, ApiError> {
+    let Some(value) = request.headers().get(TENANT_HEADER) else {
+        return Ok(None);
     };
+    let id = value.to_str().ok().and_then(|text| text.parse().ok());
+    id.map(Some).ok_or_else(|| ApiError::not_found("tenant"))
+}
+
+/// The tenant that a request is about: a tenant's key stands for its own, others name one.
+async fn tenant_of(request: &Request, caller: &Caller) -> Result<TenantId, ApiError> {
+    let named = named_tenant(request)?;
     match (caller.tenant, named) {
         (Some(own), None) => Ok(own),
         (Some(own), Some(named)) if own == named => Ok(own),
@@ -132,7 +160,7 @@ async fn tenant_of(request: &Request, caller: &Caller) -> Result<TenantId, ApiEr
         }
         (None, None) => Err(ApiError::new(
             Code::TenantRequired,
-            "a platform key names the tenant with the header `X-Tenant-Id`",
+            "name the tenant with the header `X-Tenant-Id`",
         )),
     }
 }

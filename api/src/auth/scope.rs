@@ -3,6 +3,7 @@
 use std::fmt;
 
 use poem_openapi::registry::MetaSchema;
+use relaypost_shared::people::Role;
 use serde_json::json;
 
 use crate::http::TextValue;
@@ -45,6 +46,15 @@ impl Scope {
             Self::Send => matches!(wanted, Self::Send),
             Self::Read => matches!(wanted, Self::Read),
             Self::Manage => matches!(wanted, Self::Manage),
+        }
+    }
+
+    /// What a role comes to: roles are sets of scopes, so that people and programs ask the same table.
+    pub(crate) fn of_role(role: Role) -> Vec<Self> {
+        match role {
+            Role::Viewer => vec![Self::Read],
+            Role::Operator => vec![Self::Send, Self::Read, Self::Manage],
+            Role::Admin => vec![Self::Admin],
         }
     }
 
@@ -93,6 +103,8 @@ pub(crate) enum Access {
     TenantInPath,
     /// The scope `platform`.
     Platform,
+    /// A session of a user, whatever they may do.
+    SignedIn,
 }
 
 impl Access {
@@ -104,14 +116,16 @@ impl Access {
         Self::Tenant(Scope::Admin),
         Self::TenantInPath,
         Self::Platform,
+        Self::SignedIn,
     ];
 
-    /// The scope that is asked for.
-    pub(crate) const fn scope(self) -> Scope {
+    /// The scope that is asked for, if any is.
+    pub(crate) const fn scope(self) -> Option<Scope> {
         match self {
-            Self::Tenant(scope) => scope,
-            Self::TenantInPath => Scope::Admin,
-            Self::Platform => Scope::Platform,
+            Self::Tenant(scope) => Some(scope),
+            Self::TenantInPath => Some(Scope::Admin),
+            Self::Platform => Some(Scope::Platform),
+            Self::SignedIn => None,
         }
     }
 
@@ -121,6 +135,7 @@ impl Access {
             Self::Tenant(scope) => scope.as_str(),
             Self::TenantInPath => "tenant in path",
             Self::Platform => "platform operator",
+            Self::SignedIn => "signed in",
         }
     }
 }

@@ -97,6 +97,8 @@ impl DeliveriesApi {
     }
 
     /// Get a delivery
+    ///
+    /// Where it stands; its attempts have an operation of their own.
     #[oai(
         path = "/:delivery_id",
         method = "get",
@@ -114,6 +116,8 @@ impl DeliveriesApi {
     }
 
     /// List a delivery's attempts
+    ///
+    /// What each was answered with, and how long it took.
     #[oai(
         path = "/:delivery_id/attempts",
         method = "get",

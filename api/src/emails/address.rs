@@ -43,6 +43,14 @@ pub(super) fn bare(mailbox: &Mailbox) -> String {
     format!("{}@{domain}", mailbox.email.user())
 }
 
+/// The bare address of one that comes alone or with a name.
+///
+/// # Errors
+/// What is wrong with it, in words.
+pub(crate) fn bare_address(text: &str) -> Result<String, String> {
+    parse(text).map(|mailbox| bare(&mailbox))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

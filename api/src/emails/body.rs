@@ -12,13 +12,24 @@ use crate::{
 /// The longest line that a mail can have (RFC 5322, section 2.1.1).
 const MAX_SUBJECT: usize = 998;
 const MAX_TAGS: usize = 20;
+/// Emails in one batch at most.
+const MAX_BATCH: usize = 100;
 
 /// Emails to send together.
 #[derive(Debug, Deserialize, Object)]
 #[serde(deny_unknown_fields)]
+#[oai(example)]
 pub(crate) struct EmailBatch {
     /// 1 to 100 emails.
-    pub(super) emails: Items<NewEmail>,
+    pub(super) emails: Items<NewEmail, MAX_BATCH>,
+}
+
+impl Example for EmailBatch {
+    fn example() -> Self {
+        Self {
+            emails: Items::example(),
+        }
+    }
 }
 
 /// When an email is to be sent instead.
@@ -44,6 +55,7 @@ impl Example for RescheduleEmail {
 #[oai(example, skip_serializing_if_is_none)]
 pub(crate) struct NewEmail {
     /// The sender: `a@example.com` or `Name <a@example.com>`. Without it: the service's default sender.
+    #[oai(nullable)]
     pub(super) from: Option<String>,
     /// Whom it is to: at least one, and together with `cc` and `bcc` at most 50.
     #[oai(validator(min_items = 1, max_items = 50))]
@@ -57,19 +69,27 @@ pub(crate) struct NewEmail {
     #[oai(default, validator(max_items = 49))]
     pub(super) bcc: Vec<String>,
     /// Where answers go.
+    #[oai(nullable)]
     pub(super) reply_to: Option<String>,
     /// Its subject: one line.
-    #[oai(validator(min_length = 1, max_length = 998))]
+    #[oai(validator(
+        min_length = 1,
+        max_length = 998,
+        pattern = r"^[^\x00-\x1F\x7F-\x9F]*$"
+    ))]
     pub(super) subject: String,
     /// Its plain text. This, `html` or both have to be there.
+    #[oai(nullable)]
     pub(super) text: Option<String>,
     /// Its HTML.
+    #[oai(nullable)]
     pub(super) html: Option<String>,
     /// Headers of your own, up to 20. Those that make up the mail, such as `From` and `Subject`, are not free.
     #[serde(default)]
     #[oai(default)]
     pub(super) headers: HeaderMap,
     /// The earliest time of the first attempts, up to 365 days ahead. Without it, or in the past: now.
+    #[oai(nullable)]
     pub(super) send_at: Option<Moment>,
     /// Words to find it by, which are never sent. Up to 20.
     #[serde(default)]
@@ -205,7 +225,7 @@ pub(super) struct EmailDetail {
     #[serde(flatten)]
     #[oai(flatten)]
     email: Email,
-    /// Its plain text.
+    /// Its plain text. That of a mail with a secret in it, such as a link to choose a password, is never shown.
     #[serde(skip_serializing_if = "Option::is_none")]
     text: Option<String>,
     /// Its HTML.
@@ -219,8 +239,8 @@ impl EmailDetail {
     pub(super) fn new(row: email::Model, deliveries: Vec<Delivery>) -> Self {
         Self {
             email: Email::new(&row, deliveries),
-            text: row.text,
-            html: row.html,
+            text: row.text.filter(|_| !row.sealed),
+            html: row.html.filter(|_| !row.sealed),
             headers: HeaderMap(row.headers),
         }
     }
@@ -255,7 +275,7 @@ pub(crate) struct EmailContent {
     reply_to: Option<String>,
     /// Its subject.
     subject: String,
-    /// Its plain text.
+    /// Its plain text. That of a mail with a secret in it, such as a link to choose a password, is never shown.
     #[serde(skip_serializing_if = "Option::is_none")]
     text: Option<String>,
     /// Its HTML.
@@ -276,8 +296,8 @@ impl From<email::Model> for EmailContent {
             bcc: row.bcc_recipients.0,
             reply_to: row.reply_to,
             subject: row.subject,
-            text: row.text,
-            html: row.html,
+            text: row.text.filter(|_| !row.sealed),
+            html: row.html.filter(|_| !row.sealed),
             headers: HeaderMap(row.headers),
             tags: row.tags.0,
         }

@@ -22,7 +22,7 @@ use sea_orm::{
 };
 
 use self::body::{Email, EmailBatch, EmailDetail, NewEmail, RescheduleEmail};
-pub(crate) use self::{accept::SendEmail, body::EmailContent};
+pub(crate) use self::{accept::SendEmail, address::bare_address, body::EmailContent};
 use crate::{
     Services,
     accept::Submission,
@@ -30,14 +30,12 @@ use crate::{
     auth::{Authorized, may},
     deliveries::{self, Changed, Delivery, Now},
     http::{
-        ApiError, Checks, Cursor, Items, Limit, Page, Paging, Recorded, Ref, Reply, Results,
-        StrictJson, Text, document::Tag,
+        ApiError, Checks, Cursor, Limit, Page, Paging, Recorded, Ref, Reply, Results, StrictJson,
+        Text, document::Tag, read_item,
     },
     idempotency::{Accepted, IdempotencyKey, Keyed},
+    limits::Meter,
 };
-
-/// Emails in one batch at most.
-const MAX_BATCH: usize = 100;
 
 async fn send(
     services: &Services,
@@ -45,11 +43,16 @@ async fn send(
     keyed: Option<Keyed>,
     email: NewEmail,
 ) -> Result<Accepted, ApiError> {
+    let command = SendEmail::new(email, &services.settings.emails, services.clock.now())?;
+    let held = match keyed {
+        Some(keyed) => Some(services.in_flight.hold(caller.tenant, keyed).await?),
+        None => None,
+    };
     let submission = Submission {
         tenant: caller.tenant,
         request_id: caller.request_id.clone(),
-        keyed,
-        command: SendEmail::new(email, &services.settings.emails, services.clock.now())?,
+        held,
+        command,
     };
     services.emails.accept(submission).await
 }
@@ -72,6 +75,7 @@ impl EmailsApi {
         #[oai(name = "Idempotency-Key")] key: IdempotencyKey,
         body: StrictJson<NewEmail>,
     ) -> Result<Recorded<Email>, ApiError> {
+        let _place = key.place(&services.in_flight, caller.tenant)?;
         let keyed = key.of("POST /v1/emails", &body.bytes);
         Ok(send(services, &caller, keyed, body.value).await?.into())
     }
@@ -84,16 +88,19 @@ impl EmailsApi {
     async fn send_batch(
         &self,
         Data(services): Data<&Services>,
+        Data(meter): Data<&Meter>,
         caller: Authorized<may::Send>,
         #[oai(name = "Idempotency-Key")] key: IdempotencyKey,
         body: StrictJson<EmailBatch>,
     ) -> Result<Reply<Results>, ApiError> {
-        let items = body.value.emails.up_to(MAX_BATCH, "emails")?;
+        let items = body.value.emails.checked("emails")?;
+        meter.items(items.len()).await?;
+        let _place = key.place(&services.in_flight, caller.tenant)?;
         let sent = items.iter().enumerate().map(async |(index, item)| {
             let keyed = key
                 .item(index)
                 .of("POST /v1/emails/batch", item.get().as_bytes());
-            send(services, &caller, keyed, Items::read(item)?).await
+            send(services, &caller, keyed, read_item(item)?).await
         });
         Reply::of(&Results::new(join_all(sent).await, &caller.request_id))
     }

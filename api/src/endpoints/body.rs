@@ -5,16 +5,17 @@ use relaypost_shared::{
     clock::Timestamp,
     delivery::{EndpointStatus, Ordering, Signing},
     entities::{Seconds, Texts, endpoint},
+    headers::is_reserved,
     ids::{Endpoint as EndpointKind, EndpointId, TenantId},
-    settings::Settings,
+    secrets::Keyring,
+    ssrf::Guard,
 };
 use serde::{Deserialize, Serialize};
 
 use super::{
     circuit::Circuit,
-    rules::{MAX_NAMES, check_description, check_limit, check_timing, is_reserved},
+    rules::{MAX_NAMES, check_description, check_limit, check_timing},
     secret::VerifyingKey,
-    url,
 };
 use crate::http::{ApiError, Checks, HeaderMap, Moment, Ref, Text, example_id, example_time};
 
@@ -25,39 +26,53 @@ use crate::http::{ApiError, Checks, HeaderMap, Moment, Ref, Text, example_id, ex
 pub(super) struct NewEndpoint {
     /// Where webhooks go: an absolute https URL (http only where the service allows it), without user and password.
     #[oai(validator(max_length = 2048))]
-    url: String,
+    pub(super) url: String,
     /// What people call it.
-    #[oai(validator(max_length = 1000))]
+    #[oai(
+        validator(max_length = 1000, pattern = r"^[^\x00-\x1F\x7F-\x9F]*$"),
+        nullable
+    )]
     description: Option<String>,
     /// The event types that it wants. Empty: all.
     #[serde(default)]
-    #[oai(default, validator(max_items = 500))]
+    #[oai(
+        default,
+        validator(max_items = 500, pattern = r"^[A-Za-z0-9._:/-]{1,200}$")
+    )]
     event_types: Vec<String>,
     /// It wants only messages that are on one of these channels. Empty: no matter which.
     #[serde(default)]
-    #[oai(default, validator(max_items = 500))]
+    #[oai(
+        default,
+        validator(max_items = 500, pattern = r"^[A-Za-z0-9._:/-]{1,200}$")
+    )]
     channels: Vec<String>,
     /// Headers of its own, sent with every request. Up to 20; those that HTTP and Standard Webhooks need are not free.
     #[serde(default)]
     #[oai(default)]
     headers: HeaderMap,
     /// How long an attempt may take, in milliseconds. Without it: the service's setting.
-    #[oai(validator(minimum(value = "100"), maximum(value = "300000")))]
+    #[oai(validator(minimum(value = "100"), maximum(value = "300000")), nullable)]
     timeout_ms: Option<i32>,
     /// The waits before each retry, in whole seconds, up to 50 of up to 7 days. Without it: the service's setting.
     /// Empty: no retries.
-    #[oai(validator(max_items = 50))]
+    #[oai(
+        validator(max_items = 50, minimum(value = "0"), maximum(value = "604800")),
+        nullable
+    )]
     retry_schedule: Option<Vec<u32>>,
     /// How many requests it gets a second at most. Without it: no limit.
-    #[oai(validator(minimum(value = "1"), maximum(value = "10000")))]
+    #[oai(validator(minimum(value = "1"), maximum(value = "10000")), nullable)]
     rate_limit_per_s: Option<i32>,
     /// How many requests are under way to it at a time at most. Without it: the service's setting.
-    #[oai(validator(minimum(value = "1"), maximum(value = "10000")))]
+    #[oai(validator(minimum(value = "1"), maximum(value = "10000")), nullable)]
     max_in_flight: Option<i32>,
     /// `fifo`: its messages are delivered in the order accepted, one at a time. Without it: as fast as it takes them.
+    #[oai(nullable)]
     ordering: Option<Text<Ordering>>,
     /// What its webhooks are signed with: `hmac`, a secret that both sides have, or `ed25519`, whose public key is all
     /// that the receiver gets. Without it: `hmac`.
+    #[oai(nullable)]
     signing: Option<Text<Signing>>,
 }
 
@@ -73,9 +88,14 @@ impl Example for NewEndpoint {
 }
 
 impl NewEndpoint {
-    pub(super) fn check(&self, settings: &Settings) -> Result<(), ApiError> {
+    pub(super) fn check(&self, guard: &Guard) -> Result<(), ApiError> {
         let mut checks = Checks::default();
-        checks.result("url", url::check(&self.url, &settings.webhooks));
+        checks.result(
+            "url",
+            guard
+                .target(&self.url)
+                .map_err(|refused| refused.to_string()),
+        );
         check_description(&mut checks, self.description.as_deref());
         checks.names("event_types", &self.event_types, MAX_NAMES);
         checks.names("channels", &self.channels, MAX_NAMES);
@@ -86,6 +106,7 @@ impl NewEndpoint {
         checks.finish()
     }
 
+    /// Its row, whose headers are not sealed yet.
     pub(super) fn into_row(self, tenant: TenantId, now: Timestamp) -> endpoint::Model {
         endpoint::Model {
             id: EndpointId::generate(now),
@@ -125,7 +146,8 @@ pub(super) struct Endpoint {
     event_types: Vec<String>,
     /// It wants only messages that are on one of these channels. Empty: no matter which.
     channels: Vec<String>,
-    /// Headers of its own, sent with every request. A key without the scope `manage` sees `[hidden]` as their values.
+    /// Headers of its own, sent with every request. A key without the scope `manage` sees `[hidden]` as their values;
+    /// `[unreadable]` stands for what the service cannot open.
     headers: HeaderMap,
     /// How long an attempt may take, in milliseconds. Without it: the service's setting.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -157,6 +179,7 @@ pub(super) struct Endpoint {
     updated_at: Moment,
 }
 
+/// Of a row whose headers are not sealed.
 impl From<endpoint::Model> for Endpoint {
     fn from(row: endpoint::Model) -> Self {
         Self {
@@ -182,18 +205,27 @@ impl From<endpoint::Model> for Endpoint {
 }
 
 impl Endpoint {
-    /// An endpoint as it is shown to a caller that may see secrets or may not.
+    /// A stored endpoint as it is shown to a caller that may see secrets, which `keys` open, or may not.
+    ///
+    /// What cannot be opened is told of in the values' place, so that one endpoint spoils no list.
     pub(super) fn shown(
         row: endpoint::Model,
         circuit: Option<Circuit>,
-        sees_secrets: bool,
+        keys: Option<&Keyring>,
     ) -> Self {
-        let mut endpoint = Self::from(row);
-        endpoint.circuit = circuit.unwrap_or_default();
-        if !sees_secrets {
-            endpoint.headers = endpoint.headers.hidden();
+        let headers = match keys.map(|keys| row.open_headers(keys)) {
+            None => HeaderMap(row.headers.clone()).hidden(),
+            Some(Ok(headers)) => HeaderMap(headers),
+            Some(Err(why)) => {
+                tracing::error!(endpoint = %row.id, %why, "the headers of an endpoint cannot be opened");
+                HeaderMap(row.headers.clone()).unreadable()
+            }
+        };
+        Self {
+            headers,
+            circuit: circuit.unwrap_or_default(),
+            ..Self::from(row)
         }
-        endpoint
     }
 }
 

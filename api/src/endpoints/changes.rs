@@ -8,15 +8,15 @@ use relaypost_shared::{
     clock::Timestamp,
     delivery::{Ordering, Signing},
     entities::{Seconds, Texts, endpoint},
-    settings::Settings,
+    headers::is_reserved,
+    ids::EndpointId,
+    secrets::{Keyring, SealError},
+    ssrf::Guard,
 };
 use sea_orm::{ActiveModelTrait as _, Set};
 use serde::Deserialize;
 
-use super::{
-    rules::{MAX_NAMES, check_description, check_limit, check_timing, is_reserved},
-    url,
-};
+use super::rules::{MAX_NAMES, check_description, check_limit, check_timing};
 use crate::http::{ApiError, Checks, HeaderMap, Text};
 
 /// What changes about an endpoint. A field that is left out stays as it is.
@@ -26,15 +26,18 @@ use crate::http::{ApiError, Checks, HeaderMap, Text};
 pub(super) struct EndpointChanges {
     /// Where webhooks go.
     #[oai(validator(max_length = 2048))]
-    url: MaybeUndefined<String>,
+    pub(super) url: MaybeUndefined<String>,
     /// What people call it; null: nothing.
-    #[oai(validator(max_length = 1000), nullable)]
+    #[oai(
+        validator(max_length = 1000, pattern = r"^[^\x00-\x1F\x7F-\x9F]*$"),
+        nullable
+    )]
     description: MaybeUndefined<String>,
     /// The event types that it wants; empty: all.
-    #[oai(validator(max_items = 500))]
+    #[oai(validator(max_items = 500, pattern = r"^[A-Za-z0-9._:/-]{1,200}$"))]
     event_types: MaybeUndefined<Vec<String>>,
     /// The channels that it wants; empty: no matter which.
-    #[oai(validator(max_items = 500))]
+    #[oai(validator(max_items = 500, pattern = r"^[A-Za-z0-9._:/-]{1,200}$"))]
     channels: MaybeUndefined<Vec<String>>,
     /// Headers of its own, all of them; null: none.
     #[oai(nullable)]
@@ -43,7 +46,10 @@ pub(super) struct EndpointChanges {
     #[oai(validator(minimum(value = "100"), maximum(value = "300000")), nullable)]
     timeout_ms: MaybeUndefined<i32>,
     /// The waits before each retry, in seconds; null: the service's setting.
-    #[oai(validator(max_items = 50), nullable)]
+    #[oai(
+        validator(max_items = 50, minimum(value = "0"), maximum(value = "604800")),
+        nullable
+    )]
     retry_schedule: MaybeUndefined<Vec<u32>>,
     /// How many requests it gets a second at most; null: no limit.
     #[oai(validator(minimum(value = "1"), maximum(value = "10000")), nullable)]
@@ -88,7 +94,7 @@ impl Example for EndpointChanges {
 }
 
 impl EndpointChanges {
-    pub(super) fn check(&self, settings: &Settings) -> Result<(), ApiError> {
+    pub(super) fn check(&self, guard: &Guard) -> Result<(), ApiError> {
         let mut checks = Checks::default();
         match &self.url {
             MaybeUndefined::Undefined => {}
@@ -96,7 +102,8 @@ impl EndpointChanges {
                 checks.require(false, "url", || "expected a URL, not null".to_owned());
             }
             MaybeUndefined::Value(url) => {
-                checks.result("url", url::check(url, &settings.webhooks));
+                let target = guard.target(url);
+                checks.result("url", target.map_err(|refused| refused.to_string()));
             }
         }
         check_description(&mut checks, self.description.value().map(String::as_str));
@@ -127,8 +134,16 @@ impl EndpointChanges {
         checks.finish()
     }
 
-    /// The columns that change, or nothing when no field was given.
-    pub(super) fn into_changes(self, now: Timestamp) -> Option<endpoint::ActiveModel> {
+    /// The columns of the endpoint `id` that change, or nothing when no field was given. `keys` seal its headers.
+    ///
+    /// # Errors
+    /// When they cannot be sealed.
+    pub(super) fn into_changes(
+        self,
+        id: EndpointId,
+        keys: &Keyring,
+        now: Timestamp,
+    ) -> Result<Option<endpoint::ActiveModel>, SealError> {
         let mut changes: endpoint::ActiveModel = Default::default();
         if let MaybeUndefined::Value(url) = self.url {
             changes.url = Set(url);
@@ -143,7 +158,8 @@ impl EndpointChanges {
             changes.channels = Set(Texts(channels));
         }
         if let Some(headers) = cleared_or(self.headers) {
-            changes.headers = Set(headers.unwrap_or_default().0);
+            let headers = headers.unwrap_or_default().0;
+            changes.headers = Set(endpoint::Model::seal_headers(keys, id, headers)?);
         }
         if let Some(timeout_ms) = cleared_or(self.timeout_ms) {
             changes.timeout_ms = Set(timeout_ms);
@@ -164,10 +180,10 @@ impl EndpointChanges {
             changes.signing = Set(signing.0);
         }
         if !changes.is_changed() {
-            return None;
+            return Ok(None);
         }
         changes.updated_at = Set(now);
-        Some(changes)
+        Ok(Some(changes))
     }
 }
 

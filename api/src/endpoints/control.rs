@@ -39,7 +39,8 @@ pub(crate) struct EndpointControlsApi;
 impl EndpointControlsApi {
     /// Pause an endpoint
     ///
-    /// Nothing is sent to it, and everything that arrives for it is kept until it is resumed.
+    /// Nothing is sent to it, and everything that arrives for it is kept until it is resumed. One that is disabled is 409
+    /// `endpoint_disabled`.
     #[oai(
         path = "/:endpoint_id/pause",
         method = "post",
@@ -204,7 +205,7 @@ impl<'a> Locked<'a> {
 
     async fn nothing_to_do(self) -> Result<Reply<Endpoint>, ApiError> {
         self.tx.rollback().await?;
-        Reply::of(&show(&self.services.db, self.endpoint, self.caller.sees_secrets).await?)
+        Reply::of(&show(self.services, self.endpoint, self.caller.sees_secrets).await?)
     }
 
     /// Writes the circuit, tells operators what there is to tell, and answers with the endpoint as it is now.
@@ -226,6 +227,6 @@ impl<'a> Locked<'a> {
             tracing::debug!(%error, "operator events are left to the sweep");
         }
         let row = find(&self.services.db, self.caller.tenant, id).await?;
-        Reply::of(&show(&self.services.db, row, self.caller.sees_secrets).await?)
+        Reply::of(&show(self.services, row, self.caller.sees_secrets).await?)
     }
 }

@@ -7,7 +7,6 @@ mod control;
 mod rules;
 mod secret;
 mod test;
-mod url;
 
 use poem::web::Data;
 use poem_openapi::{
@@ -20,10 +19,11 @@ use relaypost_shared::{
     delivery::EndpointStatus,
     entities::{delivery, endpoint, endpoint_secret},
     ids::{Endpoint as EndpointKind, EndpointId, TenantId},
+    secrets::Keyring,
 };
 use sea_orm::{
-    ColumnTrait as _, ConnectionTrait, DatabaseConnection, EntityTrait as _, IntoActiveModel as _,
-    QueryFilter as _, QuerySelect as _, sea_query::Expr,
+    ColumnTrait as _, ConnectionTrait, EntityTrait as _, IntoActiveModel as _, QueryFilter as _,
+    QuerySelect as _, sea_query::Expr,
 };
 
 use self::{
@@ -33,10 +33,11 @@ use self::{
 };
 use crate::{
     Services,
+    audit::{self, Action},
     auth::{Authorized, may},
     http::{
-        ApiError, Cursor, Limit, NoContent, Page, Paging, Recorded, Ref, Reply, StrictJson, Text,
-        document::Tag, to_bytes,
+        ApiError, Checks, Cursor, Limit, NoContent, Page, Paging, Recorded, Ref, Reply, StrictJson,
+        Text, document::Tag, to_bytes,
     },
     idempotency::{Begun, IdempotencyKey, Once},
 };
@@ -61,29 +62,41 @@ impl EndpointsApi {
         #[oai(name = "Idempotency-Key")] key: IdempotencyKey,
         body: StrictJson<NewEndpoint>,
     ) -> Result<Recorded<CreatedEndpoint>, ApiError> {
-        body.value.check(&services.settings)?;
+        body.value.check(&services.guard)?;
+        // Before the transaction, which nothing may hold up.
+        let reachable = reachable(services, &body.value.url).await;
         let keyed = key.of("POST /v1/endpoints", &body.bytes);
         let once = match Once::begin(services, caller.tenant, keyed).await? {
             Begun::Done(accepted) => return Ok(accepted.into()),
             Begun::Work(once) => once,
         };
+        // Only now: what was answered once is answered again, whatever its name means today.
+        reachable?;
         let row = body.value.into_row(caller.tenant, once.now());
-        let secret = secret::generate(&row, once.now())?;
-        endpoint::Entity::insert(row.clone().into_active_model())
+        let keys = &services.settings.keyring;
+        let secret = secret::generate(keys, &row, once.now())?;
+        let stored = endpoint::Model {
+            headers: endpoint::Model::seal_headers(keys, row.id, row.headers.clone())?,
+            ..row.clone()
+        };
+        endpoint::Entity::insert(stored.into_active_model())
             .exec_without_returning(once.tx())
             .await?;
-        let key = VerifyingKey::of(&secret.secret)?;
-        endpoint_secret::Entity::insert(secret.into_active_model())
-            .exec_without_returning(once.tx())
-            .await?;
+        let (action, now) = (Action::EndpointCreated, once.now());
+        audit::record(once.tx(), &caller, action, row.id, now).await?;
         let created = CreatedEndpoint {
-            key,
+            key: secret.verifying_key()?,
             endpoint: row.into(),
         };
-        Ok(once.finish(to_bytes(&created)?).await?.into())
+        endpoint_secret::Entity::insert(secret.row.into_active_model())
+            .exec_without_returning(once.tx())
+            .await?;
+        Ok(once.finish_sealed(to_bytes(&created)?).await?.into())
     }
 
     /// List endpoints
+    ///
+    /// Disabled and paused ones are listed too, deleted ones are not.
     #[oai(path = "/", method = "get", operation_id = "endpoints_list")]
     async fn list(
         &self,
@@ -99,11 +112,13 @@ impl EndpointsApi {
         let mut circuits = circuit::of(&services.db, page.data.iter().map(|row| row.id)).await?;
         Reply::of(&page.map(|row| {
             let circuit = circuits.remove(&row.id);
-            Endpoint::shown(row, circuit, caller.sees_secrets)
+            Endpoint::shown(row, circuit, visible(services, caller.sees_secrets))
         }))
     }
 
     /// Get an endpoint
+    ///
+    /// With its circuit. Its secret has an operation of its own.
     #[oai(path = "/:endpoint_id", method = "get", operation_id = "endpoints_get")]
     async fn get(
         &self,
@@ -113,7 +128,10 @@ impl EndpointsApi {
         endpoint_id: Path<Ref<EndpointKind>>,
     ) -> Result<Reply<Endpoint>, ApiError> {
         let row = find(&services.db, caller.tenant, endpoint_id.0.0).await?;
-        Reply::of(&show(&services.db, row, caller.sees_secrets).await?)
+        if let Some(keys) = visible(services, caller.sees_secrets) {
+            row.open_headers(keys)?;
+        }
+        Reply::of(&show(services, row, caller.sees_secrets).await?)
     }
 
     /// Change an endpoint
@@ -133,10 +151,14 @@ impl EndpointsApi {
         body: StrictJson<EndpointChanges>,
     ) -> Result<Reply<Endpoint>, ApiError> {
         let found = find(&services.db, caller.tenant, endpoint_id.0.0).await?;
-        body.value.check(&services.settings)?;
+        body.value.check(&services.guard)?;
+        if let Some(url) = body.value.url.value() {
+            reachable(services, url).await?;
+        }
         let now = services.clock.now();
-        let Some(changes) = body.value.into_changes(now) else {
-            return Reply::of(&show(&services.db, found, true).await?);
+        let keys = &services.settings.keyring;
+        let Some(changes) = body.value.into_changes(found.id, keys, now)? else {
+            return Reply::of(&show(services, found, true).await?);
         };
         let tx = begin_write(&services.db).await?;
         // What is held back for it may go another way now: in order or not, faster or slower.
@@ -150,10 +172,11 @@ impl EndpointsApi {
             .await?;
         let row = find(&tx, caller.tenant, before.id).await?;
         if row.signing != before.signing {
-            secret::replace(&tx, &row, secret::GRACE, now).await?;
+            secret::replace(&tx, keys, &row, secret::GRACE, now).await?;
         }
+        audit::record(&tx, &caller, Action::EndpointChanged, row.id, now).await?;
         tx.commit().await?;
-        Reply::of(&show(&services.db, row, true).await?)
+        Reply::of(&show(services, row, true).await?)
     }
 
     /// Delete an endpoint
@@ -194,13 +217,15 @@ impl EndpointsApi {
             .filter(delivery::Column::DispatchAt.gt(now))
             .exec(&tx)
             .await?;
+        let (action, id) = (Action::EndpointDeleted, endpoint_id.0.0);
+        audit::record(&tx, &caller, action, id, now).await?;
         tx.commit().await?;
         Ok(NoContent)
     }
 
     /// Get an endpoint's signing secret
     ///
-    /// Or its public key, when it signs with ed25519: what its receiver verifies with.
+    /// Or its public key, when it signs with ed25519: what its receiver verifies with. Looking is noted in the audit log.
     #[oai(
         path = "/:endpoint_id/secret",
         method = "get",
@@ -213,8 +238,13 @@ impl EndpointsApi {
         /// The endpoint.
         endpoint_id: Path<Ref<EndpointKind>>,
     ) -> Result<Reply<VerifyingKey>, ApiError> {
-        let endpoint = find(&services.db, caller.tenant, endpoint_id.0.0).await?;
-        Reply::of(&secret::current(&services.db, &endpoint).await?)
+        let (tx, now) = (begin_write(&services.db).await?, services.clock.now());
+        let endpoint = find(&tx, caller.tenant, endpoint_id.0.0).await?;
+        let key = secret::current(&tx, &services.settings.keyring, &endpoint).await?;
+        // Nobody sees it without a trace: what cannot be noted is not shown.
+        audit::record(&tx, &caller, Action::EndpointSecretRead, endpoint.id, now).await?;
+        tx.commit().await?;
+        Reply::of(&key)
     }
 
     /// Rotate an endpoint's signing secret
@@ -235,7 +265,7 @@ impl EndpointsApi {
         body: StrictJson<RotateSecret>,
     ) -> Result<Reply<RotatedSecret>, ApiError> {
         let grace = body.value.grace_period()?;
-        Reply::of(&secret::rotate(services, caller.tenant, endpoint_id.0.0, grace).await?)
+        Reply::of(&secret::rotate(services, &caller, endpoint_id.0.0, grace).await?)
     }
 }
 
@@ -247,14 +277,31 @@ pub(crate) fn active_of(tenants: Vec<TenantId>) -> sea_orm::Select<endpoint::Ent
         .filter(endpoint::Column::Status.ne(EndpointStatus::Disabled))
 }
 
+/// The keys that open what a caller sees, if it sees secrets.
+fn visible(services: &Services, sees_secrets: bool) -> Option<&Keyring> {
+    sees_secrets.then_some(&services.settings.keyring)
+}
+
 /// An endpoint with its circuit, to a caller that may see secrets or may not.
 async fn show(
-    db: &DatabaseConnection,
+    services: &Services,
     row: endpoint::Model,
     sees_secrets: bool,
 ) -> Result<Endpoint, ApiError> {
-    let circuit = circuit::of(db, [row.id]).await?.remove(&row.id);
-    Ok(Endpoint::shown(row, circuit, sees_secrets))
+    let circuit = circuit::of(&services.db, [row.id]).await?.remove(&row.id);
+    Ok(Endpoint::shown(
+        row,
+        circuit,
+        visible(services, sees_secrets),
+    ))
+}
+
+/// Refuses a URL whose name leads nowhere but into networks that webhooks may not reach.
+async fn reachable(services: &Services, url: &str) -> Result<(), ApiError> {
+    let mut checks = Checks::default();
+    let foreseen = services.guard.foresee(url).await;
+    checks.result("url", foreseen.map_err(|refused| refused.to_string()));
+    checks.finish()
 }
 
 async fn find(

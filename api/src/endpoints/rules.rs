@@ -41,26 +41,3 @@ pub(super) fn check_limit(checks: &mut Checks, path: &str, limit: Option<i32>) {
         format!("expected {} to {}", LIMIT.start(), LIMIT.end())
     });
 }
-
-/// Headers that HTTP, tracing and Standard Webhooks need for themselves.
-pub(super) fn is_reserved(name: &str) -> bool {
-    const RESERVED: [&str; 16] = [
-        "host",
-        "content-length",
-        "content-type",
-        "content-encoding",
-        "transfer-encoding",
-        "connection",
-        "keep-alive",
-        "proxy-authorization",
-        "proxy-connection",
-        "upgrade",
-        "te",
-        "trailer",
-        "expect",
-        "date",
-        "user-agent",
-        "traceparent",
-    ];
-    RESERVED.contains(&name) || name.starts_with("webhook-")
-}

@@ -9,17 +9,20 @@ use relaypost_shared::{
     db::begin_write,
     delivery::Signing,
     entities::{endpoint, endpoint_secret},
-    ids::{EndpointId, SecretId, TenantId},
+    ids::{EndpointId, SecretId},
+    secrets::{Keyring, Place},
 };
 use ring::signature::{Ed25519KeyPair, KeyPair as _};
 use sea_orm::{
-    ColumnTrait as _, ConnectionTrait, DatabaseConnection, EntityTrait as _, IntoActiveModel as _,
-    QueryFilter as _, QueryOrder as _, sea_query::Expr,
+    ColumnTrait as _, ConnectionTrait, EntityTrait as _, IntoActiveModel as _, QueryFilter as _,
+    QueryOrder as _, sea_query::Expr,
 };
 use serde::{Deserialize, Serialize};
 
 use crate::{
     Services,
+    audit::{self, Action},
+    auth::may::ForTenant,
     http::{ApiError, Checks, Code, Moment, example_time},
 };
 
@@ -83,7 +86,10 @@ impl Example for VerifyingKey {
 pub(super) struct RotateSecret {
     /// How many seconds the old secret goes on to sign beside the new one: 0 to 604800 (7 days).
     #[serde(default = "one_day")]
-    #[oai(default = "one_day", validator(maximum(value = "604800")))]
+    #[oai(
+        default = "one_day",
+        validator(minimum(value = "0"), maximum(value = "604800"))
+    )]
     grace_period_s: u32,
 }
 
@@ -133,14 +139,33 @@ impl Example for RotatedSecret {
 /// The secret that the Standard Webhooks specification uses in its examples.
 const EXAMPLE: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 
+/// A secret that was just made.
+pub(super) struct Generated {
+    /// The secret itself.
+    secret: String,
+    /// Its row, in which it is sealed.
+    pub(super) row: endpoint_secret::Model,
+}
+
+impl Generated {
+    /// What it is verified with.
+    ///
+    /// # Errors
+    /// 500 when it is no secret.
+    pub(super) fn verifying_key(&self) -> Result<VerifyingKey, ApiError> {
+        VerifyingKey::of(&self.secret)
+    }
+}
+
 /// A new secret of an endpoint, of the kind that it signs with.
 ///
 /// # Errors
-/// 500 when no key pair can be made.
+/// 500 when no key pair can be made, or the secret cannot be sealed.
 pub(super) fn generate(
+    keys: &Keyring,
     endpoint: &endpoint::Model,
     now: Timestamp,
-) -> Result<endpoint_secret::Model, ApiError> {
+) -> Result<Generated, ApiError> {
     let secret = match endpoint.signing {
         Signing::Hmac => {
             let bytes = rand::random::<[u8; 24]>();
@@ -154,19 +179,25 @@ pub(super) fn generate(
             format!("{PRIVATE}{}", BASE64_STANDARD.encode(both))
         }
     };
-    Ok(endpoint_secret::Model {
-        id: SecretId::generate(now),
+    let id = SecretId::generate(now);
+    let row = endpoint_secret::Model {
+        id,
         tenant_id: endpoint.tenant_id,
         endpoint_id: endpoint.id,
-        secret,
+        secret: keys.seal(Place::endpoint_secret(id), secret.as_bytes())?,
         created_at: now,
         expires_at: None,
-    })
+    };
+    Ok(Generated { secret, row })
 }
 
 /// What the newest secret is verified with.
+///
+/// # Errors
+/// 500 when it cannot be opened.
 pub(super) async fn current(
-    db: &DatabaseConnection,
+    db: &impl ConnectionTrait,
+    keys: &Keyring,
     endpoint: &endpoint::Model,
 ) -> Result<VerifyingKey, ApiError> {
     let newest = endpoint_secret::Entity::find()
@@ -175,13 +206,13 @@ pub(super) async fn current(
         .one(db)
         .await?;
     let newest = newest.ok_or_else(|| ApiError::new(Code::Internal, "no secret is left"))?;
-    VerifyingKey::of(&newest.secret)
+    VerifyingKey::of(&newest.open(keys)?)
 }
 
 /// Makes a new secret; the one before signs on for `grace`.
 pub(super) async fn rotate(
     services: &Services,
-    tenant: TenantId,
+    caller: &ForTenant,
     endpoint: EndpointId,
     grace: TimeDelta,
 ) -> Result<RotatedSecret, ApiError> {
@@ -190,15 +221,18 @@ pub(super) async fn rotate(
     // It also keeps a second rotation waiting until this one is done: else both would leave a secret that never ends.
     endpoint::Entity::update_many()
         .col_expr(endpoint::Column::UpdatedAt, Expr::value(now))
-        .filter(endpoint::Column::TenantId.eq(tenant))
+        .filter(endpoint::Column::TenantId.eq(caller.tenant))
         .filter(endpoint::Column::Id.eq(endpoint))
         .exec(&tx)
         .await?;
-    let endpoint = super::find(&tx, tenant, endpoint).await?;
-    let new = replace(&tx, &endpoint, grace, now).await?;
+    let endpoint = super::find(&tx, caller.tenant, endpoint).await?;
+    let keys = &services.settings.keyring;
+    let new = replace(&tx, keys, &endpoint, grace, now).await?;
+    let action = Action::EndpointSecretRotated;
+    audit::record(&tx, caller, action, endpoint.id, now).await?;
     tx.commit().await?;
     Ok(RotatedSecret {
-        key: VerifyingKey::of(&new.secret)?,
+        key: new.verifying_key()?,
         previous_expires_at: (now + grace).into(),
     })
 }
@@ -209,18 +243,19 @@ pub(super) async fn rotate(
 /// When the database fails.
 pub(super) async fn replace(
     tx: &impl ConnectionTrait,
+    keys: &Keyring,
     endpoint: &endpoint::Model,
     grace: TimeDelta,
     now: Timestamp,
-) -> Result<endpoint_secret::Model, ApiError> {
-    let new = generate(endpoint, now)?;
+) -> Result<Generated, ApiError> {
+    let new = generate(keys, endpoint, now)?;
     endpoint_secret::Entity::update_many()
         .col_expr(endpoint_secret::Column::ExpiresAt, Expr::value(now + grace))
         .filter(endpoint_secret::Column::EndpointId.eq(endpoint.id))
         .filter(endpoint_secret::Column::ExpiresAt.is_null())
         .exec(tx)
         .await?;
-    endpoint_secret::Entity::insert(new.clone().into_active_model())
+    endpoint_secret::Entity::insert(new.row.clone().into_active_model())
         .exec_without_returning(tx)
         .await?;
     Ok(new)

@@ -18,6 +18,7 @@ use serde::Serialize;
 use serde_json::json;
 use tokio::time::{Instant, sleep};
 
+use super::secret;
 use crate::{
     Services,
     accept::new_delivery,
@@ -59,7 +60,7 @@ impl Example for TestResult {
 /// Sends a test and waits for its result.
 ///
 /// # Errors
-/// 503 when no worker has made the attempt in time.
+/// 500 when what signs it cannot be opened: no worker would send it. 503 when no worker has made the attempt in time.
 pub(super) async fn run(
     services: &Services,
     caller: &ForTenant,
@@ -70,6 +71,8 @@ pub(super) async fn run(
         .and_then(|millis| u64::try_from(millis).ok());
     let timeout = own.map_or(services.settings.webhooks.timeout, Duration::from_millis);
     let deadline = Instant::now() + timeout + MARGIN;
+    secret::current(&services.db, &services.settings.keyring, endpoint).await?;
+    endpoint.open_headers(&services.settings.keyring)?;
     let row = send(services, caller, endpoint).await?;
     loop {
         let made = attempt::Entity::of_tenant(caller.tenant)

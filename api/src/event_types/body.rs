@@ -24,14 +24,18 @@ pub(crate) const RESERVED: &str = "is an event type of Relaypost's own, which ca
 #[oai(example, skip_serializing_if_is_none)]
 pub(super) struct NewEventType {
     /// Its name, one per tenant. Up to 200 letters, digits and `._:/-`.
-    #[oai(validator(min_length = 1, max_length = 200))]
+    #[oai(validator(pattern = r"^[A-Za-z0-9._:/-]{1,200}$"))]
     pub(super) name: String,
     /// What it means.
-    #[oai(validator(max_length = 1000))]
+    #[oai(
+        validator(max_length = 1000, pattern = r"^[^\x00-\x1F\x7F-\x9F]*$"),
+        nullable
+    )]
     description: Option<String>,
     /// A JSON Schema that every payload of this type has to fit: an object, up to 64 KiB, of the draft that its `$schema`
     /// names, else of 2020-12. It can refer to parts of itself only; nothing is ever fetched. `format` is checked.
     /// Patterns know no look-around and no back-references.
+    #[oai(nullable)]
     schema: Option<Any<Value>>,
 }
 
@@ -89,7 +93,10 @@ fn check(checks: &mut Checks, description: Option<&str>, schema: Option<&Value>)
 #[oai(example, skip_serializing_if_is_none)]
 pub(super) struct EventTypeChanges {
     /// What it means; null: nothing.
-    #[oai(validator(max_length = 1000), nullable)]
+    #[oai(
+        validator(max_length = 1000, pattern = r"^[^\x00-\x1F\x7F-\x9F]*$"),
+        nullable
+    )]
     pub(super) description: MaybeUndefined<String>,
     /// The JSON Schema of its payloads; null: any payload will do.
     #[oai(nullable)]

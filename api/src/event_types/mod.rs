@@ -14,9 +14,8 @@ use poem_openapi::{
 };
 use relaypost_shared::{db::begin_write, entities::event_type, ids::TenantId};
 use sea_orm::{
-    ColumnTrait as _, ConnectionTrait, EntityTrait as _, ExprTrait as _, IntoActiveModel as _,
-    QueryFilter as _, QuerySelect as _, Set,
-    sea_query::{Expr, OnConflict},
+    ColumnTrait as _, ConnectionTrait, EntityTrait as _, IntoActiveModel as _, QueryFilter as _,
+    QuerySelect as _, Set, sea_query::OnConflict,
 };
 use serde_json::Value;
 
@@ -28,6 +27,7 @@ pub(crate) use self::{
 };
 use crate::{
     Services,
+    audit::{self, Action},
     auth::{Authorized, may},
     http::{
         ApiError, Checks, Code, Cursor, EventTypeName, Limit, NoContent, Page, Paging, Recorded,
@@ -70,11 +70,14 @@ impl EventTypesApi {
             .exec_without_returning(once.tx())
             .await?;
         if created == 0 {
-            return Err(ApiError::new(
+            let exists = ApiError::new(
                 Code::EventTypeExists,
                 "there is an event type with this name; change it with PATCH",
-            ));
+            );
+            return Err(once.refuse(exists).await);
         }
+        let (action, now) = (Action::EventTypeCreated, once.now());
+        audit::record(once.tx(), &caller, action, row.id, now).await?;
         let created = EventType::from(row);
         Ok(once.finish(to_bytes(&created)?).await?.into())
     }
@@ -98,6 +101,8 @@ impl EventTypesApi {
     }
 
     /// Get an event type
+    ///
+    /// An archived one too.
     #[oai(path = "/:name", method = "get", operation_id = "event_types_get")]
     async fn get(
         &self,
@@ -152,6 +157,7 @@ impl EventTypesApi {
             MaybeUndefined::Value(true) => row.archived_at = Set(archived_at.or(Some(now))),
         }
         let row = sea_orm::ActiveModelTrait::update(row, &tx).await?;
+        audit::record(&tx, &caller, Action::EventTypeChanged, row.id, now).await?;
         tx.commit().await?;
         Reply::of(&row.into())
     }
@@ -172,18 +178,18 @@ impl EventTypesApi {
         /// Its name; a `/` in it is written `%2F`.
         name: Path<Text<EventTypeName>>,
     ) -> Result<NoContent, ApiError> {
-        let column = event_type::Column::ArchivedAt;
+        let (tx, now) = (begin_write(&services.db).await?, services.clock.now());
+        let row = find(&tx, caller.tenant, &name.0.0.0, true).await?;
         // Archived again it keeps the time of the first.
-        let archived = Expr::col(column).if_null(services.clock.now());
-        let changed = event_type::Entity::update_many()
-            .col_expr(column, archived)
-            .filter(event_type::Column::TenantId.eq(caller.tenant))
-            .filter(event_type::Column::Name.eq(name.0.0.0))
-            .exec(&services.db)
-            .await?;
-        if changed.rows_affected == 0 {
-            return Err(ApiError::not_found("event type"));
+        if row.archived_at.is_some() {
+            return Ok(NoContent);
         }
+        let id = row.id;
+        let mut row = row.into_active_model();
+        row.archived_at = Set(Some(now));
+        sea_orm::ActiveModelTrait::update(row, &tx).await?;
+        audit::record(&tx, &caller, Action::EventTypeArchived, id, now).await?;
+        tx.commit().await?;
         Ok(NoContent)
     }
 }

@@ -17,7 +17,22 @@ use super::{
     problem::{CONTENT_TYPE, Problem},
     text::Ref,
 };
-use crate::auth::{Access, SECURITY_SCHEME, Scope};
+use crate::{
+    auth::{Access, SECURITY_SCHEME, Scope},
+    limits::{LIMIT_HEADER, POLICY_HEADER, limit_public},
+};
+
+/// The status of a request that comes too soon.
+const TOO_MANY: u16 = 429;
+
+/// Errors that do not follow from what an operation takes: it has those that its description names by their numbers.
+const TOLD: [(u16, &str); 5] = [
+    (401, "Neither a token nor a password that is good."),
+    (403, "The person may not sign in; `code` says why."),
+    (404, "There is no such thing."),
+    (409, "It is in a state that forbids it; `code` says which."),
+    (502, "The answer of the provider does not hold."),
+];
 
 /// The groups of operations.
 #[derive(Tags)]
@@ -42,6 +57,12 @@ pub(crate) enum Tag {
     Tenants,
     /// What programs sign in with.
     ApiKeys,
+    /// How people sign in, with the session that begins with it.
+    SignIn,
+    /// People who sign in, and what they may do in which tenant.
+    Users,
+    /// Who did what.
+    AuditLog,
 }
 
 /// Wraps an API so that its document tells the whole truth: keys, the tenant, every kind of error, the request's id.
@@ -67,6 +88,7 @@ impl<T: OpenApi> OpenApi for Documented<T> {
     fn add_routes(self, routes: &mut Routes) {
         self.0.add_routes(routes);
         Parameters::attach::<T>(routes);
+        limit_public::<T>(routes);
     }
 }
 
@@ -86,19 +108,18 @@ fn complete(operation: &mut MetaOperation) {
             example_in_words(param);
         }
     }
+    let problems = problems(operation, access);
     let responses = &mut operation.responses.responses;
-    responses.extend(
-        problems(operation.request.is_some(), &operation.params, access)
-            .into_iter()
-            .map(|(status, description)| problem(Some(status), description)),
-    );
+    for (status, description) in problems {
+        // An operation may have said better itself what it means.
+        if responses.iter().all(|known| known.status != Some(status)) {
+            responses.push(problem(Some(status), description));
+        }
+    }
     responses.sort_by_key(|response| response.status);
-    responses.push(problem(
-        None,
-        "Any other error. Look at `code`, and at `retryable` before trying again.",
-    ));
     for response in responses {
         response.headers.push(request_id_header());
+        response.headers.extend(limit_headers(response.status));
     }
 }
 
@@ -125,27 +146,42 @@ fn access_of(operation: &MetaOperation) -> Option<Access> {
         .find(|access| access.marker() == *marker)
 }
 
-fn problems(
-    has_body: bool,
-    params: &[MetaOperationParam],
-    access: Option<Access>,
-) -> Vec<(u16, &'static str)> {
+/// The errors that an operation can answer with, as far as they follow from what it takes and from what its description
+/// tells. There is no `default`: a status that is not listed here is a fault, and `make test-contract` finds it.
+fn problems(operation: &MetaOperation, access: Option<Access>) -> Vec<(u16, &'static str)> {
+    let params = &operation.params;
     let has = |place: MetaParamIn| params.iter().any(|param| param.in_type == place);
     let mut problems = vec![(
         400,
         "A parameter is invalid or unknown, or the body is not JSON.",
     )];
     if let Some(access) = access {
-        problems.push((401, "No valid API key."));
+        problems.push((401, "No valid API key or access token."));
         problems.push((403, lacks(access.scope())));
     }
     if has(MetaParamIn::Path) {
         problems.push((404, "There is no such thing, or it is another tenant's."));
+    } else if matches!(access, Some(Access::Tenant(_))) {
+        problems.push((404, "There is no tenant with the id in `X-Tenant-Id`."));
     }
     if params.iter().any(|param| param.name == "Idempotency-Key") {
-        problems.push((409, "The `Idempotency-Key` was used with another body."));
+        problems.push((
+            409,
+            "The `Idempotency-Key` was used with another body, or the first request with it is still running.",
+        ));
+        problems.push((
+            429,
+            "Too many of the tenant's requests with an `Idempotency-Key` are in flight.",
+        ));
     }
-    if has_body {
+    let told = operation.description.unwrap_or_default();
+    for (status, why) in TOLD {
+        let listed = problems.iter().any(|(known, _)| *known == status);
+        if !listed && told.contains(&status.to_string()) {
+            problems.push((status, why));
+        }
+    }
+    if operation.request.is_some() {
         problems.push((413, "The body is too large."));
         problems.push((
             415,
@@ -153,16 +189,28 @@ fn problems(
         ));
         problems.push((422, "The body is not valid; `errors` lists why."));
     }
+    problems.extend([
+        (
+            TOO_MANY,
+            "Too many requests; `Retry-After` says when to try again.",
+        ),
+        (500, "Something went wrong here; try again."),
+        (
+            503,
+            "Not available right now; try again after `Retry-After` seconds.",
+        ),
+    ]);
     problems
 }
 
-const fn lacks(scope: Scope) -> &'static str {
+const fn lacks(scope: Option<Scope>) -> &'static str {
     match scope {
-        Scope::Send => "The key lacks the scope `send`.",
-        Scope::Read => "The key lacks the scope `read`.",
-        Scope::Manage => "The key lacks the scope `manage`.",
-        Scope::Admin => "The key lacks the scope `admin`.",
-        Scope::Platform => "The key lacks the scope `platform`.",
+        Some(Scope::Send) => "The caller lacks the scope `send`.",
+        Some(Scope::Read) => "The caller lacks the scope `read`.",
+        Some(Scope::Manage) => "The caller lacks the scope `manage`.",
+        Some(Scope::Admin) => "The caller lacks the scope `admin`.",
+        Some(Scope::Platform) => "The caller lacks the scope `platform`.",
+        None => "This is for people who have signed in, not for API keys.",
     }
 }
 
@@ -173,8 +221,9 @@ fn describe(name: &str) -> Option<&'static str> {
         "cursor" => Some("The `next_cursor` of the page before; leave it out for the first page."),
         "Idempotency-Key" => Some(
             "A name of your own for this request, such as an order number: sending the same request again with the \
-             same key does nothing and answers 200 with the body of the first answer. Remembered for 24 hours \
-             unless configured otherwise. Up to 255 visible ASCII characters.",
+             same key does nothing and answers 200 with the body of the first answer, or 409 with `Retry-After` while \
+             the first is still running. Bodies are compared byte for byte. Remembered for 24 hours unless configured \
+             otherwise. Up to 255 visible ASCII characters.",
         ),
         _ => None,
     }
@@ -186,7 +235,8 @@ fn tenant_header() -> MetaOperationParam {
         schema: Ref::<Tenant>::schema_ref(),
         in_type: MetaParamIn::Header,
         description: Some(
-            "Whose things this is about. Only a platform key needs it; a tenant's key stands for its own tenant."
+            "Whose things this is about. A platform key needs it, and so does a user with roles in several tenants; a \
+             tenant's key stands for its own tenant."
                 .to_owned(),
         ),
         required: false,
@@ -205,6 +255,39 @@ fn request_id_header() -> MetaHeader {
         required: true,
         deprecated: false,
         schema: String::schema_ref(),
+    }
+}
+
+/// Every answer that a limit was asked for says where it stands; they are documented where clients look for them.
+fn limit_headers(status: Option<u16>) -> Vec<MetaHeader> {
+    let header = |name: &str, description: &str, required| MetaHeader {
+        name: name.to_owned(),
+        description: Some(description.to_owned()),
+        required,
+        deprecated: false,
+        schema: String::schema_ref(),
+    };
+    let policy = "The limits of this request and their quotas: `\"key\";q=2000;w=2` is a burst of 2000 that comes back in 2 \
+                  seconds. Absent when there are none.";
+    let limit = "What is left of them: `\"key\";r=1999;t=1` is 1999 requests now, and all of them in a second.";
+    match status {
+        Some(200..=299) => vec![
+            header(POLICY_HEADER, policy, false),
+            header(LIMIT_HEADER, limit, false),
+        ],
+        Some(TOO_MANY) => vec![
+            header(POLICY_HEADER, policy, true),
+            header(LIMIT_HEADER, limit, true),
+            MetaHeader {
+                schema: u32::schema_ref(),
+                ..header(
+                    "Retry-After",
+                    "In how many seconds the request goes through.",
+                    true,
+                )
+            },
+        ],
+        _ => vec![],
     }
 }
 

@@ -26,13 +26,24 @@ pub(crate) struct HeaderMap(pub(crate) Pairs);
 
 /// What stands for a value that the caller may not see.
 const HIDDEN: &str = "[hidden]";
+/// What stands for a value that this process cannot open.
+const UNREADABLE: &str = "[unreadable]";
 
 impl HeaderMap {
     /// The same names without their values, which may be credentials.
     pub(crate) fn hidden(self) -> Self {
+        self.with_all(HIDDEN)
+    }
+
+    /// The same names without their values, which cannot be opened.
+    pub(crate) fn unreadable(self) -> Self {
+        self.with_all(UNREADABLE)
+    }
+
+    fn with_all(self, value: &str) -> Self {
         let names = self.0.0.into_iter();
         Self(Pairs(
-            names.map(|(name, _)| (name, HIDDEN.to_owned())).collect(),
+            names.map(|(name, _)| (name, value.to_owned())).collect(),
         ))
     }
 

@@ -6,43 +6,59 @@ use bytes::Bytes;
 use poem_openapi::{
     Object,
     registry::{MetaSchema, MetaSchemaRef, Registry},
-    types::{ParseError, ParseFromJSON, ParseResult, ToJSON, Type},
+    types::{Example, ParseError, ParseFromJSON, ParseResult, ToJSON, Type},
 };
+use relaypost_shared::ids;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
-use serde_json::{Value, value::RawValue};
+use serde_json::{
+    Value,
+    value::{RawValue, to_raw_value},
+};
 
-use super::{ApiError, problem::Problem, request_id::RequestId, strict_json::parse};
+use super::{
+    ApiError, problem::Problem, request_id::RequestId, strict_json::parse, text::example_id,
+};
 use crate::idempotency::Accepted;
 
-/// Bodies of the kind `T`, not yet read: one that is wrong is its own failure and not the batch's.
+/// Bodies of the kind `T`, at least one and at most `MAX`, not yet read: one that is wrong is its own failure and not the
+/// batch's.
 #[derive(Debug, Deserialize, Serialize)]
 #[serde(transparent)]
-pub(crate) struct Items<T>(Vec<Box<RawValue>>, PhantomData<fn() -> T>);
+pub(crate) struct Items<T, const MAX: usize>(Vec<Box<RawValue>>, PhantomData<fn() -> T>);
 
-impl<T: DeserializeOwned> Items<T> {
-    /// The bodies as they came, at least one and at most `max`.
+impl<T: DeserializeOwned, const MAX: usize> Items<T, MAX> {
+    /// The bodies as they came.
     ///
     /// # Errors
     /// 422 at `path` when there are none or too many.
-    pub(crate) fn up_to(self, max: usize, path: &str) -> Result<Vec<Box<RawValue>>, ApiError> {
-        if (1..=max).contains(&self.0.len()) {
+    pub(crate) fn checked(self, path: &str) -> Result<Vec<Box<RawValue>>, ApiError> {
+        if (1..=MAX).contains(&self.0.len()) {
             Ok(self.0)
         } else {
-            Err(ApiError::field(path, format!("expected 1 to {max} items")))
+            Err(ApiError::field(path, format!("expected 1 to {MAX} items")))
         }
     }
+}
 
-    /// Reads one body.
-    ///
-    /// # Errors
-    /// 422 when it does not fit `T`.
-    pub(crate) fn read(item: &RawValue) -> Result<T, ApiError> {
-        parse(item.get().as_bytes())
+impl<T: Example + ToJSON, const MAX: usize> Items<T, MAX> {
+    /// One body, for the document.
+    pub(crate) fn example() -> Self {
+        let item = to_raw_value(&T::example().to_json()).ok();
+        Self(item.into_iter().collect(), PhantomData)
     }
+}
+
+/// Reads one body of a batch.
+///
+/// # Errors
+/// 422 when it does not fit `T`.
+pub(crate) fn read_item<T: DeserializeOwned>(item: &RawValue) -> Result<T, ApiError> {
+    parse(item.get().as_bytes())
 }
 
 /// What came of a batch, in the order of the request.
 #[derive(Debug, Serialize, Object)]
+#[oai(example)]
 pub(crate) struct Results {
     /// One for each item.
     results: Vec<ItemResult>,
@@ -60,6 +76,26 @@ struct ItemResult {
     /// Why nothing was created.
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<Problem>,
+}
+
+impl Example for Results {
+    fn example() -> Self {
+        let (created, refused) = (
+            ItemResult {
+                status: 201,
+                id: Some(example_id::<ids::Message>().to_string()),
+                error: None,
+            },
+            ItemResult {
+                status: 422,
+                id: None,
+                error: Some(Problem::example()),
+            },
+        );
+        Self {
+            results: vec![created, refused],
+        }
+    }
 }
 
 impl Results {
@@ -101,7 +137,7 @@ fn id(body: &Bytes) -> Option<String> {
         .map(|created: Created| created.id)
 }
 
-impl<T: Type> Type for Items<T> {
+impl<T: Type, const MAX: usize> Type for Items<T, MAX> {
     const IS_REQUIRED: bool = true;
     type RawValueType = Self;
     type RawElementValueType = Self;
@@ -113,6 +149,8 @@ impl<T: Type> Type for Items<T> {
     fn schema_ref() -> MetaSchemaRef {
         MetaSchemaRef::Inline(Box::new(MetaSchema {
             items: Some(Box::new(T::schema_ref())),
+            min_items: Some(1),
+            max_items: Some(MAX),
             ..MetaSchema::new("array")
         }))
     }
@@ -131,13 +169,13 @@ impl<T: Type> Type for Items<T> {
 }
 
 // Bodies are read and written by serde; the derived `Object` of a struct asks for these two all the same.
-impl<T: Type> ParseFromJSON for Items<T> {
+impl<T: Type, const MAX: usize> ParseFromJSON for Items<T, MAX> {
     fn parse_from_json(value: Option<Value>) -> ParseResult<Self> {
         serde_json::from_value(value.unwrap_or_default()).map_err(ParseError::custom)
     }
 }
 
-impl<T: Type> ToJSON for Items<T> {
+impl<T: Type, const MAX: usize> ToJSON for Items<T, MAX> {
     fn to_json(&self) -> Option<Value> {
         serde_json::to_value(&self.0).ok()
     }

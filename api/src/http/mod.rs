@@ -2,9 +2,16 @@
 
 pub(crate) mod allow;
 pub(crate) mod checks;
+pub(crate) mod client;
+pub(crate) mod client_address;
+pub(crate) mod closed;
+pub(crate) mod cors;
+pub(crate) mod docs;
 pub(crate) mod document;
 pub(crate) mod header_map;
+pub(crate) mod incoming;
 pub(crate) mod items;
+pub(crate) mod limits;
 pub(crate) mod names;
 pub(crate) mod outermost;
 pub(crate) mod page;
@@ -19,7 +26,7 @@ pub(crate) mod translate;
 
 pub(crate) use checks::Checks;
 pub(crate) use header_map::HeaderMap;
-pub(crate) use items::{Items, Results};
+pub(crate) use items::{Items, Results, read_item};
 pub(crate) use names::EventTypeName;
 pub(crate) use page::{Cursor, Limit, Page, Paging};
 pub(crate) use problem::{ApiError, Code, FieldError};

@@ -26,7 +26,7 @@ pub(crate) struct EventTypeName(pub(crate) String);
 impl TextValue for EventTypeName {
     fn schema() -> MetaSchema {
         MetaSchema {
-            max_length: Some(MAX_LEN),
+            pattern: Some(format!("^[A-Za-z0-9._:/-]{{1,{MAX_LEN}}}$")),
             example: Some(json!("order.created")),
             ..MetaSchema::new("string")
         }

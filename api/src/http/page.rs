@@ -112,6 +112,8 @@ impl<T> Page<T> {
 impl TextValue for Cursor {
     fn schema() -> MetaSchema {
         MetaSchema {
+            // Base64 of 17 bytes, the first of them `CURSOR_VERSION`: every text that fits is a cursor.
+            pattern: Some("^A[Q-Za-f][A-Za-z0-9_-]{20}[AEIMQUYcgkosw048]$".to_owned()),
             example: Some(json!("AQGTx7iuPx8neUcJXGsAsFg")),
             ..MetaSchema::new("string")
         }
@@ -187,6 +189,8 @@ impl<T: Type> Type for Page<T> {
 
     fn register(registry: &mut Registry) {
         T::register(registry);
+        let item = registry.schemas.get(T::name().as_ref());
+        let item = item.and_then(|schema| schema.example.clone());
         registry.create_schema::<Self, _>(Self::name().into_owned(), |_| MetaSchema {
             description: Some("One page of a list, newest first."),
             required: vec!["data", "next_cursor"],
@@ -203,6 +207,7 @@ impl<T: Type> Type for Page<T> {
                     }),
                 ),
             ],
+            example: item.map(|item| json!({"data": [item], "next_cursor": null})),
             ..MetaSchema::new("object")
         });
     }
@@ -213,5 +218,31 @@ impl<T: Type> Type for Page<T> {
 
     fn raw_element_iter<'a>(&'a self) -> Box<dyn Iterator<Item = &'a Self> + 'a> {
         Box::new(std::iter::once(self))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn a_cursor_is_read_as_it_was_written(bits in any::<u128>()) {
+            let cursor = Cursor(Uuid::from_u128(bits));
+            let read: Result<Cursor, String> = Cursor::read(&Text(cursor).to_string());
+            prop_assert_eq!(read, Ok(cursor));
+        }
+
+        /// One place in a list has one cursor, and no text makes the reader panic.
+        #[test]
+        fn text_that_is_read_as_a_cursor_is_what_it_writes(
+            text in prop_oneof![any::<String>(), "[A-Za-z0-9_-]{23}", "AQ[A-Za-z0-9_-]{21}[=]{0,2}"],
+        ) {
+            if let Ok(cursor) = Cursor::read(&text) {
+                prop_assert_eq!(Text(cursor).to_string(), text);
+            }
+        }
     }
 }

@@ -54,21 +54,9 @@ impl Parameters {
 
     /// Tells every route of `T` what its operation takes, for [`Parameters::check`].
     pub(crate) fn attach<T: OpenApi>(routes: &mut Routes) {
-        for path in T::meta().into_iter().flat_map(|api| api.paths) {
-            // The two name the variables of a path differently.
-            let Some((_, methods)) = routes
-                .iter_mut()
-                .find(|(route, _)| shape(route) == shape(&path.path))
-            else {
-                continue;
-            };
-            for operation in &path.operations {
-                if let Some(endpoint) = methods.remove(&operation.method) {
-                    let known = Arc::new(Self::of(operation));
-                    methods.insert(operation.method.clone(), endpoint.data(known).boxed());
-                }
-            }
-        }
+        each_route::<T>(routes, |operation, endpoint| {
+            endpoint.data(Arc::new(Self::of(operation))).boxed()
+        });
     }
 
     /// Refuses a request that brings what its operation does not take.
@@ -95,6 +83,27 @@ impl Parameters {
             ));
         }
         Ok(())
+    }
+}
+
+/// Wraps every route of `T`, by what the document says of its operation.
+pub(crate) fn each_route<T: OpenApi>(
+    routes: &mut Routes,
+    wrap: impl Fn(&MetaOperation, BoxEndpoint<'static>) -> BoxEndpoint<'static>,
+) {
+    for path in T::meta().into_iter().flat_map(|api| api.paths) {
+        // The two name the variables of a path differently.
+        let Some((_, methods)) = routes
+            .iter_mut()
+            .find(|(route, _)| shape(route) == shape(&path.path))
+        else {
+            continue;
+        };
+        for operation in &path.operations {
+            if let Some(endpoint) = methods.remove(&operation.method) {
+                methods.insert(operation.method.clone(), wrap(operation, endpoint));
+            }
+        }
     }
 }
 

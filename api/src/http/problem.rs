@@ -46,6 +46,27 @@ pub(crate) enum Code {
     EventTypeArchived,
     Internal,
     Unavailable,
+    ApiKeyEnded,
+    RequestTimeout,
+    TookTooLong,
+    UriTooLong,
+    HeadersTooLarge,
+    RateLimited,
+    SecretUnreadable,
+    InvalidCredentials,
+    SignInLocked,
+    EmailNotVerified,
+    UserDisabled,
+    UserExists,
+    IdempotencyKeyInUse,
+    TooManyInFlight,
+    SignInOver,
+    ProviderRefused,
+    ProviderInvalid,
+    ProviderUnavailable,
+    AddressNotVerified,
+    AddressClaimed,
+    NoSuchUser,
 }
 
 impl Code {
@@ -75,6 +96,27 @@ impl Code {
             Self::EventTypeArchived => "event_type_archived",
             Self::Internal => "internal",
             Self::Unavailable => "unavailable",
+            Self::ApiKeyEnded => "api_key_ended",
+            Self::RequestTimeout => "request_timeout",
+            Self::TookTooLong => "took_too_long",
+            Self::UriTooLong => "uri_too_long",
+            Self::HeadersTooLarge => "headers_too_large",
+            Self::RateLimited => "rate_limited",
+            Self::SecretUnreadable => "secret_unreadable",
+            Self::InvalidCredentials => "invalid_credentials",
+            Self::SignInLocked => "sign_in_locked",
+            Self::EmailNotVerified => "email_not_verified",
+            Self::UserDisabled => "user_disabled",
+            Self::UserExists => "user_exists",
+            Self::IdempotencyKeyInUse => "idempotency_key_in_use",
+            Self::TooManyInFlight => "too_many_in_flight",
+            Self::SignInOver => "sign_in_over",
+            Self::ProviderRefused => "provider_refused",
+            Self::ProviderInvalid => "provider_invalid",
+            Self::ProviderUnavailable => "provider_unavailable",
+            Self::AddressNotVerified => "address_not_verified",
+            Self::AddressClaimed => "address_claimed",
+            Self::NoSuchUser => "no_such_user",
         }
     }
 
@@ -96,12 +138,29 @@ impl Code {
             | Self::EndpointDisabled
             | Self::AlreadyCancelled
             | Self::TooLate
-            | Self::EventTypeExists => StatusCode::CONFLICT,
+            | Self::EventTypeExists
+            | Self::ApiKeyEnded => StatusCode::CONFLICT,
             Self::PayloadTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::ValidationFailed | Self::EventTypeArchived => StatusCode::UNPROCESSABLE_ENTITY,
-            Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
-            Self::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Internal | Self::SecretUnreadable => StatusCode::INTERNAL_SERVER_ERROR,
+            Self::Unavailable | Self::TookTooLong => StatusCode::SERVICE_UNAVAILABLE,
+            Self::RateLimited | Self::SignInLocked | Self::TooManyInFlight => {
+                StatusCode::TOO_MANY_REQUESTS
+            }
+            Self::RequestTimeout => StatusCode::REQUEST_TIMEOUT,
+            Self::UriTooLong => StatusCode::URI_TOO_LONG,
+            Self::HeadersTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+            Self::InvalidCredentials => StatusCode::UNAUTHORIZED,
+            Self::EmailNotVerified | Self::UserDisabled => StatusCode::FORBIDDEN,
+            Self::UserExists | Self::IdempotencyKeyInUse => StatusCode::CONFLICT,
+            Self::SignInOver => StatusCode::BAD_REQUEST,
+            Self::ProviderRefused
+            | Self::AddressNotVerified
+            | Self::AddressClaimed
+            | Self::NoSuchUser => StatusCode::FORBIDDEN,
+            Self::ProviderInvalid => StatusCode::BAD_GATEWAY,
+            Self::ProviderUnavailable => StatusCode::SERVICE_UNAVAILABLE,
         }
     }
 
@@ -112,8 +171,8 @@ impl Code {
             Self::InvalidParameter => "A parameter is invalid",
             Self::InvalidCursor => "The cursor is invalid",
             Self::TenantRequired => "A tenant has to be named",
-            Self::Unauthorized => "No valid API key",
-            Self::Forbidden => "The API key may not do this",
+            Self::Unauthorized => "No valid API key or access token",
+            Self::Forbidden => "The caller may not do this",
             Self::NotFound => "Not found",
             Self::RouteNotFound => "There is nothing at this path",
             Self::MethodNotAllowed => "This path does not take this method",
@@ -131,13 +190,45 @@ impl Code {
             Self::EventTypeArchived => "The event type is archived",
             Self::Internal => "Something went wrong here",
             Self::Unavailable => "Not available right now",
+            Self::ApiKeyEnded => "The API key is revoked or has expired",
+            Self::RequestTimeout => "The request did not arrive in time",
+            Self::TookTooLong => "It took too long",
+            Self::UriTooLong => "The URL is too long",
+            Self::HeadersTooLarge => "The headers are too large",
+            Self::RateLimited => "Too many requests",
+            Self::SecretUnreadable => "A stored secret cannot be read",
+            Self::InvalidCredentials => "The address or the password is wrong",
+            Self::SignInLocked => "Too many sign-ins have failed",
+            Self::EmailNotVerified => "The address is not verified yet",
+            Self::UserDisabled => "The user is disabled",
+            Self::UserExists => "There is a user with this address",
+            Self::IdempotencyKeyInUse => {
+                "The first request with this idempotency key is still running"
+            }
+            Self::TooManyInFlight => "Too many requests with an idempotency key are in flight",
+            Self::SignInOver => "This sign-in is over",
+            Self::ProviderRefused => "The provider refused the sign-in",
+            Self::ProviderInvalid => "The provider's answer is not valid",
+            Self::ProviderUnavailable => "The provider does not answer",
+            Self::AddressNotVerified => "The provider has not verified the address",
+            Self::AddressClaimed => "The address is claimed and not verified",
+            Self::NoSuchUser => "There is no such user",
         }
     }
 
     /// Whether the same request may succeed later.
     pub(crate) const fn retryable(self) -> bool {
         match self {
-            Self::Internal | Self::Unavailable => true,
+            Self::Internal
+            | Self::Unavailable
+            | Self::RequestTimeout
+            | Self::TookTooLong
+            | Self::SecretUnreadable
+            | Self::SignInLocked
+            | Self::RateLimited
+            | Self::IdempotencyKeyInUse
+            | Self::TooManyInFlight
+            | Self::ProviderUnavailable => true,
             Self::MalformedJson
             | Self::InvalidParameter
             | Self::InvalidCursor
@@ -158,7 +249,20 @@ impl Code {
             | Self::PayloadTooLarge
             | Self::UnsupportedMediaType
             | Self::ValidationFailed
-            | Self::EventTypeArchived => false,
+            | Self::EventTypeArchived
+            | Self::ApiKeyEnded
+            | Self::UriTooLong
+            | Self::HeadersTooLarge
+            | Self::InvalidCredentials
+            | Self::EmailNotVerified
+            | Self::UserDisabled
+            | Self::UserExists
+            | Self::SignInOver
+            | Self::ProviderRefused
+            | Self::ProviderInvalid
+            | Self::AddressNotVerified
+            | Self::AddressClaimed
+            | Self::NoSuchUser => false,
         }
     }
 }
@@ -222,6 +326,8 @@ pub(crate) struct ApiError {
     pub(crate) code: Code,
     detail: Cow<'static, str>,
     errors: Vec<FieldError>,
+    /// After how many seconds the same request may succeed, where that is known.
+    retry_after: Option<u32>,
     /// What the log gets and the client does not.
     pub(crate) cause: Option<Arc<dyn StdError + Send + Sync>>,
 }
@@ -233,6 +339,7 @@ impl ApiError {
             code,
             detail: detail.into(),
             errors: Vec::new(),
+            retry_after: None,
             cause: None,
         }
     }
@@ -267,11 +374,22 @@ impl ApiError {
     pub(crate) fn caused(code: Code, cause: impl StdError + Send + Sync + 'static) -> Self {
         let detail = match code {
             Code::Unavailable => "the service cannot do this right now; try again",
+            Code::SecretUnreadable => {
+                "the service cannot open what it has stored; the request id leads to the log entry, which says why"
+            }
             _ => "the service failed; the request id leads to the log entry",
         };
         Self {
             cause: Some(Arc::new(cause)),
             ..Self::new(code, detail)
+        }
+    }
+
+    /// The same error with the header `Retry-After`, in seconds.
+    pub(crate) fn retry_after(self, seconds: u32) -> Self {
+        Self {
+            retry_after: Some(seconds),
+            ..self
         }
     }
 
@@ -297,13 +415,24 @@ impl ApiError {
             .body(body);
         let headers = response.headers_mut();
         match self.code {
-            Code::Unauthorized => {
+            Code::Unauthorized | Code::InvalidCredentials => {
                 headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
             }
-            Code::Unavailable => {
+            Code::Unavailable
+            | Code::TookTooLong
+            | Code::IdempotencyKeyInUse
+            | Code::TooManyInFlight
+            | Code::ProviderUnavailable => {
                 headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
             }
+            // The rest of the body may still come, and nobody would read it.
+            Code::RequestTimeout => {
+                headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+            }
             _ => {}
+        }
+        if let Some(seconds) = self.retry_after {
+            headers.insert(header::RETRY_AFTER, seconds.into());
         }
         response
     }

@@ -1,7 +1,5 @@
 //! Request bodies, read strictly: what is not understood is refused with the place and the reason.
 
-use std::time::Duration;
-
 use bytes::{Bytes, BytesMut};
 use futures::TryStreamExt as _;
 use poem::{Body, Request, RequestBody, http::header};
@@ -14,20 +12,17 @@ use poem_openapi::{
 use serde::de::{DeserializeOwned, IgnoredAny};
 use serde_json::error::Category;
 
-use super::problem::{ApiError, Code};
-use crate::Services;
+use super::{
+    closed, incoming,
+    problem::{ApiError, Code},
+};
 
-/// A client that sends more than is allowed is heard out up to this many bytes: closing the connection on it at once
-/// would often cost it the answer.
-const HEARD_OUT: usize = 16 << 20;
-/// How long a body may take to arrive.
-const READ_TIMEOUT: Duration = Duration::from_secs(60);
 /// Longer messages of the JSON parser are cut: they repeat what the client sent.
 const MAX_MESSAGE: usize = 300;
 
 /// A JSON body and the bytes it came as.
 ///
-/// Errors: 415 when it is compressed, 413 above the setting's size, 400 for what is not JSON, 422 for what is JSON and does not fit `T`, unknown
+/// Errors: 415 when it is compressed, 413 above the setting's size, 408 when it does not come in time, 400 for what is not JSON, 422 for what is JSON and does not fit `T`, unknown
 /// and repeated fields included (`T` has to deny unknown fields).
 #[derive(Debug)]
 pub(crate) struct StrictJson<T> {
@@ -51,6 +46,7 @@ impl<T: Type> Payload for StrictJson<T> {
 
     fn register(registry: &mut Registry) {
         T::register(registry);
+        closed::close(registry, &T::schema_ref());
     }
 }
 
@@ -59,11 +55,7 @@ impl<T: DeserializeOwned + Type> ParsePayload for StrictJson<T> {
 
     async fn from_request(request: &Request, body: &mut RequestBody) -> poem::Result<Self> {
         refuse_encoded(request)?;
-        let limit = Services::of(request)?.settings.max_body_bytes;
-        let reading = read(body.take()?, limit);
-        let bytes = tokio::time::timeout(READ_TIMEOUT, reading)
-            .await
-            .map_err(|_| ApiError::new(Code::MalformedJson, "the body did not arrive in time"))??;
+        let bytes = read(body.take()?).await?;
         let value = parse(&bytes)?;
         Ok(Self { value, bytes })
     }
@@ -83,26 +75,16 @@ fn refuse_encoded(request: &Request) -> Result<(), ApiError> {
     ))
 }
 
-async fn read(body: Body, limit: usize) -> Result<Bytes, ApiError> {
+async fn read(body: Body) -> Result<Bytes, ApiError> {
     let mut stream = Box::pin(body.into_bytes_stream());
-    let (mut kept, mut seen) = (BytesMut::new(), 0_usize);
+    let mut read = BytesMut::new();
     loop {
-        let part = stream.try_next().await.map_err(|_| {
-            ApiError::new(Code::MalformedJson, "the body ended before it was complete")
-        })?;
-        let Some(part) = part else { break };
-        seen += part.len();
-        if seen <= limit {
-            kept.extend_from_slice(&part);
-        } else if seen > limit.saturating_add(HEARD_OUT) {
-            break;
-        }
+        let part = stream.try_next().await;
+        let Some(part) = part.map_err(|error| incoming::refusal(&error))? else {
+            return Ok(read.freeze());
+        };
+        read.extend_from_slice(&part);
     }
-    if seen > limit {
-        let detail = format!("the body is larger than {limit} bytes");
-        return Err(ApiError::new(Code::PayloadTooLarge, detail));
-    }
-    Ok(kept.freeze())
 }
 
 /// Reads `T`, one of the objects of the document, from the bytes of a body.

@@ -15,6 +15,7 @@ use relaypost_shared::{
         ReplayKind, ReplayStatus, Signing, Status,
     },
     ids::{Id, Kind},
+    people::Role,
 };
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use serde_json::{Value, json};
@@ -137,6 +138,7 @@ words! {
     Signing "EndpointSigning"
     ReplayKind "ReplayKind"
     ReplayStatus "ReplayStatus"
+    Role "Role"
 }
 
 impl<T: TextValue> fmt::Display for Text<T> {

@@ -2,10 +2,16 @@
 
 use poem::error::{MethodNotAllowedError, NotFoundError, ReadBodyError};
 use poem_openapi::error::{ContentTypeError, ParseParamError, ParsePathError};
-use relaypost_shared::batch::BatchLost;
+use relaypost_shared::{
+    batch::BatchLost,
+    secrets::{OpenError, SealError},
+};
 use sea_orm::{DbErr, RuntimeErr, SqlxError};
 
-use super::problem::{ApiError, Code};
+use super::{
+    incoming,
+    problem::{ApiError, Code},
+};
 
 impl From<poem::Error> for ApiError {
     fn from(error: poem::Error) -> Self {
@@ -63,9 +69,7 @@ fn body(error: &ReadBodyError) -> ApiError {
             ApiError::new(Code::PayloadTooLarge, "the body is too large")
         }
         ReadBodyError::Utf8(_) => ApiError::new(Code::MalformedJson, "the body is not UTF-8"),
-        ReadBodyError::Io(_) => {
-            ApiError::new(Code::MalformedJson, "the body ended before it was complete")
-        }
+        ReadBodyError::Io(error) => incoming::refusal(error),
         ReadBodyError::BodyHasBeenTaken => ApiError::new(Code::Internal, "the body was read twice"),
     }
 }
@@ -73,6 +77,18 @@ fn body(error: &ReadBodyError) -> ApiError {
 impl From<BatchLost> for ApiError {
     fn from(lost: BatchLost) -> Self {
         Self::caused(Code::Internal, lost)
+    }
+}
+
+impl From<OpenError> for ApiError {
+    fn from(error: OpenError) -> Self {
+        Self::caused(Code::SecretUnreadable, error)
+    }
+}
+
+impl From<SealError> for ApiError {
+    fn from(error: SealError) -> Self {
+        Self::caused(Code::Internal, error)
     }
 }
 

@@ -1,70 +1,113 @@
 //! The table of remembered answers.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use bytes::Bytes;
 use relaypost_shared::{
-    clock::Timestamp, entities::idempotency_key as table, ids::TenantId, settings::Settings,
+    clock::Timestamp,
+    entities::idempotency_key as table,
+    ids::TenantId,
+    secrets::{Keyring, Place, SealError},
+    settings::Settings,
 };
 use sea_orm::{
-    ColumnTrait as _, Condition, DatabaseTransaction, DbErr, EntityTrait as _, ExprTrait as _,
-    IntoActiveModel as _, QueryFilter as _,
+    ColumnTrait as _, Condition, ConnectionTrait as _, DatabaseTransaction, DbBackend, DbErr,
+    EntityTrait as _, ExprTrait as _, IntoActiveModel as _, QueryFilter as _, Statement,
     sea_query::{Expr, OnConflict},
 };
 
-use super::{Accepted, Keyed};
+use super::{Accepted, Keyed, in_flight::in_use};
 use crate::http::{ApiError, Code};
 
-/// Another request took the same key while this one was at work.
+/// Tries to lock keys until the end of the transaction. A client that vanishes without closing its connection, as a
+/// machine without power does, must not keep them: its transaction ends after 30 seconds without a word.
+const LOCK: &str = "SELECT n, pg_try_advisory_xact_lock(k) AS locked, \
+     set_config('idle_in_transaction_session_timeout', '30s', true) \
+     FROM unnest(string_to_array($1, ',')::bigint[]) WITH ORDINALITY AS keys (k, n)";
+
+/// Another request wrote the answer of the same key while this one was at work. Only a process that takes no locks, as
+/// those of version 0.1 do, can do that.
 #[derive(Debug)]
 pub(crate) struct Raced;
 
-/// The answers that are remembered for some keys.
+/// What is known about some keys.
 #[derive(Debug, Default)]
-pub(crate) struct Known(HashMap<(TenantId, String), (Vec<u8>, Bytes)>);
+pub(crate) struct Known {
+    answers: HashMap<(TenantId, String), Remembered>,
+    /// Those that a request of another process has.
+    running: HashSet<(TenantId, String)>,
+}
+
+#[derive(Debug)]
+struct Remembered {
+    fingerprint: Vec<u8>,
+    body: Bytes,
+    /// Whether the body is sealed.
+    sealed: bool,
+}
 
 impl Known {
-    /// Loads what is remembered for these keys and has not expired.
-    pub(crate) async fn load(
+    /// Locks these keys until the end of the transaction, and loads what is remembered for them and has not expired.
+    ///
+    /// In this order: what was locked here cannot be at work elsewhere, and what its last holder has written is there.
+    pub(crate) async fn claim(
         tx: &DatabaseTransaction,
         keys: impl Iterator<Item = (TenantId, &Keyed)>,
         now: Timestamp,
     ) -> Result<Self, DbErr> {
+        let keys: Vec<(TenantId, &Keyed)> = keys.collect();
+        if keys.is_empty() {
+            return Ok(Self::default());
+        }
+        let running = lock(tx, &keys).await?;
         let mut any = Condition::any();
         for (tenant, keyed) in keys {
             let same_tenant = table::Column::TenantId.eq(tenant);
             any = any.add(same_tenant.and(table::Column::Key.eq(&keyed.key)));
-        }
-        if any.is_empty() {
-            return Ok(Self::default());
         }
         let rows = table::Entity::find()
             .filter(any)
             .filter(table::Column::ExpiresAt.gt(now))
             .all(tx)
             .await?;
-        let known = rows.into_iter().map(|row| {
-            (
-                (row.tenant_id, row.key),
-                (row.fingerprint, row.response.into()),
-            )
+        let answers = rows.into_iter().map(|row| {
+            let remembered = Remembered {
+                fingerprint: row.fingerprint,
+                body: row.response.into(),
+                sealed: row.sealed,
+            };
+            ((row.tenant_id, row.key), remembered)
         });
-        Ok(Self(known.collect()))
+        Ok(Self {
+            answers: answers.collect(),
+            running,
+        })
     }
 
-    /// The remembered answer, if there is one.
+    /// The remembered answer, if there is one, opened with `keys` where it is sealed; none: the work is this request's.
     ///
     /// # Errors
-    /// 409 when the key was used with another body.
+    /// 409 when the key was used with another body, or when the first request with it is still running, 500 when the
+    /// answer cannot be opened.
     pub(crate) fn answer(
         &self,
         tenant: TenantId,
         keyed: &Keyed,
+        keys: &Keyring,
     ) -> Result<Option<Accepted>, ApiError> {
-        match self.0.get(&(tenant, keyed.key.clone())) {
+        let key = (tenant, keyed.key.clone());
+        match self.answers.get(&key) {
+            None if self.running.contains(&key) => Err(in_use()),
             None => Ok(None),
-            Some((fingerprint, body)) if *fingerprint == keyed.fingerprint => {
-                Ok(Some(Accepted::Again(body.clone())))
+            Some(known) if known.fingerprint == keyed.fingerprint => {
+                let body = if known.sealed {
+                    let place = Place::idempotent_answer(tenant, &keyed.key);
+                    keys.open(place, &String::from_utf8_lossy(&known.body))?
+                        .into()
+                } else {
+                    known.body.clone()
+                };
+                Ok(Some(Accepted::Again(body)))
             }
             Some(_) => Err(ApiError::new(
                 Code::IdempotencyKeyReused,
@@ -72,12 +115,34 @@ impl Known {
             )),
         }
     }
+}
 
-    /// Learns an answer that is about to be remembered.
-    pub(crate) fn learn(&mut self, tenant: TenantId, keyed: &Keyed, body: &Bytes) {
-        let answer = (keyed.fingerprint.to_vec(), body.clone());
-        self.0.insert((tenant, keyed.key.clone()), answer);
+/// Takes PostgreSQL's lock of each key, and returns those that another transaction has. SQLite has one process, which
+/// knows what it has under way.
+async fn lock(
+    tx: &DatabaseTransaction,
+    keys: &[(TenantId, &Keyed)],
+) -> Result<HashSet<(TenantId, String)>, DbErr> {
+    let backend = tx.get_database_backend();
+    if backend != DbBackend::Postgres {
+        return Ok(HashSet::new());
     }
+    let numbers: Vec<String> = keys
+        .iter()
+        .map(|(tenant, keyed)| keyed.lock(*tenant).to_string())
+        .collect();
+    let statement = Statement::from_sql_and_values(backend, LOCK, [numbers.join(",").into()]);
+    let mut running = HashSet::new();
+    for row in tx.query_all_raw(statement).await? {
+        let place = usize::try_from(row.try_get::<i64>("", "n")?).unwrap_or_default();
+        let key = place.checked_sub(1).and_then(|index| keys.get(index));
+        if let Some((tenant, keyed)) = key
+            && !row.try_get::<bool>("", "locked")?
+        {
+            running.insert((*tenant, keyed.key.clone()));
+        }
+    }
+    Ok(running)
 }
 
 /// The row that remembers an answer.
@@ -92,15 +157,25 @@ pub(crate) fn row(
         tenant_id: tenant,
         key: keyed.key.clone(),
         fingerprint: keyed.fingerprint.to_vec(),
+        sealed: false,
         response: body.to_vec(),
         created_at: now,
-        expires_at: now + settings.idempotency_ttl,
+        expires_at: now + settings.idempotency.ttl,
     }
 }
 
-/// Remembers answers; expired ones are overwritten.
+/// Seals the answer in a row.
 ///
-/// Who loses the race for a key waits here for the winner's commit.
+/// # Errors
+/// When the system gives no randomness.
+pub(super) fn seal(keys: &Keyring, row: &mut table::Model) -> Result<(), SealError> {
+    let place = Place::idempotent_answer(row.tenant_id, &row.key);
+    row.response = keys.seal(place, &row.response)?.into_bytes();
+    row.sealed = true;
+    Ok(())
+}
+
+/// Remembers answers; expired ones are overwritten.
 pub(crate) async fn remember(
     tx: &DatabaseTransaction,
     mut rows: Vec<table::Model>,
@@ -116,6 +191,7 @@ pub(crate) async fn remember(
     overwrite
         .update_columns([
             table::Column::Fingerprint,
+            table::Column::Sealed,
             table::Column::Response,
             table::Column::CreatedAt,
             table::Column::ExpiresAt,

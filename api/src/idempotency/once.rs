@@ -1,23 +1,27 @@
 //! One thing created in a transaction of its own.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use relaypost_shared::{clock::Timestamp, db::begin_write, ids::TenantId};
 use sea_orm::DatabaseTransaction;
 
-use super::{Accepted, Keyed, Known, Raced, remember, row};
-use crate::{
-    Services,
-    http::{ApiError, Code},
+use super::{
+    Accepted, Held, Keyed, Known, Place, Raced, Stage, in_flight::in_use, known::seal, remember,
+    row,
 };
+use crate::{Services, http::ApiError};
 
 /// A request that creates one thing in a transaction of its own.
 #[derive(Debug)]
 pub(crate) struct Once<'a> {
     services: &'a Services,
     tenant: TenantId,
-    keyed: Option<Keyed>,
+    held: Option<Arc<Held>>,
     now: Timestamp,
+    // Before the place is given back, the transaction is at an end.
     tx: DatabaseTransaction,
+    _place: Option<Place>,
 }
 
 /// How such a request begins.
@@ -33,26 +37,48 @@ impl<'a> Once<'a> {
     /// Begins the transaction and looks whether the work was done before.
     ///
     /// # Errors
-    /// 409 when the key was used with another body, and when the database fails.
+    /// 409 when the key was used with another body or its first request is still running, 429 when the tenant has too
+    /// many in flight, and when the database fails.
     pub(crate) async fn begin(
         services: &'a Services,
         tenant: TenantId,
         keyed: Option<Keyed>,
     ) -> Result<Begun<'a>, ApiError> {
-        let (tx, now) = (begin_write(&services.db).await?, services.clock.now());
-        if let Some(keyed) = &keyed {
-            let known = Known::load(&tx, std::iter::once((tenant, keyed)), now).await?;
-            if let Some(accepted) = known.answer(tenant, keyed)? {
-                return Ok(Begun::Done(accepted));
-            }
+        let (mut held, mut place) = (None, None);
+        if let Some(keyed) = keyed {
+            place = Some(services.in_flight.place(tenant)?);
+            held = Some(services.in_flight.hold(tenant, keyed).await?);
         }
-        Ok(Begun::Work(Self {
+        let (tx, now) = (begin_write(&services.db).await?, services.clock.now());
+        let once = Self {
             services,
             tenant,
-            keyed,
+            held,
             now,
             tx,
-        }))
+            _place: place,
+        };
+        match once.known().await {
+            Ok(None) => Ok(Begun::Work(once)),
+            Ok(Some(again)) => {
+                once.tx.rollback().await?;
+                Ok(Begun::Done(again))
+            }
+            Err(error) => Err(once.refuse(error).await),
+        }
+    }
+
+    async fn known(&self) -> Result<Option<Accepted>, ApiError> {
+        let Some(held) = &self.held else {
+            return Ok(None);
+        };
+        let keyed = held.keyed();
+        let key = std::iter::once((self.tenant, keyed));
+        let known = Known::claim(&self.tx, key, self.now).await?;
+        let keys = &self.services.settings.keyring;
+        let answer = known.answer(self.tenant, keyed, keys);
+        held.is(Stage::of(&answer));
+        answer
     }
 
     /// When the request began.
@@ -65,37 +91,44 @@ impl<'a> Once<'a> {
         &self.tx
     }
 
+    /// Takes back what was done, and returns the error. A transaction that is only dropped ends a moment later, and until
+    /// then its key would be in use.
+    pub(crate) async fn refuse(self, error: ApiError) -> ApiError {
+        // Without its connection it ends by itself; the error that came first says more.
+        let _ = self.tx.rollback().await;
+        error
+    }
+
     /// Remembers `body` as the answer and commits.
     ///
     /// # Errors
-    /// 409 when the key was meanwhile used with another body, and when the database fails: then nothing was done.
+    /// 409 when the answer to this key came from elsewhere meanwhile, and when the database fails: then nothing was done.
     pub(crate) async fn finish(self, body: Bytes) -> Result<Accepted, ApiError> {
-        let Some(keyed) = self.keyed else {
-            self.tx.commit().await?;
-            return Ok(Accepted::First(body));
-        };
-        let row = row(
-            &self.services.settings,
-            self.tenant,
-            &keyed,
-            &body,
-            self.now,
-        );
-        match remember(&self.tx, vec![row], self.now).await? {
-            Ok(()) => {
-                self.tx.commit().await?;
-                Ok(Accepted::First(body))
+        self.finish_as(body, false).await
+    }
+
+    /// [`Once::finish`] for an answer that holds a secret: it is remembered sealed.
+    ///
+    /// # Errors
+    /// As [`Once::finish`], and when it cannot be sealed.
+    pub(crate) async fn finish_sealed(self, body: Bytes) -> Result<Accepted, ApiError> {
+        self.finish_as(body, true).await
+    }
+
+    async fn finish_as(self, body: Bytes, secret: bool) -> Result<Accepted, ApiError> {
+        if let Some(held) = &self.held {
+            let settings = &self.services.settings;
+            let mut row = row(settings, self.tenant, held.keyed(), &body, self.now);
+            if secret && let Err(error) = seal(&settings.keyring, &mut row) {
+                return Err(self.refuse(error.into()).await);
             }
-            Err(Raced) => {
-                self.tx.rollback().await?;
-                match Self::begin(self.services, self.tenant, Some(keyed)).await? {
-                    Begun::Done(accepted) => Ok(accepted),
-                    Begun::Work(_) => Err(ApiError::new(
-                        Code::Unavailable,
-                        "another request with this key was at work; try again",
-                    )),
-                }
+            match remember(&self.tx, vec![row], self.now).await {
+                Ok(Ok(())) => {}
+                Ok(Err(Raced)) => return Err(self.refuse(in_use()).await),
+                Err(error) => return Err(self.refuse(error.into()).await),
             }
         }
+        self.tx.commit().await?;
+        Ok(Accepted::First(body))
     }
 }

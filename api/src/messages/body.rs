@@ -17,6 +17,8 @@ use crate::{
 };
 
 const MAX_CHANNELS: usize = 20;
+/// Messages in one batch at most.
+const MAX_BATCH: usize = 500;
 
 /// Notes of the sender: any JSON under names of its own.
 type Metadata = BTreeMap<String, Any<Value>>;
@@ -27,29 +29,44 @@ type Metadata = BTreeMap<String, Any<Value>>;
 #[oai(example, skip_serializing_if_is_none)]
 pub(crate) struct NewMessage {
     /// What kind of event it is: endpoints choose by it. Up to 200 letters, digits and `._:/-`.
-    #[oai(validator(min_length = 1, max_length = 200))]
+    #[oai(validator(pattern = r"^[A-Za-z0-9._:/-]{1,200}$"))]
     pub(super) event_type: String,
     /// The body of the webhook: any JSON value. It goes out byte for byte as it stands here.
     pub(super) payload: RawJson,
     /// Narrows down who gets it: endpoints that name channels get it only if they name one of these.
     #[serde(default)]
-    #[oai(default, validator(max_items = 20))]
+    #[oai(
+        default,
+        validator(max_items = 20, pattern = r"^[A-Za-z0-9._:/-]{1,200}$")
+    )]
     pub(super) channels: Vec<String>,
     /// The earliest time of the first attempts, up to 365 days ahead. Without it, or in the past: now.
+    #[oai(nullable)]
     pub(super) deliver_at: Option<Moment>,
     /// When it is too late to deliver it: after `deliver_at` and after now. What was not delivered by then is dead, with
     /// the reason `expired`. Without it: never.
+    #[oai(nullable)]
     pub(super) expires_at: Option<Moment>,
     /// Notes of your own, which are shown with the message and never sent.
+    #[oai(nullable)]
     pub(super) metadata: Option<Metadata>,
 }
 
 /// Messages to publish together.
 #[derive(Debug, Deserialize, Object)]
 #[serde(deny_unknown_fields)]
+#[oai(example)]
 pub(crate) struct MessageBatch {
     /// 1 to 500 messages.
-    pub(super) messages: Items<NewMessage>,
+    pub(super) messages: Items<NewMessage, MAX_BATCH>,
+}
+
+impl Example for MessageBatch {
+    fn example() -> Self {
+        Self {
+            messages: Items::example(),
+        }
+    }
 }
 
 /// When a message is to be delivered instead.

@@ -31,14 +31,12 @@ use crate::{
     deliveries::{self, Changed, Delivery, Now},
     event_types::{Checked, is_stale},
     http::{
-        ApiError, Checks, Cursor, EventTypeName, Items, Limit, Page, Paging, Recorded, Ref, Reply,
-        Results, StrictJson, Text, document::Tag,
+        ApiError, Checks, Cursor, EventTypeName, Limit, Page, Paging, Recorded, Ref, Reply,
+        Results, StrictJson, Text, document::Tag, read_item,
     },
     idempotency::{Accepted, IdempotencyKey, Keyed},
+    limits::Meter,
 };
-
-/// Messages in one batch at most.
-const MAX_BATCH: usize = 500;
 
 /// How often a message is handed in whose event type gets another schema meanwhile.
 const ATTEMPTS: usize = 3;
@@ -50,6 +48,10 @@ async fn publish(
     message: NewMessage,
 ) -> Result<Accepted, ApiError> {
     message.check(services.clock.now())?;
+    let held = match keyed {
+        Some(keyed) => Some(services.in_flight.hold(caller.tenant, keyed).await?),
+        None => None,
+    };
     let (tenant, message) = (caller.tenant, Arc::new(message));
     let name = &message.event_type;
     let mut attempt = 1;
@@ -60,7 +62,7 @@ async fn publish(
         let submission = Submission {
             tenant,
             request_id: caller.request_id.clone(),
-            keyed: keyed.clone(),
+            held: held.clone(),
             command: Publish {
                 message: message.clone(),
                 checked,
@@ -95,6 +97,7 @@ impl MessagesApi {
         #[oai(name = "Idempotency-Key")] key: IdempotencyKey,
         body: StrictJson<NewMessage>,
     ) -> Result<Recorded<Message>, ApiError> {
+        let _place = key.place(&services.in_flight, caller.tenant)?;
         let keyed = key.of("POST /v1/messages", &body.bytes);
         Ok(publish(services, &caller, keyed, body.value).await?.into())
     }
@@ -111,16 +114,19 @@ impl MessagesApi {
     async fn publish_batch(
         &self,
         Data(services): Data<&Services>,
+        Data(meter): Data<&Meter>,
         caller: Authorized<may::Send>,
         #[oai(name = "Idempotency-Key")] key: IdempotencyKey,
         body: StrictJson<MessageBatch>,
     ) -> Result<Reply<Results>, ApiError> {
-        let items = body.value.messages.up_to(MAX_BATCH, "messages")?;
+        let items = body.value.messages.checked("messages")?;
+        meter.items(items.len()).await?;
+        let _place = key.place(&services.in_flight, caller.tenant)?;
         let published = items.iter().enumerate().map(async |(index, item)| {
             let keyed = key
                 .item(index)
                 .of("POST /v1/messages/batch", item.get().as_bytes());
-            publish(services, &caller, keyed, Items::read(item)?).await
+            publish(services, &caller, keyed, read_item(item)?).await
         });
         Reply::of(&Results::new(join_all(published).await, &caller.request_id))
     }

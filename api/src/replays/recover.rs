@@ -29,6 +29,7 @@ pub(super) struct RecoverEndpoint {
     /// Messages accepted at this time or later.
     since: Moment,
     /// Messages accepted before this time. Without it, or in the future: now.
+    #[oai(nullable)]
     until: Option<Moment>,
 }
 
@@ -66,11 +67,17 @@ impl RecoverEndpoint {
         let endpoint = endpoint::Entity::of_tenant(caller.tenant)
             .filter(endpoint::Column::Id.eq(endpoint_id))
             .one(once.tx())
-            .await?
-            .ok_or_else(|| ApiError::not_found("endpoint"))?;
-        if endpoint.status == EndpointStatus::Disabled {
-            let detail = "it takes no deliveries; resume it first";
-            return Err(ApiError::new(Code::EndpointDisabled, detail));
+            .await?;
+        let refused = match endpoint {
+            None => Some(ApiError::not_found("endpoint")),
+            Some(endpoint) if endpoint.status == EndpointStatus::Disabled => {
+                let detail = "it takes no deliveries; resume it first";
+                Some(ApiError::new(Code::EndpointDisabled, detail))
+            }
+            Some(_) => None,
+        };
+        if let Some(error) = refused {
+            return Err(once.refuse(error).await);
         }
         let now = once.now();
         let missed = Missed {

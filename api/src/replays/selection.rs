@@ -26,15 +26,16 @@ const MAX_RATE: u32 = 10_000;
 pub(super) struct NewReplay {
     /// Deliveries of either kind, 1 to 10000. Those that are no dead letters are skipped.
     #[serde(default, deserialize_with = "given")]
-    #[oai(validator(min_items = 1, max_items = 10_000))]
+    #[oai(validator(min_items = 1, max_items = 10_000), nullable)]
     ids: Option<Vec<Ref<ids::Delivery>>>,
     /// Every dead letter that fits; `{}`: all of them.
     #[serde(default, deserialize_with = "given_object")]
     filter: Option<DeadLetterFilter>,
     /// How many are sent off a second, 1 to 10000. Without it: as many as the workers take.
-    #[oai(validator(minimum(value = "1"), maximum(value = "10000")))]
+    #[oai(validator(minimum(value = "1"), maximum(value = "10000")), nullable)]
     pub(super) rate_per_s: Option<u32>,
     /// Only count them.
+    #[oai(nullable)]
     pub(super) dry_run: Option<bool>,
 }
 
@@ -45,12 +46,13 @@ pub(super) struct NewReplay {
 pub(super) struct NewDiscard {
     /// Deliveries of either kind, 1 to 10000. Those that are no dead letters are skipped.
     #[serde(default, deserialize_with = "given")]
-    #[oai(validator(min_items = 1, max_items = 10_000))]
+    #[oai(validator(min_items = 1, max_items = 10_000), nullable)]
     ids: Option<Vec<Ref<ids::Delivery>>>,
     /// Every dead letter that fits; `{}`: all of them.
     #[serde(default, deserialize_with = "given_object")]
     filter: Option<DeadLetterFilter>,
     /// Only count them.
+    #[oai(nullable)]
     pub(super) dry_run: Option<bool>,
 }
 

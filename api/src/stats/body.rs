@@ -21,11 +21,12 @@ pub(super) struct Stats {
     pub(super) dead_letters: DeadLetterCount,
     /// The endpoints whose circuit is not closed, up to 100.
     pub(super) circuits: Vec<EndpointCircuit>,
-    /// How many jobs wait in each queue of the service. Without it the queue cannot be asked.
+    /// How many jobs wait in each queue of the service. Not there when the queue cannot be asked.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) queues: Option<Queues>,
     /// The mail providers of the service, in the order in which they are tried.
-    pub(super) mail_providers: Vec<ProviderCircuit>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) mail_providers: Option<Vec<ProviderCircuit>>,
 }
 
 /// Deliveries by where they stand.
@@ -92,7 +93,7 @@ impl Example for Stats {
             dead_letters: DeadLetterCount::example(),
             circuits: vec![EndpointCircuit::example()],
             queues: Some(Queues::example()),
-            mail_providers: vec![ProviderCircuit::example()],
+            mail_providers: Some(vec![ProviderCircuit::example()]),
         }
     }
 }

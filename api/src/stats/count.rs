@@ -17,7 +17,7 @@ use sea_orm::{
 use uuid::Uuid;
 
 use super::body::{DeadLetterCount, EndpointCircuit, ProviderCircuit, Queues, Recent, Stats};
-use crate::{Services, endpoints::Circuit, http::ApiError};
+use crate::{Services, auth::may::ForTenant, endpoints::Circuit, http::ApiError};
 
 /// Further than this nobody counts: the figure then says "many".
 const COUNTED: i64 = 10_000;
@@ -26,8 +26,14 @@ const CIRCUITS: u64 = 100;
 /// How far back "lately" reaches.
 const LATELY: TimeDelta = TimeDelta::minutes(5);
 
-pub(super) async fn stats(services: &Services, tenant: TenantId) -> Result<Stats, ApiError> {
-    let (db, now) = (&services.db, services.clock.now());
+pub(super) async fn stats(services: &Services, caller: &ForTenant) -> Result<Stats, ApiError> {
+    let (db, now, tenant) = (&services.db, services.clock.now(), caller.tenant);
+    // What other tenants do shows in them.
+    let (queues, mail_providers) = if caller.sees_service {
+        (queues(services).await, Some(providers(services).await?))
+    } else {
+        (None, None)
+    };
     Ok(Stats {
         last_5_minutes: recent(db, tenant, now).await?,
         parked: parked(db, tenant).await?,
@@ -36,8 +42,8 @@ pub(super) async fn stats(services: &Services, tenant: TenantId) -> Result<Stats
             email: dead(db, tenant, DeliveryKind::Email).await?,
         },
         circuits: circuits(db, tenant).await?,
-        queues: queues(services).await,
-        mail_providers: providers(services).await?,
+        queues,
+        mail_providers,
     })
 }
 

@@ -22,13 +22,14 @@ impl StatsApi {
     /// Get the figures
     ///
     /// Of the tenant: what was accepted lately and where it stands, what waits behind a circuit, dead letters, circuits that
-    /// are not closed. Of the service: how deep its queues are, and the circuits of its mail providers.
+    /// are not closed. Of the service, for callers of the platform only: how deep its queues are, and the circuits of its
+    /// mail providers.
     #[oai(path = "/", method = "get", operation_id = "stats_get")]
     async fn get(
         &self,
         Data(services): Data<&Services>,
         caller: Authorized<may::Read>,
     ) -> Result<Reply<Stats>, ApiError> {
-        Reply::of(&count::stats(services, caller.tenant).await?)
+        Reply::of(&count::stats(services, &caller).await?)
     }
 }

@@ -1,29 +1,31 @@
-//! Tenants and their API keys.
-
-mod api_keys;
-
-pub(crate) use api_keys::ApiKeysApi;
+//! Tenants.
 
 use poem::web::Data;
 use poem_openapi::{
     Object, OpenApi,
     param::{Path, Query},
-    types::Example,
+    types::{Example, MaybeUndefined},
 };
 use relaypost_shared::{
+    db::begin_write,
     entities::tenant,
     ids::{self, TenantId},
 };
-use sea_orm::{EntityTrait as _, IntoActiveModel as _};
+use sea_orm::{
+    ColumnTrait as _, ConnectionTrait, EntityTrait as _, IntoActiveModel as _, QueryFilter as _,
+    sea_query::Expr,
+};
 use serde::{Deserialize, Serialize};
 
 use crate::{
     Services,
+    audit::{self, Action},
     auth::{Authorized, may},
     http::{
-        ApiError, Checks, Created, Cursor, Limit, Moment, Page, Paging, Ref, Reply, StrictJson,
-        Text, document::Tag, example_id, example_time,
+        ApiError, Checks, Cursor, Limit, Moment, Page, Paging, Recorded, Ref, Reply, StrictJson,
+        Text, document::Tag, example_id, example_time, to_bytes,
     },
+    idempotency::{Begun, IdempotencyKey, Once},
 };
 
 /// What a tenant is created from.
@@ -32,7 +34,11 @@ use crate::{
 #[oai(example)]
 struct NewTenant {
     /// What people call it.
-    #[oai(validator(min_length = 1, max_length = 200))]
+    #[oai(validator(
+        min_length = 1,
+        max_length = 200,
+        pattern = r"^[^\x00-\x1F\x7F-\x9F]*$"
+    ))]
     name: String,
 }
 
@@ -40,6 +46,44 @@ impl Example for NewTenant {
     fn example() -> Self {
         Self {
             name: "Acme".to_owned(),
+        }
+    }
+}
+
+impl NewTenant {
+    fn check(&self) -> Result<(), ApiError> {
+        let mut checks = Checks::default();
+        checks.line("name", &self.name, 1..=200);
+        checks.finish()
+    }
+}
+
+/// What changes about a tenant.
+#[derive(Debug, Deserialize, Object)]
+#[serde(deny_unknown_fields, default)]
+#[oai(example, skip_serializing_if_is_none)]
+struct TenantChanges {
+    /// What people call it. Left out it stays as it is.
+    #[oai(validator(
+        min_length = 1,
+        max_length = 200,
+        pattern = r"^[^\x00-\x1F\x7F-\x9F]*$"
+    ))]
+    name: MaybeUndefined<String>,
+}
+
+impl Default for TenantChanges {
+    fn default() -> Self {
+        Self {
+            name: MaybeUndefined::Undefined,
+        }
+    }
+}
+
+impl Example for TenantChanges {
+    fn example() -> Self {
+        Self {
+            name: MaybeUndefined::Value("Acme Europe".to_owned()),
         }
     }
 }
@@ -84,20 +128,24 @@ pub(crate) struct TenantsApi;
 impl TenantsApi {
     /// Create a tenant
     ///
-    /// It begins with no keys: create its first one with `api_keys_create`. Takes no `Idempotency-Key`: the
-    /// answers to those are remembered for a tenant, and here is none yet.
+    /// It begins with no keys: create its first one with `api_keys_create`.
     #[oai(path = "/", method = "post", operation_id = "tenants_create")]
     async fn create(
         &self,
         Data(services): Data<&Services>,
-        _caller: Authorized<may::OperatePlatform>,
+        operator: Authorized<may::OperatePlatform>,
+        #[oai(name = "Idempotency-Key")] key: IdempotencyKey,
         body: StrictJson<NewTenant>,
-    ) -> Result<Created<Tenant>, ApiError> {
+    ) -> Result<Recorded<Tenant>, ApiError> {
         let new = body.value;
-        let mut checks = Checks::default();
-        checks.line("name", &new.name, 1..=200);
-        checks.finish()?;
-        let now = services.clock.now();
+        new.check()?;
+        // Here is no tenant yet, and so the platform's own remembers the answer.
+        let keyed = key.of("POST /v1/tenants", &body.bytes);
+        let once = match Once::begin(services, TenantId::OWN, keyed).await? {
+            Begun::Done(accepted) => return Ok(accepted.into()),
+            Begun::Work(once) => once,
+        };
+        let now = once.now();
         let row = tenant::Model {
             id: TenantId::generate(now),
             name: new.name,
@@ -105,12 +153,16 @@ impl TenantsApi {
             dlq_warned_at: None,
         };
         tenant::Entity::insert(row.clone().into_active_model())
-            .exec_without_returning(&services.db)
+            .exec_without_returning(once.tx())
             .await?;
-        Created::of(&row.into())
+        let (action, tenant) = (Action::TenantCreated, Some(row.id));
+        audit::record_by(once.tx(), &operator, tenant, action, row.id, now).await?;
+        Ok(once.finish(to_bytes(&Tenant::from(row))?).await?.into())
     }
 
     /// List tenants
+    ///
+    /// All of the platform.
     #[oai(path = "/", method = "get", operation_id = "tenants_list")]
     async fn list(
         &self,
@@ -131,6 +183,8 @@ impl TenantsApi {
     }
 
     /// Get a tenant
+    ///
+    /// By its id; what belongs to it has operations of its own.
     #[oai(path = "/:tenant_id", method = "get", operation_id = "tenants_get")]
     async fn get(
         &self,
@@ -139,10 +193,51 @@ impl TenantsApi {
         /// The tenant.
         tenant_id: Path<Ref<ids::Tenant>>,
     ) -> Result<Reply<Tenant>, ApiError> {
-        let row = tenant::Entity::find_by_id(tenant_id.0.0)
-            .one(&services.db)
-            .await?
-            .ok_or_else(|| ApiError::not_found("tenant"))?;
+        Reply::of(&find(&services.db, tenant_id.0.0).await?.into())
+    }
+
+    /// Change a tenant
+    ///
+    /// A field that is left out stays as it is.
+    #[oai(
+        path = "/:tenant_id",
+        method = "patch",
+        operation_id = "tenants_update"
+    )]
+    async fn update(
+        &self,
+        Data(services): Data<&Services>,
+        operator: Authorized<may::OperatePlatform>,
+        /// The tenant.
+        tenant_id: Path<Ref<ids::Tenant>>,
+        body: StrictJson<TenantChanges>,
+    ) -> Result<Reply<Tenant>, ApiError> {
+        let id = tenant_id.0.0;
+        let name = match body.value.name {
+            MaybeUndefined::Undefined => {
+                return Reply::of(&find(&services.db, id).await?.into());
+            }
+            MaybeUndefined::Null => {
+                return Err(ApiError::field("name", "expected a name, not null"));
+            }
+            MaybeUndefined::Value(name) => name,
+        };
+        NewTenant { name: name.clone() }.check()?;
+        let (tx, now) = (begin_write(&services.db).await?, services.clock.now());
+        tenant::Entity::update_many()
+            .col_expr(tenant::Column::Name, Expr::value(name))
+            .filter(tenant::Column::Id.eq(id))
+            .exec(&tx)
+            .await?;
+        let row = find(&tx, id).await?;
+        let action = Action::TenantChanged;
+        audit::record_by(&tx, &operator, Some(id), action, id, now).await?;
+        tx.commit().await?;
         Reply::of(&row.into())
     }
+}
+
+async fn find(db: &impl ConnectionTrait, id: TenantId) -> Result<tenant::Model, ApiError> {
+    let found = tenant::Entity::find_by_id(id).one(db).await?;
+    found.ok_or_else(|| ApiError::not_found("tenant"))
 }

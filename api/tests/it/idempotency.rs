@@ -1,10 +1,10 @@
 //! A request that is sent again does its work once.
 
 use futures::future::join_all;
-use relaypost_shared::entities::{email, endpoint, message};
+use relaypost_shared::entities::{email, endpoint, message, tenant};
 use serde_json::{Value, json};
 
-use crate::{api, support::Client};
+use crate::{Answer, api, support::Client};
 
 fn message(n: u32) -> Value {
     json!({"event_type": "a.b", "payload": {"n": n}})
@@ -14,6 +14,35 @@ fn keyed(client: &Client, key: &str) -> Client {
     client.header("idempotency-key", key)
 }
 
+/// Of answers to one request that was sent many times at once one is 201, whose body this returns; the others repeat it,
+/// or say that it was still running.
+fn one_first(answers: &[Answer]) -> Vec<u8> {
+    let mut firsts = answers.iter().filter(|answer| answer.status == 201);
+    let first = firsts.next().expect("a first answer");
+    assert!(firsts.next().is_none(), "{answers:?}");
+    for answer in answers {
+        let replayed = answer.headers.get("idempotency-replayed");
+        let repeats = answer.status == 200;
+        assert_eq!(replayed.is_some_and(|value| value == "true"), repeats);
+        match answer.status {
+            200 | 201 => assert_eq!(answer.bytes, first.bytes),
+            _ => in_use(answer),
+        }
+    }
+    first.bytes.clone()
+}
+
+#[track_caller]
+fn in_use(answer: &Answer) {
+    assert_eq!(
+        answer.faults(409, "idempotency_key_in_use"),
+        [""; 0],
+        "{answer}"
+    );
+    assert_eq!(answer.headers["retry-after"], "1");
+    assert_eq!(answer.body["retryable"], true);
+}
+
 #[tokio::test]
 async fn fifty_requests_at_once_with_one_key_make_one_message_and_get_one_body() {
     let api = api().await;
@@ -21,22 +50,9 @@ async fn fifty_requests_at_once_with_one_key_make_one_message_and_get_one_body()
     tenant.endpoint(&[]).await;
     let client = keyed(&tenant.api, "order-42");
     let answers = join_all((0..50).map(|_| client.post("/v1/messages", message(1)))).await;
-    let first: Vec<_> = answers
-        .iter()
-        .filter(|answer| answer.status == 201)
-        .collect();
-    assert_eq!(first.len(), 1, "{answers:?}");
-    for answer in &answers {
-        let replayed = answer
-            .headers
-            .get("idempotency-replayed")
-            .map(String::as_str);
-        match answer.status {
-            201 => assert_eq!(replayed, None),
-            _ => assert_eq!((answer.status, replayed), (200, Some("true")), "{answer}"),
-        }
-        assert_eq!(answer.bytes, first[0].bytes);
-    }
+    let body = one_first(&answers);
+    let further = client.post("/v1/messages", message(1)).await;
+    assert_eq!((further.status, &further.bytes), (200, &body), "{further}");
     assert_eq!(api.count::<message::Entity>().await, 1);
     api.stop().await;
 }
@@ -55,11 +71,10 @@ async fn a_key_is_good_for_one_thing_across_processes() {
         ] {
             let both = (0..20).map(|n| if n % 2 == 0 { &here } else { &there });
             let answers = join_all(both.map(|client| client.post(path, body.clone()))).await;
-            let first = answers.iter().filter(|answer| answer.status == 201);
-            assert_eq!(first.count(), 1, "{answers:?}");
-            for answer in &answers {
-                assert!([200, 201].contains(&answer.status), "{answer}");
-                assert_eq!(answer.bytes, answers[0].bytes);
+            let first = one_first(&answers);
+            for client in [&here, &there] {
+                let further = client.post(path, body.clone()).await;
+                assert_eq!((further.status, &further.bytes), (200, &first), "{further}");
             }
         }
     }
@@ -164,5 +179,32 @@ async fn a_key_that_cannot_be_read_is_refused_and_not_overlooked() {
     let two = keyed(&keyed(&tenant.api, "a"), "b");
     two.post("/v1/messages", message(1)).await.expect(400);
     assert_eq!(api.count::<message::Entity>().await, 0);
+    api.stop().await;
+}
+
+#[tokio::test]
+async fn a_tenant_is_created_once_and_no_other_tenant_s_keys_are_in_the_way() {
+    let api = api().await;
+    let before = api.count::<tenant::Entity>().await;
+    let here = keyed(&api.root(), "acme");
+    let there = api.elsewhere(&here);
+    let new = json!({"name": "Acme"});
+    let both = (0..20).map(|n| if n % 2 == 0 { &here } else { &there });
+    let answers = join_all(both.map(|client| client.post("/v1/tenants", new.clone()))).await;
+    let first = one_first(&answers);
+    let again = here.post("/v1/tenants", new).await;
+    assert_eq!((again.status, &again.bytes), (200, &first));
+    let other = here.post("/v1/tenants", json!({"name": "Other"})).await;
+    assert_eq!(
+        other.faults(409, "idempotency_key_reused"),
+        [""; 0],
+        "{other}"
+    );
+    assert_eq!(api.count::<tenant::Entity>().await, before + 1);
+    let tenant = api.tenant().await;
+    keyed(&tenant.api, "acme")
+        .post("/v1/messages", message(1))
+        .await
+        .expect(201);
     api.stop().await;
 }

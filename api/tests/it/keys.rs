@@ -1,79 +1,13 @@
 //! Keys: who may do what, and whose things.
 
-use poem::http::Method;
-use relaypost_shared::entities::api_key;
-use sea_orm::EntityTrait as _;
+use relaypost_shared::{
+    entities::{Texts, api_key},
+    ids::KeyId,
+};
+use sea_orm::{ColumnTrait as _, EntityTrait as _, QueryFilter as _, sea_query::Expr};
 use serde_json::{Value, json};
 
-use crate::{Api, api, id, support::Client};
-
-async fn client(api: &Api, tenant: &str, scopes: &[&str]) -> Client {
-    let key = api.key(tenant, scopes).await;
-    api.anonymous().key(key["key"].as_str().unwrap())
-}
-
-/// The scope that the document says an operation asks for.
-fn documented_scope(operation: &Value) -> Option<&str> {
-    let description = operation["responses"]["403"]["description"].as_str()?;
-    description.split('`').nth(1)
-}
-
-/// Every operation of the document with its method, a path that leads to nothing, and its scope.
-fn operations() -> Vec<(Method, String, String)> {
-    let document: Value = serde_json::from_str(&relaypost_api::openapi()).unwrap();
-    let mut operations = Vec::new();
-    for (path, methods) in document["paths"].as_object().unwrap() {
-        for (method, operation) in methods.as_object().unwrap() {
-            let scope = documented_scope(operation).expect("every operation asks for a scope");
-            let path = path.replace("{key_id}", "key_00000000000000000000000000");
-            let path = path.replace("{message_id}", "msg_00000000000000000000000000");
-            let path = path.replace("{email_id}", "eml_00000000000000000000000000");
-            let path = path.replace("{endpoint_id}", "ep_00000000000000000000000000");
-            let path = path.replace("{delivery_id}", "dlv_00000000000000000000000000");
-            let method = method.to_uppercase().parse().unwrap();
-            operations.push((method, path, scope.to_owned()));
-        }
-    }
-    operations
-}
-
-#[tokio::test]
-async fn every_operation_asks_for_the_scope_that_the_document_names() {
-    let api = api().await;
-    let tenant = api.tenant().await;
-    let all = ["send", "read", "manage", "admin"];
-    for (method, path, scope) in operations() {
-        let path = path.replace("{tenant_id}", &tenant.id);
-        let ask = async |scopes: &[&str]| {
-            let client = client(&api, &tenant.id, scopes).await;
-            client
-                .send(method.clone(), &path, Some(b"{}".to_vec()))
-                .await
-        };
-        let others: Vec<&str> = all
-            .into_iter()
-            .filter(|other| *other != scope && *other != "admin")
-            .collect();
-        let refused = ask(&others).await;
-        assert_eq!(refused.faults(403, "forbidden"), [""; 0], "{refused}");
-        assert!(
-            refused.body["detail"]
-                .as_str()
-                .unwrap()
-                .contains(&format!("`{scope}`")),
-            "{refused}"
-        );
-        if scope != "platform" {
-            for enough in [&[scope.as_str()][..], &["admin"]] {
-                let answer = ask(enough).await;
-                assert!(answer.status != 403 && answer.status != 401, "{answer}");
-            }
-        } else {
-            ask(&all).await.expect(403);
-        }
-    }
-    api.stop().await;
-}
+use crate::{api, dead::audit_log, id, support::Client};
 
 #[tokio::test]
 async fn a_platform_key_names_the_tenant_and_a_tenants_key_stands_for_its_own() {
@@ -101,53 +35,6 @@ async fn a_platform_key_names_the_tenant_and_a_tenants_key_stands_for_its_own() 
         .expect(200);
     let refused = of(&tenant.api, &other.id).get("/v1/messages").await;
     assert_eq!(refused.faults(403, "forbidden"), [""; 0], "{refused}");
-    api.stop().await;
-}
-
-#[tokio::test]
-async fn what_another_tenant_has_is_not_found() {
-    let api = api().await;
-    let (owner, other) = (api.tenant().await, api.tenant().await);
-    let endpoint = owner.endpoint(&[]).await;
-    let message = owner.publish("a.b").await;
-    let email = json!({"to": ["a@example.com"], "subject": "Hello", "text": "Hello"});
-    let email = id(&owner.api.post("/v1/emails", email).await.expect(201));
-    let delivery = id(&message["deliveries"][0]);
-    let key = id(&api.key(&owner.id, &["read"]).await);
-    let rotate = format!("/v1/endpoints/{endpoint}/secret/rotate");
-    let keys = format!("/v1/tenants/{}/api-keys", owner.id);
-    for (method, path, body) in [
-        ("GET", format!("/v1/messages/{}", id(&message)), None),
-        ("GET", format!("/v1/emails/{email}"), None),
-        ("GET", format!("/v1/deliveries/{delivery}"), None),
-        ("GET", format!("/v1/deliveries/{delivery}/attempts"), None),
-        ("GET", format!("/v1/endpoints/{endpoint}"), None),
-        ("GET", format!("/v1/endpoints/{endpoint}/secret"), None),
-        (
-            "PATCH",
-            format!("/v1/endpoints/{endpoint}"),
-            Some(b"{\"description\": \"mine\"}".to_vec()),
-        ),
-        ("POST", rotate, Some(b"{}".to_vec())),
-        ("DELETE", format!("/v1/endpoints/{endpoint}"), None),
-        ("GET", keys.clone(), None),
-        (
-            "POST",
-            keys.clone(),
-            Some(b"{\"name\": \"a\", \"scopes\": [\"read\"]}".to_vec()),
-        ),
-        ("DELETE", format!("{keys}/{key}"), None),
-    ] {
-        let method: Method = method.parse().unwrap();
-        let refused = other.api.send(method.clone(), &path, body.clone()).await;
-        assert_eq!(refused.faults(404, "not_found"), [""; 0], "{refused}");
-        let owned = owner.api.send(method, &path, body).await;
-        assert!(owned.status < 300, "{owned}");
-    }
-    for list in ["messages", "emails", "endpoints", "deliveries"] {
-        let seen = other.api.get(&format!("/v1/{list}")).await.expect(200);
-        assert_eq!(seen["data"], json!([]), "{list}");
-    }
     api.stop().await;
 }
 
@@ -198,7 +85,7 @@ async fn a_key_with_a_wrong_secret_is_refused_like_no_key() {
         wrong.as_str(),
         "rp_nonsense",
         "",
-        "rp_root_test_key_0123456789abcdeg",
+        "rp_Lq8vT2nXc5Rb9WjYk3Gd7HsPf6MzQa1F",
     ] {
         let refused = api.anonymous().key(text).get("/v1/messages").await;
         assert_eq!(refused.faults(401, "unauthorized"), [""; 0], "{refused}");
@@ -292,5 +179,292 @@ async fn a_tenants_key_cannot_become_a_platform_key() {
         .post("/v1/tenants", json!({"name": "b"}))
         .await
         .expect(403);
+    api.stop().await;
+}
+
+#[tokio::test]
+async fn a_rotated_key_goes_on_for_its_grace_beside_a_successor_that_may_do_the_same() {
+    let api = api().await;
+    let tenant = api.tenant().await;
+    let old = api.key(&tenant.id, &["read", "send"]).await;
+    let path = format!("/v1/tenants/{}/api-keys/{}", tenant.id, id(&old));
+    let with = |key: &Value| api.anonymous().key(key["key"].as_str().unwrap());
+    let grace = json!({"grace_period_s": 60});
+    let new = tenant.api.post(&format!("{path}/rotate"), grace).await;
+    let new = new.expect(201);
+    for field in ["name", "scopes"] {
+        assert_eq!(new[field], old[field]);
+    }
+    assert_ne!(new["key"], old["key"]);
+    assert_eq!(new.get("expires_at"), None);
+    let shown = tenant.api.get(&path).await.expect(200);
+    assert_eq!(shown["expires_at"], "2026-01-31T09:31:00.000Z");
+    api.advance(59);
+    for key in [&old, &new] {
+        with(key).get("/v1/messages").await.expect(200);
+        with(key).get("/v1/endpoints").await.expect(200);
+        with(key)
+            .delete("/v1/endpoints/ep_00000000000000000000000000")
+            .await
+            .expect(403);
+    }
+    api.advance(1);
+    with(&old).get("/v1/messages").await.expect(401);
+    with(&new).get("/v1/messages").await.expect(200);
+
+    let again = tenant.api.post(&format!("{path}/rotate"), json!({})).await;
+    assert_eq!(again.faults(409, "api_key_ended"), [""; 0], "{again}");
+    let path = format!("/v1/tenants/{}/api-keys/{}", tenant.id, id(&new));
+    tenant.api.delete(&path).await.expect(204);
+    let revoked = tenant.api.post(&format!("{path}/rotate"), json!({})).await;
+    assert_eq!(revoked.faults(409, "api_key_ended"), [""; 0], "{revoked}");
+    api.stop().await;
+}
+
+#[tokio::test]
+async fn no_rotation_makes_a_key_live_longer_than_it_was_meant_to() {
+    let api = api().await;
+    let tenant = api.tenant().await;
+    let keys = format!("/v1/tenants/{}/api-keys", tenant.id);
+    let ends = json!("2026-01-31T10:30:00.000Z");
+    let new = json!({"name": "a", "scopes": ["read"], "expires_at": ends});
+    let old = tenant.api.post(&keys, new).await.expect(201);
+    let path = format!("{keys}/{}", id(&old));
+    let day = json!({"grace_period_s": 86_400});
+    let new = tenant.api.post(&format!("{path}/rotate"), day).await;
+    assert_eq!(new.expect(201)["expires_at"], ends);
+    let shown = tenant.api.get(&path).await.expect(200);
+    assert_eq!(shown["expires_at"], ends, "the grace is no reprieve");
+
+    let later = json!({"expires_at": "2026-03-01T00:00:00Z"});
+    let new = tenant.api.post(&format!("{path}/rotate"), later).await;
+    assert_eq!(new.expect(201)["expires_at"], "2026-03-01T00:00:00.000Z");
+    for wrong in [
+        json!({"grace_period_s": 604_801}),
+        json!({"grace_period_s": -1}),
+        json!({"expires_at": "2026-01-31T09:30:00Z"}),
+    ] {
+        let refused = tenant.api.post(&format!("{path}/rotate"), wrong).await;
+        assert_eq!(
+            refused.faults(422, "validation_failed"),
+            [""; 0],
+            "{refused}"
+        );
+    }
+    api.stop().await;
+}
+
+#[tokio::test]
+async fn a_key_that_was_used_everywhere_is_refused_everywhere_once_it_is_revoked() {
+    let api = api().await;
+    let tenant = api.tenant().await;
+    let key = api.key(&tenant.id, &["read"]).await;
+    let here = api.anonymous().key(key["key"].as_str().unwrap());
+    let there = api.elsewhere(&here);
+    here.get("/v1/messages").await.expect(200);
+    there.get("/v1/messages").await.expect(200);
+    let path = format!("/v1/tenants/{}/api-keys/{}", tenant.id, id(&key));
+    tenant.api.delete(&path).await.expect(204);
+    here.get("/v1/messages").await.expect(401);
+    there.get("/v1/messages").await.expect(401);
+    api.stop().await;
+}
+
+#[tokio::test]
+async fn a_platform_key_operates_the_platform_until_it_is_revoked() {
+    let api = api().await;
+    let tenant = api.tenant().await;
+    let keys = "/v1/platform/api-keys";
+    let created = api.root().post(keys, json!({"name": "on call"})).await;
+    let created = created.expect(201);
+    let operator = api.anonymous().key(created["key"].as_str().unwrap());
+    operator.get("/v1/tenants").await.expect(200);
+    let of_tenant = operator.header("x-tenant-id", &tenant.id);
+    of_tenant.get("/v1/messages").await.expect(200);
+
+    let shown = operator.get(&format!("{keys}/{}", id(&created))).await;
+    let shown = shown.expect(200);
+    assert_eq!(shown.get("key"), None);
+    let listed = operator.get(keys).await.expect(200);
+    assert_eq!(listed["data"][0]["id"], created["id"]);
+    assert_eq!(
+        listed["data"].as_array().unwrap().len(),
+        1,
+        "no tenant's key"
+    );
+
+    let rotate = format!("{keys}/{}/rotate", id(&created));
+    let next = operator.post(&rotate, json!({"grace_period_s": 60})).await;
+    let next = next.expect(201);
+    let next_operator = api.anonymous().key(next["key"].as_str().unwrap());
+    next_operator.get("/v1/tenants").await.expect(200);
+    api.advance(60);
+    operator.get("/v1/tenants").await.expect(401);
+    let path = format!("{keys}/{}", id(&next));
+    next_operator.delete(&path).await.expect(204);
+    next_operator.get("/v1/tenants").await.expect(401);
+    api.stop().await;
+}
+
+#[tokio::test]
+async fn the_keys_of_a_tenant_and_of_the_platform_are_not_found_among_each_other() {
+    let api = api().await;
+    let tenant = api.tenant().await;
+    let platform = api
+        .root()
+        .post("/v1/platform/api-keys", json!({"name": "a"}))
+        .await;
+    let platform = id(&platform.expect(201));
+    let own = id(&api.key(&tenant.id, &["read"]).await);
+    for path in [
+        format!("/v1/platform/api-keys/{own}"),
+        format!("/v1/tenants/{}/api-keys/{platform}", tenant.id),
+    ] {
+        let root = api.root();
+        root.get(&path).await.expect(404);
+        root.post(&format!("{path}/rotate"), json!({}))
+            .await
+            .expect(404);
+        root.delete(&path).await.expect(404);
+    }
+    tenant.api.get("/v1/platform/api-keys").await.expect(403);
+    api.stop().await;
+}
+
+#[tokio::test]
+async fn what_a_row_claims_makes_no_tenants_key_a_platform_key_and_no_platform_key_less() {
+    let api = api().await;
+    let tenant = api.tenant().await;
+    let key = api.key(&tenant.id, &["read"]).await;
+    let claim = async |key: &str, scopes: &[&str]| {
+        let scopes = scopes.iter().map(|scope| (*scope).to_owned()).collect();
+        let key: KeyId = key.parse().unwrap();
+        let changed = api_key::Entity::update_many()
+            .col_expr(api_key::Column::Scopes, Expr::value(Texts(scopes)))
+            .filter(api_key::Column::Id.eq(key))
+            .exec(&api.db)
+            .await;
+        assert_eq!(changed.unwrap().rows_affected, 1);
+    };
+    claim(&id(&key), &["read", "platform"]).await;
+    let client = api.anonymous().key(key["key"].as_str().unwrap());
+    client.get("/v1/messages").await.expect(200);
+    client.get("/v1/tenants").await.expect(403);
+
+    let new = json!({"name": "a"});
+    let platform = api.root().post("/v1/platform/api-keys", new).await;
+    let platform = platform.expect(201);
+    claim(&id(&platform), &["admin"]).await;
+    let client = api.anonymous().key(platform["key"].as_str().unwrap());
+    let client = client.header("x-tenant-id", &tenant.id);
+    client.get("/v1/messages").await.expect(403);
+    api.stop().await;
+}
+
+#[tokio::test]
+async fn every_administrative_act_is_in_the_audit_log_with_who_did_it_and_in_which_request() {
+    let api = api().await;
+    let root = api.root().header("x-request-id", "req-1");
+    let new = json!({"name": "Acme"});
+    let tenant = id(&root.post("/v1/tenants", new.clone()).await.expect(201));
+    let keys = format!("/v1/tenants/{tenant}/api-keys");
+    let admin = json!({"name": "a", "scopes": ["admin"]});
+    let admin = root.post(&keys, admin).await.expect(201);
+    let rename = root.patch(&format!("/v1/tenants/{tenant}"), new).await;
+    rename.expect(200);
+    let by_key = id(&admin);
+    let client = api.anonymous().key(admin["key"].as_str().unwrap());
+    let client = client.header("x-request-id", "req-2");
+
+    let old = json!({"name": "b", "scopes": ["read"]});
+    let old = id(&client.post(&keys, old).await.expect(201));
+    let rotated = client
+        .post(&format!("{keys}/{old}/rotate"), json!({}))
+        .await;
+    let rotated = id(&rotated.expect(201));
+    for _ in 0..2 {
+        let revoked = client.delete(&format!("{keys}/{old}")).await;
+        revoked.expect(204);
+    }
+    let new = json!({"url": "https://example.com/hooks"});
+    let endpoint = id(&client.post("/v1/endpoints", new).await.expect(201));
+    let path = format!("/v1/endpoints/{endpoint}");
+    let change = client.patch(&path, json!({"description": "a"})).await;
+    change.expect(200);
+    client.get(&format!("{path}/secret")).await.expect(200);
+    let rotate = format!("{path}/secret/rotate");
+    client.post(&rotate, json!({})).await.expect(200);
+    client.delete(&path).await.expect(204);
+    let new = json!({"name": "order.paid"});
+    let event_type = client.post("/v1/event-types", new).await.expect(201);
+    let event_type_path = "/v1/event-types/order.paid";
+    let change = json!({"description": "a"});
+    client.patch(event_type_path, change).await.expect(200);
+    for _ in 0..2 {
+        client.delete(event_type_path).await.expect(204);
+    }
+
+    let by_root =
+        |action: &str, target: &str| ["platform", action, target, "req-1"].map(str::to_owned);
+    let by_key = |action: &str, target: &str| [&by_key, action, target, "req-2"].map(str::to_owned);
+    let mut wanted = vec![
+        by_root("tenant.created", &tenant),
+        by_root("api_key.created", &id(&admin)),
+        by_root("tenant.changed", &tenant),
+        by_key("api_key.created", &old),
+        by_key("api_key.rotated", &old),
+        by_key("api_key.created", &rotated),
+        by_key("api_key.revoked", &old),
+        by_key("endpoint.created", &endpoint),
+        by_key("endpoint.changed", &endpoint),
+        by_key("endpoint.secret_read", &endpoint),
+        by_key("endpoint.secret_rotated", &endpoint),
+        by_key("endpoint.deleted", &endpoint),
+    ];
+    let noted = audit_log(&api).await;
+    let of_type = event_type["id"].as_str().map(str::to_owned);
+    let of_type = of_type.unwrap_or_else(|| noted[12][2].clone());
+    for action in ["created", "changed", "archived"] {
+        wanted.push(by_key(&format!("event_type.{action}"), &of_type));
+    }
+    assert_eq!(noted, wanted);
+    api.stop().await;
+}
+
+#[tokio::test]
+async fn a_tenant_is_renamed_by_the_platform_alone() {
+    let api = api().await;
+    let tenant = api.tenant().await;
+    let path = format!("/v1/tenants/{}", tenant.id);
+    let name = json!({"name": "Acme Europe"});
+    tenant.api.patch(&path, name.clone()).await.expect(403);
+    let renamed = api.root().patch(&path, name).await.expect(200);
+    assert_eq!(renamed["name"], "Acme Europe");
+    let unchanged = api.root().patch(&path, json!({})).await.expect(200);
+    assert_eq!(unchanged, renamed);
+    assert_eq!(api.root().get(&path).await.expect(200), renamed);
+    for wrong in [
+        json!({"name": ""}),
+        json!({"name": null}),
+        json!({"name": "a\nb"}),
+    ] {
+        api.root().patch(&path, wrong).await.expect(422);
+    }
+    let nobody = "/v1/tenants/ten_00000000000000000000000000";
+    let name = json!({"name": "a"});
+    api.root().patch(nobody, name).await.expect(404);
+    api.stop().await;
+}
+
+#[tokio::test]
+async fn only_the_platform_sees_how_the_service_itself_is_doing() {
+    let api = api().await;
+    let tenant = api.tenant().await;
+    let own = tenant.api.get("/v1/stats").await.expect(200);
+    assert_eq!((own.get("queues"), own.get("mail_providers")), (None, None));
+    let platform = api.root().header("x-tenant-id", &tenant.id);
+    let all = platform.get("/v1/stats").await.expect(200);
+    assert_eq!(all["queues"]["webhooks"], 0, "{all}");
+    assert_eq!(all["mail_providers"].as_array().unwrap().len(), 1, "{all}");
     api.stop().await;
 }

@@ -7,10 +7,15 @@
     reason = "a test that panics has failed, as it should"
 )]
 
+mod audit_log;
 mod batches;
 mod bodies;
+mod browsers;
+mod client_address;
+mod cursors;
 mod dead;
 mod deliveries;
+mod demo;
 mod dlq;
 mod document;
 mod emails;
@@ -19,16 +24,30 @@ mod event_types;
 mod faults;
 mod health;
 mod idempotency;
+mod idempotency_running;
 mod keys;
+mod limits;
+mod lockout;
+mod mailed;
+mod members;
 mod messages;
+mod oauth;
 mod pages;
 mod parameters;
+mod permissions;
 mod problems;
 mod recover;
 mod replay;
 mod replay_jobs;
+mod secrets;
+mod sessions;
+mod sign_in;
 mod signing;
+mod ssrf;
 mod support;
+mod things;
+mod timeouts;
+mod users;
 mod waiting;
 
 use support::{Answer, Api, api, id};

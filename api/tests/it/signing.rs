@@ -1,18 +1,23 @@
 //! What an endpoint's webhooks are signed with, and its limits.
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
-use relaypost_shared::entities::endpoint_secret;
+use relaypost_shared::{entities::endpoint_secret, secrets::Keyring};
 use sea_orm::{EntityTrait as _, QueryOrder as _};
 use serde_json::{Value, json};
 
 use crate::{Api, api, id};
 
+/// The rows with what is sealed in them.
 async fn secrets(api: &Api) -> Vec<endpoint_secret::Model> {
-    endpoint_secret::Entity::find()
+    let mut rows = endpoint_secret::Entity::find()
         .order_by_asc(endpoint_secret::Column::Id)
         .all(&api.db)
         .await
-        .unwrap()
+        .unwrap();
+    for row in &mut rows {
+        row.secret = row.open(&Keyring::of_development()).unwrap();
+    }
+    rows
 }
 
 /// The bytes behind a prefix.

@@ -1,22 +1,31 @@
 //! An API in process, and requests to it.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::HashMap,
+    io,
+    net::{IpAddr, SocketAddr},
+    sync::{Arc, Mutex},
+};
 
 use chrono::{DateTime, TimeDelta};
+use futures::future::BoxFuture;
 use poem::{
     Endpoint, EndpointExt as _, Request, Response,
     endpoint::BoxEndpoint,
     http::{Method, Uri},
 };
-use relaypost_api::{Services, app};
+use relaypost_api::{Services, app, serve};
 use relaypost_migration as migration;
 use relaypost_shared::{
     clock::Clock,
     db,
-    entities::delivery,
+    entities::{delivery, email},
     ids::DeliveryId,
     queue::{MemoryQueue, Queue},
+    secrets::{Keyring, Place},
+    serve::bind,
     settings::Settings,
+    ssrf::{Guard, Names},
 };
 use relaypost_testkit::{Backend, TestDatabase};
 use sea_orm::{
@@ -24,18 +33,25 @@ use sea_orm::{
     sea_query::Expr,
 };
 use serde_json::{Value, json};
+use tokio::task::JoinSet;
 
-pub(crate) const ROOT_KEY: &str = "rp_root_test_key_0123456789abcdef";
+pub(crate) const ROOT_KEY: &str = "rp_Lq8vT2nXc5Rb9WjYk3Gd7HsPf6MzQa1E";
 
 /// An API on a database of its own, with a queue in this process and a clock that stands still until it is moved.
 pub(crate) struct Api {
     pub(crate) db: DatabaseConnection,
     pub(crate) queue: Queue,
     pub(crate) clock: Clock,
+    pub(crate) names: Arc<TestNames>,
     endpoint: Arc<BoxEndpoint<'static, Response>>,
+    services: Services,
     settings: Arc<Settings>,
     database: TestDatabase,
 }
+
+/// Names, so that no test asks the network: each has a public address unless a test gives it others.
+#[derive(Debug, Default)]
+pub(crate) struct TestNames(Mutex<HashMap<String, Vec<IpAddr>>>);
 
 /// A client with a key.
 #[derive(Clone)]
@@ -76,17 +92,47 @@ impl Api {
             ("DATABASE_URL", database.url()),
             ("ROOT_API_KEY", ROOT_KEY),
             ("EMAIL_DEFAULT_FROM", "Relaypost <noreply@example.test>"),
+            ("ARGON2_MEMORY_KIB", "64"),
+            ("ARGON2_ITERATIONS", "1"),
         ];
-        let env = usual.iter().chain(settings);
-        let env = env.map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
-        let settings = Arc::new(Settings::from_map(env.collect()).unwrap());
+        let production = settings.contains(&("APP_ENV", "production"));
+        let mut env = match production {
+            true => relaypost_testkit::production(),
+            false => HashMap::new(),
+        };
+        // Production does not hash passwords so fast.
+        let usual = if production { &usual[..3] } else { &usual };
+        let pairs = usual.iter().chain(settings);
+        env.extend(pairs.map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
+        let settings = Settings::from_map(env).unwrap();
+        Self::start(settings, queue, database).await
+    }
+
+    /// An API with settings that could not be read from any environment.
+    pub(crate) async fn with_changed(change: impl FnOnce(&mut Settings)) -> Self {
+        let Self {
+            mut settings,
+            database,
+            queue,
+            ..
+        } = api().await;
+        change(Arc::make_mut(&mut settings));
+        Self::start(Arc::unwrap_or_clone(settings), queue, database).await
+    }
+
+    async fn start(settings: Settings, queue: Queue, database: TestDatabase) -> Self {
+        let settings = Arc::new(settings);
         let db = db::connect(&settings.database_url, 10).await.unwrap();
         migration::up(&db).await.unwrap();
         let clock = Clock::manual(DateTime::from_timestamp_millis(1_769_851_800_000).unwrap());
+        let names = Arc::<TestNames>::default();
         let services = Services::new(db.clone(), queue.clone(), clock.clone(), settings.clone());
+        let services = services.guarded(Guard::with_names(&settings.webhooks, names.clone()));
         Self {
-            endpoint: Arc::new(app(services).boxed()),
+            endpoint: Arc::new(app(services.clone()).boxed()),
+            services,
             settings,
+            names,
             db,
             queue,
             clock,
@@ -94,10 +140,76 @@ impl Api {
         }
     }
 
+    /// How often Argon2 has run.
+    pub(crate) fn passwords_hashed(&self) -> u64 {
+        self.services.passwords_hashed()
+    }
+
+    /// The text of the newest sealed mail, which the API shows nobody, and how many there are.
+    pub(crate) async fn sealed_mails(&self) -> (usize, String) {
+        let mut mails = email::Entity::find()
+            .filter(email::Column::Sealed.eq(true))
+            .all(&self.db)
+            .await
+            .unwrap();
+        mails.sort_by_key(|mail| mail.id);
+        let text = mails.last().map(|mail| {
+            let place = Place {
+                column: "emails.text",
+                row: mail.id.uuid(),
+                part: "",
+            };
+            let sealed = mail.text.as_deref().unwrap();
+            String::from_utf8(self.settings.keyring.open(place, sealed).unwrap()).unwrap()
+        });
+        (mails.len(), text.unwrap_or_default())
+    }
+
     /// The same client of a second API process on the same database.
     pub(crate) fn elsewhere(&self, client: &Client) -> Client {
+        self.elsewhere_with(client, |_| ())
+    }
+
+    /// The same with other settings.
+    pub(crate) fn elsewhere_with(
+        &self,
+        client: &Client,
+        change: impl FnOnce(&mut Settings),
+    ) -> Client {
+        let mut settings = Settings::clone(&self.settings);
+        change(&mut settings);
+        let (db, queue) = (self.db.clone(), self.queue.clone());
+        let services = Services::new(db, queue, self.clock.clone(), Arc::new(settings));
+        let guard = Guard::with_names(&self.settings.webhooks, self.names.clone());
+        let services = services.guarded(guard);
+        Client {
+            endpoint: Arc::new(app(services).boxed()),
+            headers: client.headers.clone(),
+        }
+    }
+
+    /// A second API process on the same database that listens on a socket, until the tasks are ended.
+    pub(crate) fn serve(&self, tasks: &mut JoinSet<()>) -> SocketAddr {
         let (db, queue) = (self.db.clone(), self.queue.clone());
         let services = Services::new(db, queue, self.clock.clone(), self.settings.clone());
+        let listener = bind(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
+        let address = listener.local_addr().unwrap();
+        tasks.spawn(async move {
+            serve(services, listener, std::future::pending())
+                .await
+                .unwrap();
+        });
+        address
+    }
+
+    /// The same client of a process with these keys of secrets at rest.
+    pub(crate) fn with_keys(&self, client: &Client, keys: &Keyring) -> Client {
+        let (db, queue) = (self.db.clone(), self.queue.clone());
+        let settings = Settings {
+            keyring: keys.clone(),
+            ..(*self.settings).clone()
+        };
+        let services = Services::new(db, queue, self.clock.clone(), Arc::new(settings));
         Client {
             endpoint: Arc::new(app(services).boxed()),
             headers: client.headers.clone(),
@@ -172,7 +284,7 @@ impl Api {
 
     /// Ends the test: nothing of the database stays.
     pub(crate) async fn stop(self) {
-        drop(self.endpoint);
+        drop((self.endpoint, self.services));
         self.db.close().await.unwrap();
         self.database.drop_now().await;
     }
@@ -191,6 +303,11 @@ impl Client {
 
     pub(crate) async fn get(&self, path: &str) -> Answer {
         self.send(Method::GET, path, None).await
+    }
+
+    pub(crate) async fn put(&self, path: &str, body: Value) -> Answer {
+        self.send(Method::PUT, path, Some(body.to_string().into()))
+            .await
     }
 
     pub(crate) async fn delete(&self, path: &str) -> Answer {
@@ -243,6 +360,23 @@ impl Client {
             bytes,
             asked,
         }
+    }
+}
+
+impl TestNames {
+    /// From now on the name has these addresses.
+    pub(crate) fn set(&self, name: &str, addresses: &[&str]) {
+        let addresses = addresses.iter().map(|text| text.parse().unwrap());
+        let mut names = self.0.lock().unwrap();
+        names.insert(name.to_owned(), addresses.collect());
+    }
+}
+
+impl Names for TestNames {
+    fn addresses(&self, name: &str) -> BoxFuture<'static, io::Result<Vec<IpAddr>>> {
+        let known = self.0.lock().unwrap().get(name).cloned();
+        let addresses = known.unwrap_or_else(|| vec![[93, 184, 216, 34].into()]);
+        Box::pin(async { Ok(addresses) })
     }
 }
 

@@ -2,14 +2,16 @@
 
 use relaypost_shared::{
     delivery::{Reason, Status},
-    entities::{audit_log, delivery},
+    entities::delivery,
     ids::DeliveryId,
 };
-use sea_orm::{ActiveModelTrait as _, EntityTrait as _, QueryOrder as _, Set};
+use sea_orm::{ActiveModelTrait as _, EntityTrait as _, Set};
 use serde_json::{Value, json};
 
 use crate::{
-    Api, api, id,
+    Api, api,
+    dead::audited,
+    id,
     support::{Tenant, ids},
 };
 
@@ -46,14 +48,9 @@ async fn rows(api: &Api, accepted: &Value) -> Vec<delivery::Model> {
 }
 
 async fn actions(api: &Api) -> Vec<(String, String)> {
-    let entries = audit_log::Entity::find()
-        .order_by_asc(audit_log::Column::Id)
-        .all(&api.db)
-        .await
-        .unwrap();
+    let entries = audited(api).await.into_iter();
     entries
-        .into_iter()
-        .map(|entry| (entry.action, entry.target))
+        .map(|[_, action, target, _]| (action, target))
         .collect()
 }
 

@@ -40,6 +40,11 @@ impl Entity {
     pub fn of_tenant(tenant: TenantId) -> Select<Self> {
         Self::find().filter(Column::TenantId.eq(tenant))
     }
+
+    /// The platform's keys.
+    pub fn of_platform() -> Select<Self> {
+        Self::find().filter(Column::TenantId.is_null())
+    }
 }
 
 /// What sea-orm could join with; Relaypost writes its joins by hand.

@@ -7,6 +7,7 @@ use crate::{
     clock::Timestamp,
     delivery::{EndpointStatus, Ordering, Signing, is_reserved},
     ids::{EndpointId, TenantId},
+    secrets::{Keyring, OpenError, Place, SealError},
 };
 
 /// One endpoint.
@@ -27,7 +28,8 @@ pub struct Model {
     pub event_types: Texts,
     /// The channels it wants; empty: all.
     pub channels: Texts,
-    /// Headers of its own, sent with every request.
+    /// Headers of its own, sent with every request. They carry credentials, so each value is sealed
+    /// ([`crate::secrets`]), or in clear text where an earlier version has written it.
     pub headers: Pairs,
     /// How long an attempt may take, in milliseconds; none: the setting.
     pub timeout_ms: Option<i32>,
@@ -63,6 +65,34 @@ impl Entity {
 }
 
 impl Model {
+    /// Its headers with their values.
+    ///
+    /// # Errors
+    /// [`OpenError`] when one of the values cannot be opened.
+    pub fn open_headers(&self, keys: &Keyring) -> Result<Pairs, OpenError> {
+        let headers = self.headers.0.iter().map(|(name, stored)| {
+            let value = keys.read(Place::endpoint_header(self.id, name), stored)?;
+            Ok((name.clone(), value))
+        });
+        headers.collect::<Result<_, _>>().map(Pairs)
+    }
+
+    /// Headers as the row of this endpoint stores them. All of a row are sealed under one key.
+    ///
+    /// # Errors
+    /// [`SealError`] when the system gives no randomness.
+    pub fn seal_headers(
+        keys: &Keyring,
+        id: EndpointId,
+        headers: Pairs,
+    ) -> Result<Pairs, SealError> {
+        let headers = headers.0.into_iter().map(|(name, value)| {
+            let sealed = keys.seal(Place::endpoint_header(id, &name), value.as_bytes())?;
+            Ok((name, sealed))
+        });
+        headers.collect::<Result<_, _>>().map(Pairs)
+    }
+
     /// Whether a message of this type on these channels goes to this endpoint. An event of Relaypost's own goes only to
     /// endpoints that name its type: who takes everything means everything that the tenant publishes.
     pub fn wants(&self, event_type: &str, channels: &[String]) -> bool {

@@ -5,6 +5,7 @@ use sea_orm::entity::prelude::*;
 use crate::{
     clock::Timestamp,
     ids::{EndpointId, SecretId, TenantId},
+    secrets::{Keyring, OpenError, Place},
 };
 
 /// One signing secret.
@@ -18,12 +19,23 @@ pub struct Model {
     pub tenant_id: TenantId,
     /// The endpoint it signs for.
     pub endpoint_id: EndpointId,
-    /// `whsec_…` of HMAC, or `whsk_…`, the key pair of ed25519.
+    /// `whsec_…` of HMAC, or `whsk_…`, the key pair of ed25519; sealed ([`crate::secrets`]), or in clear text where an
+    /// earlier version has written it.
     pub secret: String,
     /// When it was created.
     pub created_at: Timestamp,
     /// From when on it signs no more; none for the newest.
     pub expires_at: Option<Timestamp>,
+}
+
+impl Model {
+    /// The secret itself.
+    ///
+    /// # Errors
+    /// [`OpenError`] when it cannot be opened.
+    pub fn open(&self, keys: &Keyring) -> Result<String, OpenError> {
+        keys.read(Place::endpoint_secret(self.id), &self.secret)
+    }
 }
 
 /// What sea-orm could join with; Relaypost writes its joins by hand.

@@ -16,6 +16,8 @@ pub struct Model {
     pub key: String,
     /// SHA-256 of the request body.
     pub fingerprint: Vec<u8>,
+    /// Whether `response` is sealed ([`crate::secrets`]), because the answer holds a secret.
+    pub sealed: bool,
     /// The body of the first answer.
     #[sea_orm(column_type = "VarBinary(StringLen::None)")]
     pub response: Vec<u8>,

@@ -113,7 +113,8 @@ impl Queue {
         }
     }
 
-    /// Queues jobs. A delivery that already has a job in this lane, waiting or being worked on, gets no second one.
+    /// Queues jobs. A delivery that already has a job in this lane gets no second one; if it is being worked on, its job
+    /// comes again once it is acknowledged, so that nothing is lost that is pushed between a record and its acknowledgement.
     ///
     /// # Errors
     /// When Redis cannot be reached; some of the jobs may have been queued.

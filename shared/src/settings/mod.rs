@@ -1,19 +1,37 @@
 //! Every setting of every process, read once, from the environment (and a `.env` file in development), before anything
 //! starts.
 
+mod auth;
+mod http;
+mod idempotency;
+mod limits;
+mod oauth;
 mod provider;
+mod proxies;
 mod reader;
+mod secret;
+mod shown;
 mod values;
+mod variables;
+mod web_url;
 
-use std::{collections::HashMap, net::SocketAddr, time::Duration};
+use std::{collections::HashMap, net::SocketAddr, path::Path, time::Duration};
 
+pub use auth::{Argon2, Auth, JwtSecret, JwtSecrets};
+pub use http::{Http, Origins};
+pub use idempotency::Idempotency;
+pub use limits::{Limits, LimitsRedis, OnRedisFailure, Quota};
+pub use oauth::{ClientSecret, Github, OAuth, OAuthClient, OidcProvider};
 pub use provider::{MailProvider, SmtpTls};
+pub use proxies::{ForwardingHeader, Proxies, TrustedProxies};
 pub use reader::Invalid;
 pub use values::{AppEnv, DatabaseUrl, Networks, RedisUrl, RetrySchedule, Secret};
+pub use web_url::WebUrl;
 
 use crate::secrets::Keyring;
 use reader::Reader;
 use values::{Address, List, Text, Whole};
+use variables::Variables;
 
 /// The settings of one process.
 #[derive(Clone, Debug)]
@@ -36,16 +54,24 @@ pub struct Settings {
     pub root_api_key: Option<Secret>,
     /// The keys of secrets at rest.
     pub keyring: Keyring,
+    /// How people sign in.
+    pub auth: Auth,
     /// The largest request body, in bytes.
     pub max_body_bytes: usize,
-    /// How long an idempotency key is remembered.
-    pub idempotency_ttl: Duration,
+    /// How requests with an `Idempotency-Key` are treated.
+    pub idempotency: Idempotency,
+    /// How HTTP requests are taken.
+    pub http: Http,
     /// How webhooks go out.
     pub webhooks: Webhooks,
     /// How mails go out.
     pub emails: Emails,
     /// When a circuit opens and closes again, for endpoints and mail providers alike.
     pub circuit: Circuit,
+    /// The proxies in front of the API.
+    pub proxies: Proxies,
+    /// How often callers of the API may come.
+    pub limits: Limits,
     /// From how many dead letters on a tenant's operators are told.
     pub dlq_threshold: u32,
     /// How many replayed deliveries, of either kind, one worker has in flight at a time.
@@ -54,6 +80,8 @@ pub struct Settings {
     pub shutdown_grace: Duration,
     /// Whether `/health/ready` fails when Redis is gone.
     pub readiness_requires_redis: bool,
+    /// Signing in through other providers.
+    pub oauth: OAuth,
 }
 
 /// How webhooks go out.
@@ -101,29 +129,87 @@ pub struct Emails {
     pub concurrency: usize,
 }
 
-impl Settings {
-    /// Reads the environment of this process; in development a `.env` file in the current folder fills what is unset.
-    ///
-    /// # Errors
-    /// [`Invalid`] lists everything that is wrong at once.
-    pub fn from_env() -> Result<Self, Invalid> {
-        let mut env: HashMap<_, _> = std::env::vars().collect();
-        if env.get("APP_ENV").is_none_or(|name| name != "production") {
-            for line in dotenvy::dotenv_iter().into_iter().flatten() {
-                let (name, value) =
-                    line.map_err(|error| Invalid(vec![format!(".env: {error}")]))?;
-                env.entry(name).or_insert(value);
-            }
+/// The programs that have settings. They share them all; some cannot do without one that others can.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Program {
+    /// `relaypost`: everything in one process.
+    Standalone,
+    /// `relaypost-api`.
+    Api,
+    /// `relaypost-worker`.
+    Worker,
+    /// `relaypost-migrate`.
+    Migrate,
+}
+
+/// What came of reading the settings.
+#[derive(Debug)]
+pub struct Checked {
+    /// The settings, or everything that is wrong with them.
+    pub settings: Result<Settings, Invalid>,
+    /// Variables that look like settings and are none.
+    pub warnings: Vec<String>,
+    /// Every setting as `NAME=value  # source`, a line each; of secrets and addresses only what anybody may see.
+    pub listing: String,
+}
+
+impl Checked {
+    /// What the settings of `variables` come to for `program`.
+    fn of(variables: Variables, program: Program) -> Self {
+        let mut reader = Reader::new(variables);
+        let settings = Settings::read(&mut reader, program);
+        let problems = reader.problems();
+        Self {
+            settings: if problems.is_empty() {
+                Ok(settings)
+            } else {
+                Err(Invalid(problems))
+            },
+            warnings: reader.warnings(),
+            listing: reader.listing(),
         }
-        Self::from_map(env)
     }
 
-    /// Reads the environment for a `main`: what is wrong is printed, and the process ends with code 2.
-    pub fn from_env_or_exit() -> Self {
-        Self::from_env().unwrap_or_else(|invalid| {
-            eprintln!("{invalid}");
-            std::process::exit(2)
-        })
+    /// What these variables alone come to for `program`.
+    pub fn from_map(env: HashMap<String, String>, program: Program) -> Self {
+        Self::of(env.into(), program)
+    }
+
+    /// What the environment of this process comes to; in development a `.env` file in the current folder fills what is
+    /// unset.
+    pub fn from_env(program: Program) -> Self {
+        Self::of(
+            Variables::of_process(std::env::vars_os(), Path::new(".env")),
+            program,
+        )
+    }
+
+    /// Ends the process with code 2 when something is wrong, after it was printed; else prints the warnings.
+    fn or_exit(self) -> (Settings, String) {
+        for warning in &self.warnings {
+            eprintln!("warning: {warning}");
+        }
+        match self.settings {
+            Ok(settings) => (settings, self.listing),
+            Err(invalid) => {
+                eprintln!("{invalid}");
+                std::process::exit(2)
+            }
+        }
+    }
+}
+
+impl Settings {
+    /// Reads the environment for a `main`, before anything else: everything that is wrong is printed at once, and the
+    /// process ends with code 2.
+    pub fn from_env_or_exit(program: Program) -> Self {
+        Checked::from_env(program).or_exit().0
+    }
+
+    /// `check-config`: prints every setting with where it comes from, without secrets; ends the process with code 2 when
+    /// one is wrong.
+    pub fn print_or_exit(program: Program) {
+        print!("{}", Checked::from_env(program).or_exit().1);
     }
 
     /// Reads settings from the given variables alone.
@@ -131,26 +217,30 @@ impl Settings {
     /// # Errors
     /// [`Invalid`] lists everything that is wrong at once.
     pub fn from_map(env: HashMap<String, String>) -> Result<Self, Invalid> {
-        let mut reader = Reader::new(env);
-        let settings = Self::read(&mut reader);
-        reader.finish(settings)
+        Checked::from_map(env, Program::Standalone).settings
     }
 
     /// `docs/configuration.md`.
     pub fn documentation() -> String {
-        let mut reader = Reader::new(HashMap::new());
-        Self::read(&mut reader);
+        let mut reader = Reader::new(Variables::default());
+        Self::read(&mut reader, Program::Standalone);
         format!(
             "# Configuration\n\n\
              Every setting is an environment variable. In development a `.env` file in the current folder fills what is \
-             not set.\nA value that is wrong or missing is named before anything starts, and the process exits with code \
-             2.\n\n<!-- Generated from `shared/src/settings` by `make docs`. -->\n\n{}",
-            reader::table(&reader.into_described())
+             not set.\nEverything that is wrong or missing is named at once, before anything starts, and the process exits \
+             with code 2. A variable that\nlooks like a misspelt setting is pointed out. `check-config`, a command of \
+             `relaypost`, `relaypost-api` and `relaypost-worker`,\nprints what each setting comes to and where it comes from, \
+             without secrets.\n\nProduction (`APP_ENV=production`) does not start without what is marked as required, nor \
+             with a secret that can be guessed:\none that repeats itself, counts, stands in an example, or is made of words \
+             such as `changeme`.\n\n<!-- Generated from `shared/src/settings` by `make docs`. -->\n\n{}",
+            reader.table()
         )
     }
 
-    fn read(from: &mut Reader) -> Self {
+    fn read(from: &mut Reader, program: Program) -> Self {
         let env: AppEnv = from.or("APP_ENV", "development", "`development` or `production`. Development allows webhooks to this machine and plain http, and logs for people.");
+        from.in_production(env == AppEnv::Production);
+        let keyring: Keyring = from.optional("ENCRYPTION_KEYS", "The keys of secrets at rest, newest first, with commas between them: each 64 hexadecimal digits, for example the output of `openssl rand -hex 32`. Without it development uses a key that everybody knows.").unwrap_or_default();
         let settings = Self {
             env,
             bind_addr: from.or::<Address>("BIND_ADDR", "127.0.0.1:3000", "Where the API listens. In a container: `0.0.0.0:3000`.").0,
@@ -160,44 +250,72 @@ impl Settings {
             database_connections: from.or::<Whole<1, 500>>("DATABASE_CONNECTIONS", "10", "How many connections one process opens to PostgreSQL, 1 to 500.").into(),
             redis_url: from.optional("REDIS_URL", "`redis://host:port/`: the queue between the API and the workers. Without it the queue lives in the process, which only `relaypost` can use."),
             root_api_key: from.optional("ROOT_API_KEY", "A key of platform scope, to create the first tenants with; at least 24 characters. Without it a fresh development instance makes one and prints it once."),
-            keyring: from.optional("ENCRYPTION_KEYS", "The keys of secrets at rest, newest first, with commas between them: each 64 hexadecimal digits, for example the output of `openssl rand -hex 32`. Without it development uses a key that everybody knows.").unwrap_or_default(),
+            auth: Auth::read(from, env, &keyring),
+            keyring,
             max_body_bytes: from.or::<Whole<1024, 104_857_600>>("MAX_BODY_BYTES", "1048576", "The largest request body that is read, in bytes.").into(),
-            idempotency_ttl: from.or::<Whole<60, 2_592_000>>("IDEMPOTENCY_TTL", "86400", "How long an `Idempotency-Key` is remembered, in seconds.").seconds(),
+            idempotency: Idempotency::read(from),
+            http: Http::read(from),
             webhooks: Webhooks::read(from, env),
             emails: Emails::read(from),
             circuit: Circuit::read(from),
+            proxies: Proxies::read(from),
+            limits: Limits::read(from, env),
             dlq_threshold: from.or::<Whole<1, 1_000_000>>("DLQ_THRESHOLD", "50", "From how many dead letters on the event `dlq.threshold` goes out, once until they are fewer than half of it.").into(),
             bulk_concurrency: from.or::<Whole<1, 100_000>>("BULK_CONCURRENCY", "64", "How many replayed deliveries, webhooks and mails together, one worker has in flight at a time, besides the live ones.").into(),
             shutdown_grace: from.or::<Whole<0, 3600>>("SHUTDOWN_GRACE_SECONDS", "30", "How long a process that was told to stop may finish what it is doing.").seconds(),
             readiness_requires_redis: from.or("READINESS_REQUIRES_REDIS", "false", "Whether `/health/ready` answers 503 when Redis is gone. The API accepts without Redis, so the default is no."),
+            oauth: OAuth::read(from, env),
         };
-        if settings.env == AppEnv::Production
-            && settings.database_url.is_sqlite()
-            && settings.redis_url.is_some()
+        from.example("REDIS_URL", "redis://127.0.0.1:6379/");
+        from.example("ROOT_API_KEY", "$(openssl rand -hex 24)");
+        from.example("ENCRYPTION_KEYS", "$(openssl rand -hex 32)");
+        // SQLite in a folder of the process is what nothing at all gives; in production somebody has decided.
+        from.example("DATABASE_URL", "postgres://user:password@host/name");
+        from.required_in_production("DATABASE_URL");
+        from.required_in_production("ENCRYPTION_KEYS");
+        settings.refuse_what_does_not_go_together(from, program);
+        settings
+    }
+
+    fn refuse_what_does_not_go_together(&self, from: &mut Reader, program: Program) {
+        if self.env == AppEnv::Production
+            && self.database_url.is_sqlite()
+            && self.redis_url.is_some()
         {
             from.refuse(
                 "DATABASE_URL",
                 "expected postgres://… beside REDIS_URL: SQLite cannot be shared between machines",
             );
         }
-        settings
+        if self.redis_url.is_none()
+            && !from.is_wrong("REDIS_URL")
+            && [Program::Api, Program::Worker].contains(&program)
+        {
+            from.refuse(
+                "REDIS_URL",
+                "missing: API and workers find each other's jobs there; `relaypost`, which is both in one, needs none",
+            );
+        }
     }
 }
 
 impl Webhooks {
     fn read(from: &mut Reader, env: AppEnv) -> Self {
-        let mut allow_cidrs: Networks = from.or("WEBHOOK_ALLOW_CIDRS", "", "Networks that webhooks may reach although they are private: `10.1.0.0/16,fd00::/8`. In development this machine itself is allowed too.");
+        let mut allow_cidrs: Networks = from.or("WEBHOOK_ALLOW_CIDRS", "", "Networks that webhooks may reach although they are private: `10.1.0.0/16,fd00::/8`. In development this machine itself is allowed too. A metadata address of a cloud has to be named by itself: `169.254.169.254/32`.");
         if env == AppEnv::Development {
             allow_cidrs.allow_loopback();
         }
+        from.example("WEBHOOK_ALLOW_CIDRS", "10.1.0.0/16,fd00::/8");
         let allow_http: bool = from.or("WEBHOOK_ALLOW_HTTP", "false", "Whether plain `http://` endpoints are taken in production. In development they always are.");
+        let timeout = from.or::<Whole<100, 300_000>>("WEBHOOK_TIMEOUT_MS", "15000", "How long an attempt may take, in milliseconds, unless the endpoint says otherwise.").millis();
+        let connect_timeout = from.or::<Whole<50, 60_000>>("WEBHOOK_CONNECT_TIMEOUT_MS", "5000", "How long making the connection may take, in milliseconds: no more than `WEBHOOK_TIMEOUT_MS`, to which the default gives way.").millis();
         Self {
             allow_cidrs,
             allow_http: allow_http || env == AppEnv::Development,
             concurrency: from.or::<Whole<1, 100_000>>("WEBHOOK_CONCURRENCY", "512", "How many webhooks one worker has in flight at a time.").into(),
             max_in_flight: from.or::<Whole<1, 100_000>>("WEBHOOK_MAX_IN_FLIGHT", "256", "How many webhooks are under way to one endpoint at a time, over all workers, unless the endpoint says otherwise. What waits for such a place takes none of a worker's.").into(),
-            timeout: from.or::<Whole<100, 300_000>>("WEBHOOK_TIMEOUT_MS", "15000", "How long an attempt may take, in milliseconds, unless the endpoint says otherwise.").millis(),
-            connect_timeout: from.or::<Whole<50, 60_000>>("WEBHOOK_CONNECT_TIMEOUT_MS", "5000", "How long making the connection may take, in milliseconds.").millis(),
+            timeout,
+            connect_timeout: from.at_most(("WEBHOOK_CONNECT_TIMEOUT_MS", connect_timeout), ("WEBHOOK_TIMEOUT_MS", timeout)),
             retry_schedule: from.or("RETRY_SCHEDULE", "5,30,120,600,1800,7200,18000,36000", "Seconds before each retry, varied by up to 20 %, unless the endpoint says otherwise. Emails follow it too."),
         }
     }
@@ -205,10 +323,19 @@ impl Webhooks {
 
 impl Circuit {
     fn read(from: &mut Reader) -> Self {
+        let failure_threshold = from.or::<Whole<1, 100_000>>("CIRCUIT_FAILURE_THRESHOLD", "10", "How many attempts in a row fail before the circuit of an endpoint, or of a mail provider, opens.").into();
+        let open = from.or::<Whole<1, 86_400>>("CIRCUIT_OPEN_SECONDS", "30", "How long a circuit stays open before probes go through: no more than `CIRCUIT_OPEN_MAX_SECONDS`, to which the default gives way. The time doubles with each probe that fails.").seconds();
+        let open_at_most = from
+            .or::<Whole<1, 86_400>>(
+                "CIRCUIT_OPEN_MAX_SECONDS",
+                "900",
+                "How long a circuit stays open at most before probes go through.",
+            )
+            .seconds();
         Self {
-            failure_threshold: from.or::<Whole<1, 100_000>>("CIRCUIT_FAILURE_THRESHOLD", "10", "How many attempts in a row fail before the circuit of an endpoint, or of a mail provider, opens.").into(),
-            open: from.or::<Whole<1, 86_400>>("CIRCUIT_OPEN_SECONDS", "30", "How long a circuit stays open before probes go through. The time doubles with each probe that fails.").seconds(),
-            open_at_most: from.or::<Whole<1, 86_400>>("CIRCUIT_OPEN_MAX_SECONDS", "900", "How long a circuit stays open at most before probes go through.").seconds(),
+            failure_threshold,
+            open: from.at_most(("CIRCUIT_OPEN_SECONDS", open), ("CIRCUIT_OPEN_MAX_SECONDS", open_at_most)),
+            open_at_most,
             probes: from.or::<Whole<1, 100>>("CIRCUIT_PROBES", "3", "How many probes go through a half-open circuit; when all have succeeded it closes.").into(),
             disable_after: from.or::<Whole<60, 31_536_000>>("ENDPOINT_DISABLE_AFTER_SECONDS", "432000", "How long every attempt to an endpoint fails before it is disabled.").seconds(),
         }
@@ -239,58 +366,4 @@ impl Emails {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn read(pairs: &[(&str, &str)]) -> Result<Settings, Invalid> {
-        let owned = pairs
-            .iter()
-            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
-        Settings::from_map(owned.collect())
-    }
-
-    #[test]
-    fn nothing_needs_to_be_set() {
-        let settings = read(&[]).unwrap();
-        assert_eq!(settings.bind_addr.port(), 3000);
-        assert_eq!(settings.webhooks.retry_schedule.0.len(), 8);
-        assert_eq!(settings.webhooks.timeout, Duration::from_secs(15));
-        assert!(settings.database_url.is_sqlite());
-        assert!(matches!(
-            settings.emails.providers[..],
-            [MailProvider::Folder(_)]
-        ));
-    }
-
-    #[test]
-    fn every_wrong_setting_is_named_at_once_and_no_value_is_repeated() {
-        let Invalid(problems) = read(&[
-            ("BIND_ADDR", "everywhere"),
-            ("DATABASE_URL", "mysql://secret@host/db"),
-            ("WEBHOOK_CONCURRENCY", "0"),
-            ("ROOT_API_KEY", "short"),
-            ("EMAIL_PROVIDERS", "pigeon://secret"),
-        ])
-        .unwrap_err();
-        let text = problems.join("\n");
-        for name in [
-            "BIND_ADDR",
-            "DATABASE_URL",
-            "WEBHOOK_CONCURRENCY",
-            "ROOT_API_KEY",
-            "EMAIL_PROVIDERS",
-        ] {
-            assert!(text.contains(name), "{name} is not named in:\n{text}");
-        }
-        assert_eq!(problems.len(), 5);
-        assert!(!text.contains("secret") && !text.contains("short"));
-    }
-
-    #[test]
-    fn webhooks_to_this_machine_are_for_development() {
-        assert!(read(&[]).unwrap().webhooks.allow_http);
-        let production = read(&[("APP_ENV", "production")]).unwrap();
-        assert!(!production.webhooks.allow_http);
-        assert!(production.webhooks.allow_cidrs.0.is_empty());
-    }
-}
+mod tests;

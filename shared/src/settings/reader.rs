@@ -1,20 +1,30 @@
 //! Reads settings from the environment and writes down what it was asked for: one description serves the parser, the
-//! error messages and `docs/configuration.md`.
+//! error messages, `check-config` and `docs/configuration.md`.
 
-use std::{collections::HashMap, fmt, fmt::Write as _, str::FromStr};
+use std::{fmt, fmt::Write as _, str::FromStr};
 
-/// One setting, as the documentation lists it.
+use super::{
+    secret::{is_secret, weakness},
+    shown::shown,
+    variables::{Source, Variables},
+};
+
+/// One setting, as the documentation and `check-config` list it.
 #[derive(Clone, Debug)]
 pub(super) struct Described {
     /// The variable.
     pub(super) name: &'static str,
     /// Its value when it is not set; empty: none.
-    pub(super) default: String,
+    default: String,
     /// What it is for, in one line.
-    pub(super) about: &'static str,
+    about: &'static str,
+    /// A value as it could be; without one the default is.
+    example: Option<&'static str>,
+    /// Whether production does not start without it.
+    required: bool,
 }
 
-/// Settings that are missing or wrong, each with its variable, what is wrong and what was expected.
+/// Settings that are missing or wrong, each with its variable, what was expected and an example.
 #[derive(Debug, thiserror::Error)]
 pub struct Invalid(pub Vec<String>);
 
@@ -35,18 +45,27 @@ fn count(problems: usize) -> String {
 /// Where settings come from while they are being read.
 #[derive(Debug)]
 pub(super) struct Reader {
-    env: HashMap<String, String>,
+    variables: Variables,
+    production: bool,
     described: Vec<Described>,
-    problems: Vec<String>,
+    problems: Vec<(&'static str, String)>,
+    advice: Vec<String>,
 }
 
 impl Reader {
-    pub(super) fn new(env: HashMap<String, String>) -> Self {
+    pub(super) fn new(variables: Variables) -> Self {
         Self {
-            env,
+            variables,
+            production: false,
             described: Vec::new(),
             problems: Vec::new(),
+            advice: Vec::new(),
         }
+    }
+
+    /// From here on secrets have to be strong, and what production requires has to be there.
+    pub(super) fn in_production(&mut self, production: bool) {
+        self.production = production;
     }
 
     /// A setting that may be absent. An empty value counts as absent, as in a `.env` file with nothing after the `=`.
@@ -58,11 +77,7 @@ impl Reader {
     where
         T::Err: fmt::Display,
     {
-        self.described.push(Described {
-            name,
-            default: String::new(),
-            about,
-        });
+        self.describe(name, "", about);
         self.parse(name)
     }
 
@@ -76,69 +91,180 @@ impl Reader {
     where
         T::Err: fmt::Display,
     {
-        self.described.push(Described {
-            name,
-            default: default.to_owned(),
-            about,
-        });
+        self.describe(name, default, about);
         // A default that does not parse would be a mistake in this program; the tests read every default.
         self.parse(name)
             .or_else(|| default.parse().ok())
             .unwrap_or_default()
     }
 
+    /// What a value of a setting that was just read looks like, for those whose default does not show it. Of a secret it is
+    /// the command that makes one, so that nobody uses the example itself.
+    pub(super) fn example(&mut self, name: &'static str, example: &'static str) {
+        if let Some(described) = self.described.iter_mut().find(|one| one.name == name) {
+            described.example = Some(example);
+        }
+    }
+
+    /// Production does not start without this setting, which was just read.
+    pub(super) fn required_in_production(&mut self, name: &'static str) {
+        if let Some(described) = self.described.iter_mut().find(|one| one.name == name) {
+            described.required = true;
+        }
+        if self.production && !self.is_set(name) {
+            self.refuse(name, "missing, and production does not start without it");
+        }
+    }
+
+    /// Points out what production goes without when this setting, which was just read, is not set.
+    pub(super) fn advised_in_production(&mut self, name: &'static str, without: &str) {
+        if self.production && !self.is_set(name) {
+            self.advice.push(format!("{name}: not set: {without}"));
+        }
+    }
+
+    /// Holds a setting to another that it cannot exceed, and returns what it comes to. A default gives way; a value that
+    /// was set is refused.
+    pub(super) fn at_most<T: PartialOrd>(
+        &mut self,
+        (name, value): (&'static str, T),
+        (limit_name, limit): (&'static str, T),
+    ) -> T {
+        if value <= limit {
+            return value;
+        }
+        if self.is_set(name) && !self.is_wrong(limit_name) {
+            self.refuse(name, &format!("expected no more than {limit_name} has"));
+        }
+        limit
+    }
+
+    fn describe(&mut self, name: &'static str, default: &str, about: &'static str) {
+        self.described.push(Described {
+            name,
+            default: default.to_owned(),
+            about,
+            example: None,
+            required: false,
+        });
+    }
+
+    /// Whether somebody gave it a value, even one that is wrong.
+    fn is_set(&self, name: &str) -> bool {
+        self.variables.get(name).is_some() || self.variables.is_unreadable(name)
+    }
+
+    pub(super) fn is_wrong(&self, name: &str) -> bool {
+        self.problems.iter().any(|(wrong, _)| *wrong == name)
+    }
+
     fn parse<T: FromStr>(&mut self, name: &'static str) -> Option<T>
     where
         T::Err: fmt::Display,
     {
-        let text = self
-            .env
-            .get(name)
-            .map(|text| text.trim())
-            .filter(|text| !text.is_empty())?;
-        match text.parse() {
-            Ok(value) => Some(value),
-            Err(why) => {
-                // The value is not repeated: it may be a secret.
-                self.problems.push(format!("{name}: {why}"));
-                None
-            }
+        if self.variables.is_unreadable(name) {
+            self.refuse(name, "expected text in UTF-8");
+            return None;
         }
+        let text = self.variables.get(name)?;
+        // The value is not repeated: it may be a secret.
+        let problem = match text.parse() {
+            Ok(value) => match weakness(text).filter(|_| self.production && is_secret(name)) {
+                None => return Some(value),
+                Some(why) => format!("expected a secret that nobody can guess, and {why}"),
+            },
+            Err(why) => expected(&why.to_string()),
+        };
+        self.refuse(name, &problem);
+        None
     }
 
-    /// Notes that a setting is wrong for a reason that only shows beside other settings.
+    /// Notes that a setting is wrong, also for a reason that only shows beside other settings.
     pub(super) fn refuse(&mut self, name: &'static str, why: &str) {
-        self.problems.push(format!("{name}: {why}"));
+        self.problems.push((name, why.to_owned()));
     }
 
-    pub(super) fn finish<T>(self, settings: T) -> Result<T, Invalid> {
-        if self.problems.is_empty() {
-            Ok(settings)
-        } else {
-            Err(Invalid(self.problems))
+    /// Everything that is wrong, each with an example.
+    pub(super) fn problems(&self) -> Vec<String> {
+        let of_settings = self.problems.iter().map(|(name, why)| {
+            let described = self.described.iter().find(|one| one.name == *name);
+            match described.and_then(Described::example) {
+                Some(example) => format!("{name}: {why}; for example {name}={example}"),
+                None => format!("{name}: {why}"),
+            }
+        });
+        let of_file = self.variables.problems().iter().cloned();
+        of_file.chain(of_settings).collect()
+    }
+
+    /// Variables that look like settings and are none, and settings that production should have.
+    pub(super) fn warnings(&self) -> Vec<String> {
+        let names: Vec<&'static str> = self.described.iter().map(|one| one.name).collect();
+        let mut warnings = self.variables.suspicious(&names);
+        warnings.extend(self.advice.iter().cloned());
+        warnings
+    }
+
+    /// Every setting in a line of its own with where it comes from, secrets left out.
+    pub(super) fn listing(&self) -> String {
+        let mut text = String::new();
+        for Described { name, default, .. } in &self.described {
+            let _ = match (self.variables.get(name), self.variables.source(name)) {
+                (Some(value), source) => {
+                    let source = match source {
+                        Source::Environment => "set",
+                        Source::File => ".env",
+                    };
+                    writeln!(text, "{name}={}  # {source}", shown(name, value))
+                }
+                (None, _) if default.is_empty() => writeln!(text, "{name}=  # not set"),
+                (None, _) => writeln!(text, "{name}={default}  # default"),
+            };
         }
+        text
     }
 
-    pub(super) fn into_described(self) -> Vec<Described> {
-        self.described
+    /// The settings as a Markdown table.
+    pub(super) fn table(&self) -> String {
+        let mut text = String::from(
+            "| variable | default | example | in production | what it is for |\n|---|---|---|---|---|\n",
+        );
+        for one in &self.described {
+            let code = |text: Option<&str>| match text {
+                None | Some("") => "–".to_owned(),
+                Some(text) => format!("`{text}`"),
+            };
+            let required = if one.required { "required" } else { "" };
+            let _ = writeln!(
+                text,
+                "| `{}` | {} | {} | {required} | {} |",
+                one.name,
+                code(Some(&one.default)),
+                code(one.example),
+                one.about
+            );
+        }
+        text
+    }
+
+    #[cfg(test)]
+    pub(super) fn described(&self) -> &[Described] {
+        &self.described
     }
 }
 
-/// The settings as a Markdown table.
-pub(super) fn table(described: &[Described]) -> String {
-    let mut text = String::from("| variable | default | what it is for |\n|---|---|---|\n");
-    for Described {
-        name,
-        default,
-        about,
-    } in described
-    {
-        let default = if default.is_empty() {
-            "–".to_owned()
-        } else {
-            format!("`{default}`")
-        };
-        let _ = writeln!(text, "| `{name}` | {default} | {about} |");
+/// What a parser of the standard library says, in the words that ours have.
+fn expected(why: &str) -> String {
+    match why.strip_prefix("provided string was not ") {
+        Some(values) => format!("expected {values}"),
+        None => why.to_owned(),
     }
-    text
+}
+
+impl Described {
+    /// A value as it could be.
+    pub(super) fn example(&self) -> Option<&str> {
+        let default = Some(self.default.as_str()).filter(|text| !text.is_empty());
+        self.example.or(default)
+    }
 }

@@ -2,7 +2,7 @@
 
 use std::{fmt, net::SocketAddr, ops::Deref, str::FromStr, time::Duration};
 
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv4Net};
 
 /// What the process runs for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -117,7 +117,7 @@ impl FromStr for RetrySchedule {
             text.split(',').map(|part| part.trim().parse()).collect();
         match seconds {
             Ok(seconds) if seconds.len() <= 50 => Ok(Self(seconds)),
-            _ => Err("expected up to 50 whole seconds with commas between them: 5,30,120"),
+            _ => Err("expected up to 50 whole seconds with commas between them"),
         }
     }
 }
@@ -146,9 +146,7 @@ impl FromStr for Secret {
         if text.len() >= 24 && text.bytes().all(|byte| byte.is_ascii_graphic()) {
             Ok(Self(text.to_owned()))
         } else {
-            Err(
-                "expected at least 24 visible ASCII characters, for example the output of `openssl rand -hex 24`",
-            )
+            Err("expected at least 24 visible ASCII characters")
         }
     }
 }
@@ -176,11 +174,24 @@ impl FromStr for Networks {
             .split(',')
             .map(str::trim)
             .filter(|part| !part.is_empty());
-        let networks: Result<Vec<IpNet>, _> = parts.map(str::parse).collect();
+        let networks: Result<Vec<IpNet>, _> = parts
+            .map(|part| part.parse::<IpNet>().map(without_mapping))
+            .collect();
         networks
             .map(Self)
-            .map_err(|_| "expected networks with commas between them: 10.1.0.0/16,fd00::/8")
+            .map_err(|_| "expected networks in CIDR notation with commas between them")
     }
+}
+
+/// A network of IPv4 that is written as one of IPv6 (`::ffff:10.0.0.0/104`), as what it is. Every other network of IPv6,
+/// `::/0` too, holds only addresses of IPv6.
+fn without_mapping(net: IpNet) -> IpNet {
+    let IpNet::V6(mapped) = net else { return net };
+    let length = mapped.prefix_len().checked_sub(96);
+    let plain = mapped.addr().to_ipv4_mapped().zip(length);
+    plain
+        .and_then(|(address, length)| Ipv4Net::new(address, length).ok())
+        .map_or(net, IpNet::V4)
 }
 
 /// An address with a port.
@@ -198,7 +209,7 @@ impl FromStr for Address {
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         text.parse()
             .map(Self)
-            .map_err(|_| "expected an address with a port: 127.0.0.1:3000")
+            .map_err(|_| "expected an address with a port")
     }
 }
 

@@ -10,4 +10,7 @@ mod queue;
 mod queue_limits;
 mod queue_model;
 mod queue_turns;
+mod ssrf;
+mod ssrf_names;
+mod ssrf_spellings;
 mod support;

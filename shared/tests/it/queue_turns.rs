@@ -141,3 +141,31 @@ async fn a_delivery_that_is_pushed_twice_at_once_has_one_job() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn what_is_pushed_while_it_is_worked_on_comes_again_once_it_is_acknowledged() {
+    on_both(|form| async move {
+        let jobs = webhooks(tenant(), 3);
+        form.queue.push(LANE, &jobs).await.unwrap();
+        // What waits is seen as it is by whoever takes it, however often it was pushed.
+        form.queue.push(LANE, &jobs[2..]).await.unwrap();
+        let worker = form.consumer(LANE, "one", Some(3)).await;
+        let taken = worker.fetch().await;
+        assert_eq!(taken.len(), 3);
+        form.queue.push(LANE, &jobs[..1]).await.unwrap();
+        assert_eq!(form.queue.depth(LANE).await.unwrap(), 0);
+        worker.acknowledge(&taken).await;
+        assert_eq!(form.queue.missing(LANE, &jobs).await.unwrap(), jobs[1..]);
+        assert_eq!(form.queue.depth(LANE).await.unwrap(), 1);
+        let again = worker.fetch().await;
+        assert_eq!(again, [jobs[0].delivery]);
+        // A worker that dies takes the wish with it: its job comes again anyway, once.
+        form.queue.push(LANE, &jobs[..1]).await.unwrap();
+        worker.hand_back(&again).await;
+        assert_eq!(worker.fetch().await, again);
+        worker.acknowledge(&again).await;
+        assert_eq!(form.queue.missing(LANE, &jobs).await.unwrap(), jobs);
+        assert_eq!(form.work_keys().await, Vec::<String>::new());
+    })
+    .await;
+}

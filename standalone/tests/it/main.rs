@@ -9,15 +9,24 @@
 
 mod bad_input;
 mod circuits;
+mod client_address;
 mod dead_letters;
 mod demo;
+mod egress;
 mod emails;
 mod faults;
+mod http_limits;
+mod idempotency;
 mod isolation;
 mod journeys;
+mod oauth;
+mod people;
 mod replays;
 mod retries;
+mod secrets;
 mod senders;
+mod settings;
+mod slow_clients;
 mod verifiers;
 
 use std::path::Path;

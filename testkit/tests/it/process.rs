@@ -1,6 +1,7 @@
 use std::path::Path;
 
-use relaypost_testkit::{Proc, RedisServer, eventually};
+use relaypost_testkit::{Proc, RedisServer, Secrets, eventually};
+use serde_json::json;
 
 use crate::SOON;
 
@@ -72,4 +73,35 @@ async fn redis_comes_back_empty_on_its_port() {
     redis.command(&["SET", "k", "v"]).await;
     assert_eq!(redis.command(&["FLUSHALL"]).await, "OK");
     assert!(redis.keys().await.is_empty());
+}
+
+#[tokio::test]
+#[should_panic(expected = "has logged secrets")]
+async fn a_process_that_logs_a_secret_fails_its_test() {
+    let secrets = Secrets::default();
+    let (sh, args) = shell("echo a-known-secret >&2");
+    let process = Proc::spawn(Path::new("/"), sh, &args, &[]).keeping(secrets.clone());
+    process.wait_exit(SOON).await;
+    secrets.add_body(&json!({"data": [{"secret": "a-known-secret"}]}));
+}
+
+#[test]
+fn secrets_are_found_in_bodies_and_known_again_in_dumps() {
+    let secrets = Secrets::default();
+    secrets.add_body(&json!({
+        "id": "not-a-secret", "key": "rp_12345678", "token": "short", "secret": "whsec_zyxwvuts",
+        "headers": {"Authorization": "Bearer abcdefghij"},
+    }));
+    assert_eq!(
+        secrets.all(),
+        ["Bearer abcdefghij", "rp_12345678", "whsec_zyxwvuts"]
+    );
+    for (text, found) in [
+        ("x rp_12345678 y", vec!["rp_12345678"]),
+        ("token=abcdefghij", vec!["Bearer abcdefghij"]),
+        ("\\x72705f3132333435363738", vec!["rp_12345678"]),
+        ("not-a-secret", vec![]),
+    ] {
+        assert_eq!(secrets.found_in(text.as_bytes()), found, "{text}");
+    }
 }

@@ -7,7 +7,10 @@ use lettre::{
         header::{HeaderName, HeaderValue},
     },
 };
-use relaypost_shared::entities::email;
+use relaypost_shared::{
+    entities::email,
+    secrets::{Keyring, OpenError, Place},
+};
 
 /// The stored email does not make a mail. The API checks before it accepts, so this means a damaged row.
 #[derive(Debug, thiserror::Error)]
@@ -18,11 +21,15 @@ pub(super) enum BuildError {
     Mail(#[from] lettre::error::Error),
     #[error("not a header name: {0}")]
     Header(String),
+    #[error("its text: {0}")]
+    Sealed(#[from] OpenError),
+    #[error("its text is not UTF-8")]
+    Utf8,
 }
 
 /// The mail as every recipient gets it. Bcc recipients are in no header. It is the same on every attempt, so that a
 /// mail that arrives twice can be told by its `Message-ID`.
-pub(super) fn build(email: &email::Model) -> Result<Vec<u8>, BuildError> {
+pub(super) fn build(email: &email::Model, keyring: &Keyring) -> Result<Vec<u8>, BuildError> {
     let from: Mailbox = email.sender.parse()?;
     let id = format!("<{}@{}>", email.id, from.email.domain());
     let mut mail = Message::builder()
@@ -49,16 +56,42 @@ pub(super) fn build(email: &email::Model) -> Result<Vec<u8>, BuildError> {
             .map_err(|_| BuildError::Header(name.clone()))?;
         mail = mail.raw_header(HeaderValue::new(name, value.clone()));
     }
-    let mail = match (&email.text, &email.html) {
+    let text = content(email, keyring, "emails.text", email.text.as_deref())?;
+    let html = content(email, keyring, "emails.html", email.html.as_deref())?;
+    let mail = match (text, html) {
         (Some(text), Some(html)) => mail.multipart(
             MultiPart::alternative()
                 // The default is drawn anew each time, and every attempt has to send the same mail.
                 .boundary(format!("part_{}", email.id))
-                .singlepart(SinglePart::plain(text.clone()))
-                .singlepart(SinglePart::html(html.clone())),
+                .singlepart(SinglePart::plain(text))
+                .singlepart(SinglePart::html(html)),
         ),
-        (None, Some(html)) => mail.singlepart(SinglePart::html(html.clone())),
-        (text, None) => mail.singlepart(SinglePart::plain(text.clone().unwrap_or_default())),
+        (None, Some(html)) => mail.singlepart(SinglePart::html(html)),
+        (text, None) => mail.singlepart(SinglePart::plain(text.unwrap_or_default())),
     };
     Ok(mail?.formatted())
+}
+
+/// The text or the HTML of a mail, opened if it is sealed.
+fn content(
+    email: &email::Model,
+    keyring: &Keyring,
+    column: &'static str,
+    stored: Option<&str>,
+) -> Result<Option<String>, BuildError> {
+    let Some(stored) = stored else {
+        return Ok(None);
+    };
+    if !email.sealed {
+        return Ok(Some(stored.to_owned()));
+    }
+    let place = Place {
+        column,
+        row: email.id.uuid(),
+        part: "",
+    };
+    let opened = keyring.open(place, stored)?;
+    String::from_utf8(opened)
+        .map(Some)
+        .map_err(|_| BuildError::Utf8)
 }

@@ -7,6 +7,7 @@ use relaypost_shared::{
     circuit::{Report, Signal},
     delivery::ErrorClass,
     entities::{delivery, email},
+    secrets::Keyring,
     settings::MailProvider,
 };
 
@@ -19,6 +20,7 @@ use crate::circuit::Pass;
 #[derive(Clone, Debug)]
 pub struct Mailer {
     providers: Arc<[Known]>,
+    keyring: Keyring,
 }
 
 /// A provider and the id of its circuit.
@@ -35,11 +37,11 @@ enum Provider {
 }
 
 impl Mailer {
-    /// A mailer for these providers.
+    /// A mailer for these providers. `keyring` opens mails whose text is a secret.
     ///
     /// # Errors
     /// When TLS cannot be set up.
-    pub fn new(providers: &[MailProvider]) -> Result<Self, SetupError> {
+    pub fn new(providers: &[MailProvider], keyring: Keyring) -> Result<Self, SetupError> {
         let providers: Result<Vec<Known>, SetupError> = providers
             .iter()
             .map(|provider| {
@@ -61,6 +63,7 @@ impl Mailer {
             .collect();
         Ok(Self {
             providers: providers?.into(),
+            keyring,
         })
     }
 
@@ -95,7 +98,7 @@ impl Mailer {
         reports: &mut Vec<Report>,
     ) -> Result<Success, Failure> {
         let unfit = |why: String| Failure::new(ErrorClass::Protocol, why);
-        let mail = build(email).map_err(|error| unfit(error.to_string()))?;
+        let mail = build(email, &self.keyring).map_err(|error| unfit(error.to_string()))?;
         let from: Mailbox = email
             .sender
             .parse()

@@ -1,5 +1,6 @@
 //! Step 3: send, and say what happened. Nothing here decides what it means.
 
+mod echo;
 mod email;
 mod mailer;
 mod resolver;
@@ -13,6 +14,7 @@ use relaypost_shared::{
     clock::{Clock, Timestamp},
     delivery::ErrorClass,
     settings::Settings,
+    ssrf::Guard,
 };
 use tokio::time::Instant;
 use uuid::Uuid;
@@ -119,9 +121,17 @@ impl Sender {
     /// # Errors
     /// When TLS cannot be set up.
     pub fn new(settings: &Settings, clock: Clock) -> Result<Self, SetupError> {
+        Self::guarded(settings, Guard::new(&settings.webhooks), clock)
+    }
+
+    /// The same with a guard of its own, which may look names up in another way.
+    ///
+    /// # Errors
+    /// When TLS cannot be set up.
+    pub fn guarded(settings: &Settings, guard: Guard, clock: Clock) -> Result<Self, SetupError> {
         Ok(Self {
-            webhooks: WebhookClient::new(&settings.webhooks)?,
-            mailer: Mailer::new(&settings.emails.providers)?,
+            webhooks: WebhookClient::new(&settings.webhooks, guard)?,
+            mailer: Mailer::new(&settings.emails.providers, settings.keyring.clone())?,
             clock,
         })
     }
@@ -139,12 +149,12 @@ impl Sender {
             Target::Webhook {
                 message,
                 endpoint,
-                secrets,
+                credentials: Ok(credentials),
                 ..
             } => {
                 let sent = self
                     .webhooks
-                    .send(message, endpoint, secrets, started_at)
+                    .send(message, endpoint, credentials, started_at)
                     .await;
                 let report = Report {
                     circuit: endpoint.id.uuid(),
@@ -160,7 +170,8 @@ impl Sender {
                     .send(&loaded.delivery, email, recipient, pass)
                     .await
             }
-            Target::Missing => {
+            // The pipeline sends nothing that it cannot sign.
+            Target::Webhook { .. } | Target::Missing => {
                 let nothing = Failure::new(ErrorClass::Protocol, "there is nothing to send");
                 (Err(nothing), Vec::new())
             }

@@ -1,28 +1,26 @@
 //! One webhook request: `POST`, the exact bytes, signed.
 
-use std::{error::Error, net::IpAddr, sync::Arc, time::Duration};
+use std::{error::Error, sync::Arc, time::Duration};
 
 use relaypost_shared::{
     VERSION,
     circuit::Signal,
     clock::Timestamp,
     delivery::ErrorClass,
-    entities::{endpoint, message},
-    settings::{Networks, Webhooks},
-    ssrf,
+    entities::{Pairs, endpoint, message},
+    headers::is_reserved,
+    settings::Webhooks,
+    ssrf::{Guard, Target, Unresolved},
 };
 use reqwest::{
-    Client, RequestBuilder, Response, StatusCode, header::RETRY_AFTER, redirect::Policy,
+    Client, RequestBuilder, Response, StatusCode,
+    header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER},
+    redirect::Policy,
 };
 use tokio::time::{Instant, timeout_at};
-use url::{Host, Url};
 
-use super::{
-    Failure, Success,
-    resolver::{NoAddress, VettingResolver},
-    snippet,
-};
-use crate::{retry, sign};
+use super::{Failure, Success, echo, resolver::VettingResolver, snippet};
+use crate::{load::Credentials, retry, sign};
 
 /// How much of an answer is read before the connection is given up, in bytes. Reading a short answer to its end keeps
 /// the connection usable.
@@ -32,30 +30,37 @@ const READ_AT_MOST: usize = 64 * 1024;
 #[derive(Clone, Debug)]
 pub struct WebhookClient {
     http: Client,
-    allowed: Arc<Networks>,
+    guard: Guard,
     timeout: Duration,
 }
 
 impl WebhookClient {
-    /// A client that follows no redirect, uses no proxy of the environment, and reaches only what it may.
+    /// A client that reaches only what `guard` allows: it follows no redirect, uses no proxy of the environment, and
+    /// speaks HTTP/1.1 alone, where a connection serves the one host and port that it was made for. It unpacks nothing,
+    /// whatever other parts of the program ask of the HTTP library.
     ///
     /// # Errors
     /// When TLS cannot be set up.
-    pub fn new(settings: &Webhooks) -> Result<Self, reqwest::Error> {
+    pub fn new(settings: &Webhooks, guard: Guard) -> Result<Self, reqwest::Error> {
         super::choose_tls_provider();
-        let allowed = Arc::new(settings.allow_cidrs.clone());
         let http = Client::builder()
             .redirect(Policy::none())
+            .referer(false)
             .no_proxy()
+            .http1_only()
+            .no_gzip()
+            .no_brotli()
+            .no_deflate()
+            .no_zstd()
             .user_agent(format!("Relaypost/{VERSION}"))
             .connect_timeout(settings.connect_timeout)
             .pool_idle_timeout(Duration::from_secs(30))
             .tcp_nodelay(true)
-            .dns_resolver(Arc::new(VettingResolver::new(allowed.clone())))
+            .dns_resolver(Arc::new(VettingResolver(guard.clone())))
             .build()?;
         Ok(Self {
             http,
-            allowed,
+            guard,
             timeout: settings.timeout,
         })
     }
@@ -64,11 +69,15 @@ impl WebhookClient {
         &self,
         message: &message::Model,
         endpoint: &endpoint::Model,
-        secrets: &[String],
+        credentials: &Credentials,
         at: Timestamp,
     ) -> Result<Success, Failure> {
-        let url = self.vetted(&endpoint.url)?;
-        let request = self.request(url, message, endpoint, secrets, at)?;
+        // Asked at every attempt: the rule, or the settings, may have changed since the endpoint was stored.
+        let target = self
+            .guard
+            .target(&endpoint.url)
+            .map_err(|refused| Failure::new(ErrorClass::Ssrf, refused.to_string()))?;
+        let request = self.request(target, message, credentials, at)?;
         let allowed = endpoint
             .timeout_ms
             .and_then(|millis| u64::try_from(millis).ok());
@@ -89,55 +98,60 @@ impl WebhookClient {
             .get(RETRY_AFTER)
             .and_then(|value| value.to_str().ok());
         let not_before = asked.and_then(|asked| retry::retry_after(asked, at));
-        let body = read(response, deadline).await;
+        let body = echo::hide(read(response, deadline).await, &credentials.headers);
         judge(status, &body).map_err(|failure| Failure {
             not_before,
             ..failure
         })
     }
 
-    /// A host that is an address is vetted here; a name is vetted when it is resolved.
-    fn vetted(&self, text: &str) -> Result<Url, Failure> {
-        let url = Url::parse(text)
-            .map_err(|_| Failure::new(ErrorClass::Protocol, "the endpoint's URL is no URL"))?;
-        let address = match url.host() {
-            Some(Host::Ipv4(address)) => Some(IpAddr::V4(address)),
-            Some(Host::Ipv6(address)) => Some(IpAddr::V6(address)),
-            Some(Host::Domain(_)) | None => None,
-        };
-        match address.map(|address| ssrf::vet(address, &self.allowed.0)) {
-            Some(Err(forbidden)) => Err(Failure::new(ErrorClass::Ssrf, forbidden.to_string())),
-            Some(Ok(())) | None => Ok(url),
-        }
-    }
-
     fn request(
         &self,
-        url: Url,
+        target: Target,
         message: &message::Model,
-        endpoint: &endpoint::Model,
-        secrets: &[String],
+        credentials: &Credentials,
         at: Timestamp,
     ) -> Result<RequestBuilder, Failure> {
         let signature = sign::signatures(
-            secrets.iter().map(String::as_str),
+            credentials.secrets.iter().map(String::as_str),
             message.id,
             at,
             &message.payload,
         )
         .map_err(|invalid| Failure::new(ErrorClass::Protocol, invalid.to_string()))?;
-        let mut request = self.http.post(url);
-        for (name, value) in &endpoint.headers.0 {
-            request = request.header(name, value);
+        let mut headers = own_headers(&credentials.headers)?;
+        for (name, value) in [
+            ("webhook-id", message.id.to_string()),
+            ("webhook-timestamp", at.timestamp().to_string()),
+            ("webhook-signature", signature),
+            ("traceparent", traceparent(message, at)),
+        ] {
+            let value = HeaderValue::try_from(value)
+                .map_err(|invalid| Failure::new(ErrorClass::Protocol, invalid.to_string()))?;
+            headers.insert(HeaderName::from_static(name), value);
         }
-        Ok(request
-            .header("content-type", "application/json")
-            .header("webhook-id", message.id.to_string())
-            .header("webhook-timestamp", at.timestamp())
-            .header("webhook-signature", signature)
-            .header("traceparent", traceparent(message, at))
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        Ok(self
+            .http
+            .post(target.into_url())
+            .headers(headers)
             .body(message.payload.clone()))
     }
+}
+
+/// The endpoint's own headers. One that it could be stored with when fewer were reserved is left out.
+fn own_headers(own: &Pairs) -> Result<HeaderMap, Failure> {
+    let mut headers = HeaderMap::new();
+    for (name, value) in own.0.iter().filter(|(name, _)| !is_reserved(name)) {
+        let name = HeaderName::from_bytes(name.as_bytes()).ok();
+        let header = name.zip(HeaderValue::from_str(value).ok());
+        let (name, value) = header.ok_or_else(|| {
+            let words = "one of the endpoint's headers cannot be sent";
+            Failure::new(ErrorClass::Protocol, words)
+        })?;
+        headers.insert(name, value);
+    }
+    Ok(headers)
 }
 
 /// A W3C trace context (<https://www.w3.org/TR/trace-context/>) whose trace is the message and whose span is the
@@ -208,10 +222,11 @@ fn classify(error: &reqwest::Error) -> Failure {
     let mut words = String::new();
     let mut cause: Option<&(dyn Error + 'static)> = Some(error);
     while let Some(inner) = cause {
-        if inner.is::<ssrf::Forbidden>() {
-            class = ErrorClass::Ssrf;
-        } else if inner.is::<NoAddress>() {
-            class = ErrorClass::Dns;
+        if let Some(unresolved) = inner.downcast_ref() {
+            class = match unresolved {
+                Unresolved::NoAddress => ErrorClass::Dns,
+                Unresolved::Forbidden(_) => ErrorClass::Ssrf,
+            };
         } else if is_tls(inner) {
             class = ErrorClass::Tls;
         } else if !error.is_connect() && is_broken_pipe(inner) {

@@ -26,6 +26,7 @@ use relaypost_shared::{
     queue::{Consumer, Job, Lane, MemoryQueue, Queue},
     replay::Selection,
     settings::Settings,
+    ssrf::Guard,
 };
 use relaypost_testkit::{Backend, TestDatabase};
 use relaypost_worker::{
@@ -59,6 +60,11 @@ impl Bench {
             .iter()
             .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
             .collect();
+        if all.get("APP_ENV").is_some_and(|env| env == "production") {
+            for (name, value) in relaypost_testkit::production() {
+                all.entry(name).or_insert(value);
+            }
+        }
         all.insert("DATABASE_URL".into(), database.url().into());
         let settings = Arc::new(Settings::from_map(all).unwrap());
         let db = db::connect(&settings.database_url, 10).await.unwrap();
@@ -103,8 +109,13 @@ impl Bench {
 
     /// A worker's lane: what `relaypost-worker` runs, without its loops.
     pub(crate) fn lane(&self, lane: Lane) -> LaneBench {
+        self.guarded(lane, Guard::new(&self.settings.webhooks))
+    }
+
+    /// The same with a guard of its own.
+    pub(crate) fn guarded(&self, lane: Lane, guard: Guard) -> LaneBench {
         let consumer = Consumer::new(&self.queue, lane, "test", 1_000, None).unwrap();
-        let sender = Sender::new(&self.settings, self.clock.clone()).unwrap();
+        let sender = Sender::guarded(&self.settings, guard, self.clock.clone()).unwrap();
         LaneBench {
             pipeline: Pipeline::new(&self.services(), sender, consumer.clone()),
             consumer,

@@ -33,6 +33,8 @@ impl Held {
     pub(super) fn take(&mut self, taken: Vec<Taken>) -> Vec<DeliveryId> {
         let fresh = taken.into_iter().filter(|job| {
             let new = !self.working.contains_key(&job.delivery);
+            // The queue gives it out anew: what it may not have heard of yet is not about this job.
+            self.finished.remove(&job.delivery);
             self.working.entry(job.delivery).or_insert(*job);
             new
         });

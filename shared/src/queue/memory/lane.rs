@@ -30,16 +30,20 @@ struct Known {
     owner: Owner,
     /// Nobody: it waits.
     holder: Option<Holder>,
+    /// It was pushed while it was being worked on.
+    again: bool,
 }
 
 impl LaneState {
     pub(super) fn push(&mut self, delivery: DeliveryId, owner: Owner) {
-        if self.knows(delivery) {
+        if let Some(known) = self.jobs.get_mut(&delivery) {
+            known.again = known.holder.is_some();
             return;
         }
         let known = Known {
             owner,
             holder: None,
+            again: false,
         };
         self.jobs.insert(delivery, known);
         self.wait(owner).push_back(delivery);
@@ -154,9 +158,13 @@ impl LaneState {
         self.delayed.first().map(|(due, _)| *due)
     }
 
-    /// Forgets a job that `holder` has.
+    /// Forgets a job that `holder` has, or puts it back if it was pushed meanwhile.
     pub(super) fn remove(&mut self, delivery: DeliveryId, holder: Holder) -> Option<Owner> {
-        let owner = self.held_by(delivery, holder)?.owner;
+        let known = self.held_by(delivery, holder)?;
+        if known.again {
+            return self.give_back(delivery, holder);
+        }
+        let owner = known.owner;
         self.jobs.remove(&delivery);
         Some(owner)
     }
@@ -165,6 +173,7 @@ impl LaneState {
     pub(super) fn give_back(&mut self, delivery: DeliveryId, holder: Holder) -> Option<Owner> {
         let known = self.held_by(delivery, holder)?;
         known.holder = None;
+        known.again = false;
         let owner = known.owner;
         self.wait(owner).push_front(delivery);
         Some(owner)

@@ -184,6 +184,9 @@ impl MemoryQueue {
                 self.release(&mut state, owner);
             }
         }
+        if state.lanes[index(lane)].is_ready() {
+            self.ring(lane);
+        }
     }
 
     pub(super) fn hand_back(&self, lane: Lane, holder: Holder, deliveries: &[DeliveryId]) {

@@ -14,6 +14,7 @@
 //! | `…:active:{tenant}` | list | the tenant's ring of flows that are ready |
 //! | `…:delayed` | sorted set | owner, by the time (µs) at which the flow's rate lets it go on |
 //! | `…:inflight:{worker}` | set | deliveries that the worker took and has not acknowledged |
+//! | `…:again` | set | deliveries that were pushed while they had a job: acknowledged, it goes back into the queue |
 //! | `…:depth` | number | how many jobs wait |
 //! | `…:signal` | list | the bell that idle workers wait for: one element, or none |
 //! | `…:workers`, `…:workers:metadata:{worker}` | | registrations, as apalis-redis has them |

@@ -134,6 +134,10 @@ end
 
 if #taken > 0 then
   call('SADD', in_flight, unpack(taken))
+  -- Who takes a job sees all that it was pushed for until now.
+  if call('EXISTS', lane .. ':again') == 1 then
+    call('SREM', lane .. ':again', unpack(taken))
+  end
   if call('DECRBY', lane .. ':depth', #taken) <= 0 then
     call('DEL', lane .. ':depth')
   end

@@ -1,13 +1,16 @@
--- Queues deliveries that have no job yet.
+-- Queues deliveries that have no job yet. Of those that have one, which somebody may be working on, it is noted that they
+-- are wanted again.
 -- KEYS: lane. ARGV: how many deliveries, the deliveries, owner, how many of them are its, owner, …
 local lane, total = KEYS[1], tonumber(ARGV[1])
 local known = call('HMGET', lane .. ':data', unpack(ARGV, 2, total + 1))
-local fresh, added, at = {}, {}, 1
+local fresh, again, added, at = {}, {}, {}, 1
 for i = total + 2, #ARGV, 2 do
   local owner, ids = ARGV[i], {}
   for place = at, at + ARGV[i + 1] - 1 do
     local id = ARGV[place + 1]
-    if not known[place] and not added[id] then
+    if known[place] then
+      again[#again + 1] = id
+    elseif not added[id] then
       added[id] = true
       ids[#ids + 1] = id
       fresh[#fresh + 1] = id
@@ -22,6 +25,9 @@ for i = total + 2, #ARGV, 2 do
       admit(lane, tenant, flow)
     end
   end
+end
+if #again > 0 then
+  call('SADD', lane .. ':again', unpack(again))
 end
 if #fresh > 0 then
   call('HSET', lane .. ':data', unpack(fresh))

@@ -5,6 +5,8 @@
 //! with HKDF-SHA256 (RFC 5869) from the master key: random nonces of 96 bits are then far from running out, however much
 //! is sealed.
 
+mod places;
+
 use std::{fmt, str::FromStr, sync::Arc};
 
 use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
@@ -150,6 +152,29 @@ impl Keyring {
         Ok(sealed)
     }
 
+    /// Reads a stored text: opens a sealed one, and takes one that an earlier version has stored in clear text as it is.
+    ///
+    /// # Errors
+    /// [`OpenError`] for a sealed text that cannot be opened.
+    pub fn read(&self, place: Place<'_>, stored: &str) -> Result<String, OpenError> {
+        if !stored.starts_with(SEALED) {
+            return Ok(stored.to_owned());
+        }
+        String::from_utf8(self.open(place, stored)?).map_err(|_| OpenError::Damaged)
+    }
+
+    /// A key of 32 bytes for another purpose from each of the keys, newest first. No place has the same: a purpose has no
+    /// NUL, and each place has one.
+    pub fn derive(&self, purpose: &'static str) -> Vec<[u8; KEY_LEN]> {
+        let info = [purpose.as_bytes()];
+        let keys = self.0.iter().filter_map(|master| {
+            let mut key = [0; KEY_LEN];
+            let okm = master.prk.expand(&info, HKDF_SHA256).ok()?;
+            okm.fill(&mut key).ok().map(|()| key)
+        });
+        keys.collect()
+    }
+
     /// What a text begins with that the newest key has sealed.
     pub fn newest_prefix(&self) -> String {
         let id = self.0.first().map_or("", |key| key.id.as_str());
@@ -177,8 +202,7 @@ impl FromStr for Keyring {
             .map(|part| master_key(part.trim()))
             .collect();
         keys.map(|keys| Self(keys.into())).ok_or(
-            "expected keys of 32 bytes as 64 hexadecimal digits, newest first, with commas between them: the output of \
-             `openssl rand -hex 32`",
+            "expected keys of 32 bytes as 64 hexadecimal digits, newest first, with commas between them",
         )
     }
 }
@@ -267,6 +291,16 @@ mod tests {
             let changed = String::from_utf8(bytes).unwrap();
             assert!(keys.open(place(1, ""), &changed).is_err(), "{changed}");
         }
+    }
+
+    #[test]
+    fn what_was_stored_in_clear_text_is_read_as_it_is() {
+        let keys = keys(&["0f"]);
+        let sealed = keys.seal(place(1, ""), b"whsec_x").unwrap();
+        for stored in ["whsec_x", &sealed] {
+            assert_eq!(keys.read(place(1, ""), stored).unwrap(), "whsec_x");
+        }
+        assert_eq!(keys.read(place(2, ""), &sealed), Err(OpenError::Damaged));
     }
 
     #[test]

@@ -1,0 +1,103 @@
+//! How large the head of a request may be, and how long a request may take.
+
+use std::{future::Future, time::Duration};
+
+use poem::{Request, http::header};
+use relaypost_shared::settings::Settings;
+
+use super::{
+    incoming::{self, Owed},
+    problem::{ApiError, Code},
+};
+
+/// The longest path with its query, in bytes.
+const MAX_URI: usize = 8 << 10;
+/// The largest headers together, in bytes, each counted with its colon, space and line end.
+const MAX_HEADERS: usize = 16 << 10;
+/// What stands between a header's name, its value and the next.
+const AROUND_HEADER: usize = ": \r\n".len();
+
+/// The limits of every request.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Limits {
+    body: usize,
+    body_time: Duration,
+    time: Duration,
+}
+
+/// What is left of the limits once a request is at work.
+#[derive(Debug)]
+pub(crate) struct Limited {
+    owed: Owed,
+    /// Nothing for an operation that keeps the time itself.
+    time: Option<Duration>,
+}
+
+impl Limits {
+    pub(crate) fn of(settings: &Settings) -> Self {
+        Self {
+            body: settings.max_body_bytes,
+            body_time: settings.http.body_timeout,
+            time: settings.http.request_timeout,
+        }
+    }
+
+    /// Checks the head of a request and holds its body to the limits.
+    ///
+    /// # Errors
+    /// 414 and 431 when the head is too large, 400 when it names two hosts: a proxy may have gone by the other one
+    /// ([RFC 9112](https://www.rfc-editor.org/rfc/rfc9112#section-3.2)).
+    pub(crate) fn check(&self, request: &mut Request) -> Result<Limited, ApiError> {
+        let uri = request.uri();
+        let uri_length = uri.path().len() + uri.query().map_or(0, str::len);
+        if uri_length > MAX_URI {
+            let detail = format!("the path and the query are longer than {MAX_URI} bytes");
+            return Err(ApiError::new(Code::UriTooLong, detail));
+        }
+        if request.headers().get_all(header::HOST).iter().count() > 1 {
+            let detail = "Host: expected only one";
+            return Err(ApiError::new(Code::InvalidParameter, detail));
+        }
+        let headers = request.headers().iter();
+        let size = headers.map(|(name, value)| name.as_str().len() + value.len() + AROUND_HEADER);
+        if size.sum::<usize>() > MAX_HEADERS {
+            let detail = format!("the headers are larger than {MAX_HEADERS} bytes");
+            return Err(ApiError::new(Code::HeadersTooLarge, detail));
+        }
+        let time = (!keeps_time(uri.path())).then_some(self.time);
+        let owed = incoming::guard(request, self.body, self.body_time);
+        Ok(Limited { owed, time })
+    }
+}
+
+impl Limited {
+    /// Waits for the answer to begin. An answer that then flows for long, such as a stream of events, is not cut.
+    ///
+    /// What cannot wait any longer is dropped wherever it is. That is safe: a transaction that was not committed is rolled
+    /// back, what was handed to a group commit is written whole without us, and what was committed but not pushed
+    /// onto the queue is found by the workers' sweep.
+    ///
+    /// # Errors
+    /// When the time is over: 408 when the client is what we wait for, else 503.
+    pub(crate) async fn run<T>(&self, answering: impl Future<Output = T>) -> Result<T, ApiError> {
+        let Some(time) = self.time else {
+            return Ok(answering.await);
+        };
+        tokio::time::timeout(time, answering).await.map_err(|_| {
+            if self.owed.is_waited_for() {
+                ApiError::new(Code::RequestTimeout, "the body did not arrive in time")
+            } else {
+                ApiError::new(
+                    Code::TookTooLong,
+                    "the answer took too long; what was asked for may have been done all the same: with the same \
+                     `Idempotency-Key` it is safe to ask again",
+                )
+            }
+        })
+    }
+}
+
+/// The test of an endpoint takes as long as the endpoint may, and has a deadline of its own.
+fn keeps_time(path: &str) -> bool {
+    path.starts_with("/v1/endpoints/") && path.ends_with("/test")
+}
