@@ -276,8 +276,9 @@ fn limit_headers(status: Option<u16>) -> Vec<MetaHeader> {
             header(LIMIT_HEADER, limit, false),
         ],
         Some(TOO_MANY) => vec![
-            header(POLICY_HEADER, policy, true),
-            header(LIMIT_HEADER, limit, true),
+            // A sign-in that is locked is no matter of these limits.
+            header(POLICY_HEADER, policy, false),
+            header(LIMIT_HEADER, limit, false),
             MetaHeader {
                 schema: u32::schema_ref(),
                 ..header(

@@ -108,6 +108,11 @@ impl DemoApi {
         /// Who to be.
         user: Query<Text<DemoUser>>,
         /// The name of the tenant: 1 to 200 characters. Without it: `demo`.
+        #[oai(validator(
+            min_length = 1,
+            max_length = 200,
+            pattern = r"^[^\x00-\x1F\x7F-\x9F]*$"
+        ))]
         tenant: Query<Option<String>>,
     ) -> Result<Reply<Tokens>, ApiError> {
         if !is_on(&services.settings) {

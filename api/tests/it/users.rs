@@ -31,6 +31,10 @@ async fn a_user_is_created_shown_changed_and_deleted() {
     let listed = api.root().get("/v1/users").await.expect(200);
     assert_eq!(listed["data"][0], created);
 
+    for field in ["password", "platform", "disabled"] {
+        let refused = api.root().patch(&path, json!({ field: null })).await;
+        assert_eq!(refused.faults(422, "validation_failed"), [""; 0]);
+    }
     let changed = api
         .root()
         .patch(&path, json!({"name": null, "platform": true}))

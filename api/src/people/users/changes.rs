@@ -32,7 +32,9 @@ pub(super) async fn make(
     changes: UserChanges,
 ) -> Result<user::Model, ApiError> {
     let before = find(&services.db, id).await?;
-    let hash = match given(changes.password) {
+    let platform = given("platform", changes.platform)?;
+    let disabled = given("disabled", changes.disabled)?;
+    let hash = match given("password", changes.password)? {
         Some(password) => {
             let mut checks = Checks::default();
             passwords::check_new(&mut checks, "password", &password, &before.email);
@@ -58,10 +60,10 @@ pub(super) async fn make(
             row.name = Set(Some(name));
         }
     }
-    if let Some(platform) = given(changes.platform) {
+    if let Some(platform) = platform {
         row.platform = Set(platform);
     }
-    if let Some(disabled) = given(changes.disabled) {
+    if let Some(disabled) = disabled {
         row.disabled_at = Set(disabled.then(|| before.disabled_at.unwrap_or(now)));
     }
     if hash.is_some() {
@@ -74,11 +76,12 @@ pub(super) async fn make(
     Ok(after)
 }
 
-/// Null is for what can be nothing; for anything else it leaves things as they are.
-fn given<T>(change: MaybeUndefined<T>) -> Option<T> {
+/// Null is for what can be nothing, and anything else is refused.
+fn given<T>(field: &str, change: MaybeUndefined<T>) -> Result<Option<T>, ApiError> {
     match change {
-        MaybeUndefined::Value(value) => Some(value),
-        MaybeUndefined::Undefined | MaybeUndefined::Null => None,
+        MaybeUndefined::Value(value) => Ok(Some(value)),
+        MaybeUndefined::Undefined => Ok(None),
+        MaybeUndefined::Null => Err(ApiError::field(field, "expected a value, not null")),
     }
 }
 
