@@ -213,15 +213,50 @@ pub(crate) async fn record_by(
     target: impl fmt::Display,
     now: Timestamp,
 ) -> Result<(), DbErr> {
+    let entry = entry(by, tenant, action, &target, now);
+    write(tx, entry).await
+}
+
+/// The same with what exactly was done, where that does not stay with the target: `role=viewer`.
+///
+/// # Errors
+/// When the database fails.
+pub(crate) async fn record_detail(
+    tx: &impl ConnectionTrait,
+    by: &By,
+    tenant: Option<TenantId>,
+    (action, detail): (Action, String),
+    target: impl fmt::Display,
+    now: Timestamp,
+) -> Result<(), DbErr> {
     let entry = audit_log::Model {
+        detail: Some(detail),
+        ..entry(by, tenant, action, &target, now)
+    };
+    write(tx, entry).await
+}
+
+fn entry(
+    by: &By,
+    tenant: Option<TenantId>,
+    action: Action,
+    target: &dyn fmt::Display,
+    now: Timestamp,
+) -> audit_log::Model {
+    audit_log::Model {
         id: AuditEntryId::generate(now),
         tenant_id: tenant,
         actor: by.actor.to_string(),
         action: action.as_str().to_owned(),
         target: target.to_string(),
         request_id: by.request_id.to_string(),
+        client_address: Some(by.request_id.client().to_string()),
+        detail: None,
         created_at: now,
-    };
+    }
+}
+
+async fn write(tx: &impl ConnectionTrait, entry: audit_log::Model) -> Result<(), DbErr> {
     audit_log::Entity::insert(entry.into_active_model())
         .exec_without_returning(tx)
         .await

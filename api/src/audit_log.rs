@@ -33,6 +33,12 @@ struct AuditEntry {
     target: String,
     /// The id of the request that did it.
     request_id: String,
+    /// The client address of that request.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    client_address: Option<String>,
+    /// What exactly was done, where it does not show in the target: `role=viewer`, `scopes=read,send`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    detail: Option<String>,
     /// When.
     created_at: Moment,
 }
@@ -46,6 +52,8 @@ impl From<audit_log::Model> for AuditEntry {
             action: row.action,
             target: row.target,
             request_id: row.request_id,
+            client_address: row.client_address,
+            detail: row.detail,
             created_at: row.created_at.into(),
         }
     }
@@ -60,6 +68,8 @@ impl Example for AuditEntry {
             action: "dead_letter.replayed".to_owned(),
             target: example_id::<ids::Delivery>().to_string(),
             request_id: example_id::<ids::Request>().to_string(),
+            client_address: Some("203.0.113.7".to_owned()),
+            detail: None,
             created_at: example_time().into(),
         }
     }

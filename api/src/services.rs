@@ -56,7 +56,7 @@ impl Services {
         };
         Self {
             keys: Keys::start(db.clone(), clock.clone()),
-            sessions: Sessions::start(db.clone(), clock.clone()),
+            sessions: Sessions::start(db.clone(), clock.clone(), settings.auth.demo_mode),
             access_tokens: AccessTokens::new(
                 &settings.auth.jwt_secrets,
                 settings.auth.access_token,
@@ -85,6 +85,11 @@ impl Services {
     /// How often this process has run Argon2. It is the same for every sign-in, whoever it is.
     pub fn passwords_hashed(&self) -> u64 {
         self.passwords.hashed()
+    }
+
+    /// How much memory Argon2 has filled in this process, in KiB, a pass at a time: what checking passwords has cost.
+    pub fn passwords_filled(&self) -> u64 {
+        self.passwords.filled()
     }
 
     /// The services that a request is answered with.

@@ -63,6 +63,9 @@ const DROP_KEY_INDEXES: &[&str] = &[
     "DROP INDEX emails_key",
 ];
 
+/// What the audit log tells besides: from where, and what exactly.
+const AUDITED_TOO: [&str; 2] = ["client_address", "detail"];
+
 /// The tables some of whose rows hold sealed texts.
 const PARTLY_SEALED: [&str; 2] = ["emails", "idempotency_keys"];
 
@@ -80,6 +83,12 @@ impl MigrationTrait for Migration {
                 .add_column(boolean("sealed").default(false));
             manager.alter_table(sealed).await?;
         }
+        for column in AUDITED_TOO {
+            let mut told = Table::alter();
+            told.table(Alias::new("audit_log"))
+                .add_column(text_null(column));
+            manager.alter_table(told).await?;
+        }
         for table in tables() {
             manager.create_table(table).await?;
         }
@@ -90,6 +99,12 @@ impl MigrationTrait for Migration {
 
     async fn down(&self, manager: &SchemaManager) -> Result<(), DbErr> {
         execute_all(manager, &["DROP INDEX audit_log_tenant"]).await?;
+        for column in AUDITED_TOO {
+            let mut told = Table::alter();
+            told.table(Alias::new("audit_log"))
+                .drop_column(Alias::new(column));
+            manager.alter_table(told).await?;
+        }
         for table in TABLES {
             let mut gone = Table::drop();
             gone.table(Alias::new(table));

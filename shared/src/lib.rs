@@ -12,6 +12,7 @@ pub mod db;
 pub mod delivery;
 pub mod entities;
 pub mod events;
+pub mod files;
 pub mod headers;
 pub mod ids;
 pub mod people;

@@ -6,6 +6,7 @@ mod embedded;
 use clap::{Parser, Subcommand};
 use relaypost_migration as migration;
 use relaypost_shared::{
+    files,
     settings::{Program, Settings},
     shutdown, telemetry,
 };
@@ -37,6 +38,7 @@ enum Command {
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
+    files::keep_private();
     match Cli::parse().command.unwrap_or(Command::Serve) {
         Command::CheckConfig => {
             Settings::print_or_exit(Program::Standalone);

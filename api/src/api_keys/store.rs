@@ -112,8 +112,7 @@ impl<'a> Owner<'a> {
         let now = self.services.clock.now();
         let tx = begin_write(&self.services.db).await?;
         let issued = self.insert(&tx, new, now).await?;
-        self.note(&tx, Action::ApiKeyCreated, issued.row.id, now)
-            .await?;
+        self.note_created(&tx, &issued.row, now).await?;
         tx.commit().await?;
         Ok(issued)
     }
@@ -147,8 +146,7 @@ impl<'a> Owner<'a> {
             .await?;
         let issued = self.insert(&tx, new, now).await?;
         self.note(&tx, Action::ApiKeyRotated, id, now).await?;
-        self.note(&tx, Action::ApiKeyCreated, issued.row.id, now)
-            .await?;
+        self.note_created(&tx, &issued.row, now).await?;
         tx.commit().await?;
         Ok(issued)
     }
@@ -207,6 +205,20 @@ impl<'a> Owner<'a> {
             text: key.text,
             row,
         })
+    }
+
+    async fn note_created(
+        &self,
+        tx: &impl ConnectionTrait,
+        row: &api_key::Model,
+        now: Timestamp,
+    ) -> Result<(), ApiError> {
+        let created = (
+            Action::ApiKeyCreated,
+            format!("scopes={}", row.scopes.0.join(",")),
+        );
+        audit::record_detail(tx, self.by, self.tenant, created, row.id, now).await?;
+        Ok(())
     }
 
     async fn note(

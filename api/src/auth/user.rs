@@ -20,12 +20,8 @@ pub(super) fn caller(
     request: &Request,
 ) -> Result<Caller, ApiError> {
     let (tenant, scopes) = if signed_in.platform {
-        // The only tenant of one who has a single role is theirs by default.
-        let own = match (named_tenant(request)?, signed_in.roles.as_slice()) {
-            (None, [(tenant, _)]) => Some(*tenant),
-            _ => None,
-        };
-        (own, vec![Scope::Platform])
+        // They always name the tenant: an administrator who gives them a role must not make them act in that tenant.
+        (None, vec![Scope::Platform])
     } else {
         within(&signed_in, access, request)?
     };

@@ -30,10 +30,10 @@ use crate::{
     auth::{Authorized, may},
     deliveries::{self, Changed, Delivery, Now},
     http::{
-        ApiError, Checks, Cursor, Limit, Page, Paging, Recorded, Ref, Reply, Results, StrictJson,
-        Text, document::Tag, read_item,
+        ApiError, Checks, Cursor, Limit, Page, Paging, Recorded, Ref, Repeatable, Reply, Results,
+        StrictJson, Text, document::Tag, read_item,
     },
-    idempotency::{Accepted, IdempotencyKey, Keyed},
+    idempotency::{Accepted, Batch, BatchBegun, IdempotencyKey, Keyed},
     limits::Meter,
 };
 
@@ -83,7 +83,8 @@ impl EmailsApi {
     /// Send up to 100 emails
     ///
     /// Each is taken or refused by itself; `results` has one entry for each, in the order given. With an
-    /// `Idempotency-Key` the whole batch can be sent again: what was taken already is answered with 200 and its id.
+    /// `Idempotency-Key` the whole batch can be sent again: it is answered as the first time. One that was cut off half-way goes on,
+    /// and what was taken already is answered with 200 and its id.
     #[oai(path = "/batch", method = "post", operation_id = "emails_send_batch")]
     async fn send_batch(
         &self,
@@ -92,17 +93,21 @@ impl EmailsApi {
         caller: Authorized<may::Send>,
         #[oai(name = "Idempotency-Key")] key: IdempotencyKey,
         body: StrictJson<EmailBatch>,
-    ) -> Result<Reply<Results>, ApiError> {
+    ) -> Result<Repeatable<Results>, ApiError> {
         let items = body.value.emails.checked("emails")?;
         meter.items(items.len()).await?;
+        let operation = "POST /v1/emails/batch";
+        let batch =
+            match Batch::begin(services, caller.tenant, &key, operation, &body.bytes).await? {
+                BatchBegun::Done(answer) => return Ok(Repeatable::again(answer)),
+                BatchBegun::Work(batch) => batch,
+            };
         let _place = key.place(&services.in_flight, caller.tenant)?;
         let sent = items.iter().enumerate().map(async |(index, item)| {
-            let keyed = key
-                .item(index)
-                .of("POST /v1/emails/batch", item.get().as_bytes());
+            let keyed = key.item(index).of(operation, item.get().as_bytes());
             send(services, &caller, keyed, read_item(item)?).await
         });
-        Reply::of(&Results::new(join_all(sent).await, &caller.request_id))
+        Results::answer(&batch, join_all(sent).await, &caller.request_id).await
     }
 
     /// List emails

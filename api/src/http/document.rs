@@ -181,7 +181,9 @@ fn problems(operation: &MetaOperation, access: Option<Access>) -> Vec<(u16, &'st
             problems.push((status, why));
         }
     }
+    problems.push((414, "The path with its query is too long."));
     if operation.request.is_some() {
+        problems.push((408, "The body did not arrive in time."));
         problems.push((413, "The body is too large."));
         problems.push((
             415,

@@ -16,9 +16,14 @@ use serde_json::{
 };
 
 use super::{
-    ApiError, problem::Problem, request_id::RequestId, strict_json::parse, text::example_id,
+    ApiError,
+    problem::Problem,
+    reply::{Repeatable, to_bytes},
+    request_id::RequestId,
+    strict_json::parse,
+    text::example_id,
 };
-use crate::idempotency::Accepted;
+use crate::idempotency::{Accepted, Batch};
 
 /// Bodies of the kind `T`, at least one and at most `MAX`, not yet read: one that is wrong is its own failure and not the
 /// batch's.
@@ -100,7 +105,9 @@ impl Example for Results {
 
 impl Results {
     /// The results of a request's items.
-    pub(crate) fn new(answers: Vec<Result<Accepted, ApiError>>, request: &RequestId) -> Self {
+    ///
+    /// Also says whether they are final: sent again, none would come out better.
+    fn new(answers: Vec<Result<Accepted, ApiError>>, request: &RequestId) -> (Self, bool) {
         let results = answers.into_iter().map(|answer| match answer {
             Ok(Accepted::First(body)) => ItemResult {
                 status: 201,
@@ -121,9 +128,27 @@ impl Results {
                 }
             }
         });
-        Self {
-            results: results.collect(),
+        let results: Vec<ItemResult> = results.collect();
+        let mut errors = results.iter().filter_map(|result| result.error.as_ref());
+        let is_final = errors.all(|problem| !problem.retryable);
+        (Self { results }, is_final)
+    }
+
+    /// The answer to a batch, remembered if it is final.
+    ///
+    /// # Errors
+    /// When the answer cannot be written as JSON.
+    pub(crate) async fn answer(
+        batch: &Batch<'_>,
+        answers: Vec<Result<Accepted, ApiError>>,
+        request: &RequestId,
+    ) -> Result<Repeatable<Self>, ApiError> {
+        let (results, is_final) = Self::new(answers, request);
+        let body = to_bytes(&results)?;
+        if is_final {
+            batch.remember(&body).await;
         }
+        Ok(Repeatable::first(body))
     }
 }
 

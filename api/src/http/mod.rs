@@ -31,6 +31,6 @@ pub(crate) use names::EventTypeName;
 pub(crate) use page::{Cursor, Limit, Page, Paging};
 pub(crate) use problem::{ApiError, Code, FieldError};
 pub(crate) use raw_json::RawJson;
-pub(crate) use reply::{Created, NoContent, Queued, Recorded, Reply, to_bytes};
+pub(crate) use reply::{Created, NoContent, Queued, Recorded, Repeatable, Reply, to_bytes};
 pub(crate) use strict_json::StrictJson;
 pub(crate) use text::{Moment, Ref, Text, TextValue, example_id, example_time};

@@ -60,8 +60,8 @@ impl Outermost {
     where
         E: Endpoint<Output = Response>,
     {
-        let request_id = RequestId::of(&request, self.clock.now());
         let client = client_address::find(&mut request, &self.proxies);
+        let request_id = RequestId::of(&request, client, self.clock.now());
         let path = request.uri().path().to_owned();
         let span = tracing::info_span!(
             "request",

@@ -45,6 +45,33 @@ pub(crate) struct Recorded<T> {
     shape: PhantomData<fn() -> T>,
 }
 
+/// 200 with the body `T`, or with the bytes of an earlier answer when the request's `Idempotency-Key` is known.
+#[derive(Debug)]
+pub(crate) struct Repeatable<T> {
+    body: Bytes,
+    replayed: bool,
+    shape: PhantomData<fn() -> T>,
+}
+
+impl<T: Serialize> Repeatable<T> {
+    /// The first answer.
+    pub(crate) fn first(body: Bytes) -> Self {
+        Self {
+            body,
+            replayed: false,
+            shape: PhantomData,
+        }
+    }
+
+    /// An earlier answer.
+    pub(crate) fn again(body: Bytes) -> Self {
+        Self {
+            replayed: true,
+            ..Self::first(body)
+        }
+    }
+}
+
 impl<T: Serialize> Reply<T> {
     /// 200 with this body.
     pub(crate) fn of(body: &T) -> Result<Self, ApiError> {
@@ -126,11 +153,25 @@ impl<T: Send> IntoResponse for Recorded<T> {
         if !self.replayed {
             return json(StatusCode::CREATED, self.body);
         }
-        let mut response = json(StatusCode::OK, self.body);
-        let headers = response.headers_mut();
-        headers.insert("idempotency-replayed", HeaderValue::from_static("true"));
-        response
+        replayed(self.body)
     }
+}
+
+impl<T: Send> IntoResponse for Repeatable<T> {
+    fn into_response(self) -> Response {
+        if !self.replayed {
+            return json(StatusCode::OK, self.body);
+        }
+        replayed(self.body)
+    }
+}
+
+/// 200 with the bytes of an earlier answer.
+pub(crate) fn replayed(body: Bytes) -> Response {
+    let mut response = json(StatusCode::OK, body);
+    let headers = response.headers_mut();
+    headers.insert("idempotency-replayed", HeaderValue::from_static("true"));
+    response
 }
 
 pub(crate) fn documented<T: Type>(status: u16, description: &'static str) -> MetaResponse {
@@ -201,19 +242,41 @@ impl ApiResponse for NoContent {
     fn register(_: &mut Registry) {}
 }
 
+/// The header of an answer that is given again.
+pub(crate) fn replayed_header(required: bool) -> MetaHeader {
+    MetaHeader {
+        name: REPLAYED.to_owned(),
+        description: Some("`true`: this is the answer to the earlier request.".to_owned()),
+        required,
+        deprecated: false,
+        schema: bool::schema_ref(),
+    }
+}
+
+impl<T: Type> ApiResponse for Repeatable<T> {
+    fn meta() -> MetaResponses {
+        MetaResponses {
+            responses: vec![MetaResponse {
+                headers: vec![replayed_header(false)],
+                ..documented::<T>(
+                    200,
+                    "Done, each item by itself; or the `Idempotency-Key` is known: the body of the first answer again.",
+                )
+            }],
+        }
+    }
+
+    fn register(registry: &mut Registry) {
+        T::register(registry);
+    }
+}
+
 impl<T: Type> ApiResponse for Recorded<T> {
     fn meta() -> MetaResponses {
-        let replayed = MetaHeader {
-            name: REPLAYED.to_owned(),
-            description: Some("`true`: this is the answer to the earlier request.".to_owned()),
-            required: true,
-            deprecated: false,
-            schema: bool::schema_ref(),
-        };
         MetaResponses {
             responses: vec![
                 MetaResponse {
-                    headers: vec![replayed],
+                    headers: vec![replayed_header(true)],
                     ..documented::<T>(
                         200,
                         "The `Idempotency-Key` is known: the body of the first answer again.",

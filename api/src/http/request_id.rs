@@ -1,7 +1,7 @@
 //! The id of a request: the client's, if it sent a usable one, else a new one. It is in the answer, in every log line,
-//! and on everything that the request makes.
+//! and on everything that the request makes. The audit log notes beside it from where the request came.
 
-use std::{fmt, sync::Arc};
+use std::{fmt, net::IpAddr, sync::Arc};
 
 use poem::Request;
 use relaypost_shared::{clock::Timestamp, ids::RequestId as NewId};
@@ -15,13 +15,24 @@ const MAX_LEN: usize = 128;
 
 /// The id of the request at hand: up to 128 of `[A-Za-z0-9._-]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct RequestId(Arc<str>);
+pub(crate) struct RequestId {
+    text: Arc<str>,
+    client: IpAddr,
+}
 
 impl RequestId {
-    /// What the client sent, or else a new one.
-    pub(crate) fn of(request: &Request, now: Timestamp) -> Self {
+    /// What `client` sent, or else a new one.
+    pub(crate) fn of(request: &Request, client: IpAddr, now: Timestamp) -> Self {
         let sent = request.header(HEADER).filter(|text| is_usable(text));
-        Self(sent.map_or_else(|| NewId::generate(now).to_string().into(), Arc::from))
+        Self {
+            text: sent.map_or_else(|| NewId::generate(now).to_string().into(), Arc::from),
+            client,
+        }
+    }
+
+    /// The client address of the request.
+    pub(crate) fn client(&self) -> IpAddr {
+        self.client
     }
 
     /// The id that the outermost layer gave this request.
@@ -35,13 +46,13 @@ impl RequestId {
 
     /// The text.
     pub(crate) fn as_str(&self) -> &str {
-        &self.0
+        &self.text
     }
 }
 
 impl fmt::Display for RequestId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        f.write_str(&self.text)
     }
 }
 

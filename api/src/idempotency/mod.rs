@@ -4,6 +4,7 @@
 //! A key belongs to its tenant and to the operation with everything that its path names. Operations that take one have no
 //! query parameters. Requests are compared byte for byte: who sends one again sends the same bytes.
 
+mod batch;
 mod in_flight;
 mod known;
 mod once;
@@ -20,6 +21,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::http::{ApiError, Code, parameters::IDEMPOTENCY_KEY};
 
+pub(crate) use batch::{Batch, BatchBegun};
 pub(crate) use in_flight::{Held, InFlight, Place, Stage};
 pub(crate) use known::{Known, Raced, remember, row};
 pub(crate) use once::{Begun, Once};
@@ -27,7 +29,7 @@ pub(crate) use once::{Begun, Once};
 const MAX_LEN: usize = 255;
 
 /// The request's `Idempotency-Key`, if it has one.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct IdempotencyKey(Option<String>);
 
 /// A key with the request that it stands for.

@@ -31,10 +31,10 @@ use crate::{
     deliveries::{self, Changed, Delivery, Now},
     event_types::{Checked, is_stale},
     http::{
-        ApiError, Checks, Cursor, EventTypeName, Limit, Page, Paging, Recorded, Ref, Reply,
-        Results, StrictJson, Text, document::Tag, read_item,
+        ApiError, Checks, Cursor, EventTypeName, Limit, Page, Paging, Recorded, Ref, Repeatable,
+        Reply, Results, StrictJson, Text, document::Tag, read_item,
     },
-    idempotency::{Accepted, IdempotencyKey, Keyed},
+    idempotency::{Accepted, Batch, BatchBegun, IdempotencyKey, Keyed},
     limits::Meter,
 };
 
@@ -105,7 +105,8 @@ impl MessagesApi {
     /// Publish up to 500 messages
     ///
     /// Each is published or refused by itself; `results` has one entry for each, in the order given. With an
-    /// `Idempotency-Key` the whole batch can be sent again: what was published already is answered with 200 and its id.
+    /// `Idempotency-Key` the whole batch can be sent again: it is answered as the first time. One that was cut off half-way goes on,
+    /// and what was published already is answered with 200 and its id.
     #[oai(
         path = "/batch",
         method = "post",
@@ -118,17 +119,21 @@ impl MessagesApi {
         caller: Authorized<may::Send>,
         #[oai(name = "Idempotency-Key")] key: IdempotencyKey,
         body: StrictJson<MessageBatch>,
-    ) -> Result<Reply<Results>, ApiError> {
+    ) -> Result<Repeatable<Results>, ApiError> {
         let items = body.value.messages.checked("messages")?;
         meter.items(items.len()).await?;
+        let operation = "POST /v1/messages/batch";
+        let batch =
+            match Batch::begin(services, caller.tenant, &key, operation, &body.bytes).await? {
+                BatchBegun::Done(answer) => return Ok(Repeatable::again(answer)),
+                BatchBegun::Work(batch) => batch,
+            };
         let _place = key.place(&services.in_flight, caller.tenant)?;
         let published = items.iter().enumerate().map(async |(index, item)| {
-            let keyed = key
-                .item(index)
-                .of("POST /v1/messages/batch", item.get().as_bytes());
+            let keyed = key.item(index).of(operation, item.get().as_bytes());
             publish(services, &caller, keyed, read_item(item)?).await
         });
-        Reply::of(&Results::new(join_all(published).await, &caller.request_id))
+        Results::answer(&batch, join_all(published).await, &caller.request_id).await
     }
 
     /// List messages

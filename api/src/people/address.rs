@@ -1,7 +1,9 @@
 //! The address by which somebody is known.
 
 use relaypost_shared::entities::user;
-use sea_orm::{ColumnTrait as _, ConnectionTrait, DbErr, EntityTrait as _, QueryFilter as _};
+use sea_orm::{
+    ColumnTrait as _, ConnectionTrait, DbErr, EntityTrait as _, QueryFilter as _, QueryOrder as _,
+};
 
 use crate::{emails::bare_address, http::ApiError};
 
@@ -29,6 +31,30 @@ pub(crate) async fn user_of(
 ) -> Result<Option<user::Model>, DbErr> {
     user::Entity::find()
         .filter(user::Column::Email.eq(address))
+        .one(db)
+        .await
+}
+
+/// The user with this address, or else one beside it in the order of addresses: whose password costs what users' passwords
+/// cost to check, also after the settings have changed, and always the same for one address.
+///
+/// # Errors
+/// When the database fails.
+pub(crate) async fn user_near(
+    db: &impl ConnectionTrait,
+    address: &str,
+) -> Result<Option<user::Model>, DbErr> {
+    let from_here = user::Entity::find()
+        .filter(user::Column::Email.gte(address))
+        .order_by_asc(user::Column::Email)
+        .one(db)
+        .await?;
+    if from_here.is_some() {
+        return Ok(from_here);
+    }
+    user::Entity::find()
+        .filter(user::Column::Email.lt(address))
+        .order_by_desc(user::Column::Email)
         .one(db)
         .await
 }

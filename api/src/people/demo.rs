@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use poem::web::Data;
+use poem::{Request, http::header, web::Data};
 use poem_openapi::{OpenApi, param::Query, registry::MetaSchema};
 use relaypost_shared::{
     clock::Timestamp,
@@ -18,6 +18,7 @@ use sea_orm::{
 };
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
+use url::{Host, Url};
 use uuid::Uuid;
 
 use super::{
@@ -105,6 +106,7 @@ impl DemoApi {
         &self,
         Data(services): Data<&Services>,
         visitor: Visitor,
+        request: &Request,
         /// Who to be.
         user: Query<Text<DemoUser>>,
         /// The name of the tenant: 1 to 200 characters. Without it: `demo`.
@@ -115,7 +117,7 @@ impl DemoApi {
         ))]
         tenant: Query<Option<String>>,
     ) -> Result<Reply<Tokens>, ApiError> {
-        if !is_on(&services.settings) {
+        if !is_on(&services.settings) || !is_ours(request, &services.settings) {
             return Err(ApiError::new(
                 Code::RouteNotFound,
                 "no operation has this path",
@@ -156,6 +158,26 @@ impl DemoApi {
 }
 
 /// The settings refuse the demo in production; this does not rely on it.
+/// Whether the request names this service: an address, a name without a dot, or the host of `PUBLIC_URL`. A page somewhere
+/// in the web can have its own name lead to this machine, and would be signed in (DNS rebinding).
+fn is_ours(request: &Request, settings: &Settings) -> bool {
+    let Some(host) = request.header(header::HOST) else {
+        return true;
+    };
+    let Ok(url) = Url::parse(&format!("http://{host}/")) else {
+        return false;
+    };
+    let public = Url::parse(settings.auth.public_url.as_str()).ok();
+    match url.host() {
+        Some(Host::Domain(name)) => {
+            let known = public.as_ref().and_then(Url::host_str) == Some(name);
+            known || !name.contains('.') || name.ends_with(".localhost")
+        }
+        Some(Host::Ipv4(_) | Host::Ipv6(_)) => true,
+        None => false,
+    }
+}
+
 fn is_on(settings: &Settings) -> bool {
     settings.auth.demo_mode && settings.env == AppEnv::Development
 }

@@ -9,11 +9,11 @@ use relaypost_shared::{
     clock::{Clock, Timestamp},
     entities::{membership, session, user},
     ids::{SessionId, TenantId, UserId},
-    people::Role,
+    people::{Role, SignInMethod},
 };
 use sea_orm::{
     ColumnTrait as _, DatabaseConnection, DbErr, EntityTrait as _, FromQueryResult, JoinType,
-    QueryFilter as _, QuerySelect as _,
+    QueryFilter as _, QuerySelect as _, QueryTrait as _,
 };
 
 use super::access_token::Presented;
@@ -41,11 +41,13 @@ pub(crate) struct Sessions(Batcher<Presented, Found>);
 
 impl Sessions {
     /// Starts the task that asks the database.
-    pub(crate) fn start(db: DatabaseConnection, clock: Clock) -> Self {
+    ///
+    /// Without `demo` the sessions of the demo, of which there may be some from development, are nobody's.
+    pub(crate) fn start(db: DatabaseConnection, clock: Clock, demo: bool) -> Self {
         Self(Batcher::start(BATCH, move |presented: Vec<Presented>| {
             let (db, now) = (db.clone(), clock.now());
             async move {
-                match load(&db, &presented, now).await {
+                match load(&db, &presented, now, demo).await {
                     Ok(found) => presented
                         .iter()
                         .map(|one| Ok(found.get(&one.session).filter(|it| it.user == one.user)))
@@ -77,6 +79,7 @@ async fn load(
     db: &DatabaseConnection,
     presented: &[Presented],
     now: Timestamp,
+    demo: bool,
 ) -> Result<HashMap<SessionId, SignedIn>, DbErr> {
     let ids = presented.iter().map(|one| one.session);
     let user = session::Entity::belongs_to(user::Entity)
@@ -98,6 +101,9 @@ async fn load(
         .filter(session::Column::EndedAt.is_null())
         .filter(session::Column::ExpiresAt.gt(now))
         .filter(user::Column::DisabledAt.is_null())
+        .apply_if((!demo).then_some(SignInMethod::Demo), |query, demo| {
+            query.filter(session::Column::Method.ne(demo))
+        })
         .into_model::<Row>()
         .all(db)
         .await?;

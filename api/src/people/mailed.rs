@@ -30,7 +30,8 @@ const PREFIX: &str = "rpt_";
 /// An address gets at most one mail in this time.
 const QUIET: TimeDelta = TimeDelta::seconds(60);
 
-/// Mails somebody a token beside the request, which answers the same way and as fast when there is nobody to mail to.
+/// Mails somebody a token beside the request, which answers the same way and as fast when there is nobody to mail to. It
+/// begins for nobody too, and finds out beside the request.
 pub(super) fn send_beside(
     services: &Services,
     user: UserId,

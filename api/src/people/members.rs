@@ -186,6 +186,10 @@ impl MembersApi {
             (new, jobs)
         } else {
             let known = address::user_of(&tx, &address).await?;
+            let known = match known {
+                Some(user) => users::lock(&tx, user.id).await?,
+                None => None,
+            };
             (
                 known.ok_or_else(|| ApiError::not_found("user"))?,
                 Vec::new(),
@@ -219,7 +223,7 @@ impl MembersApi {
     ) -> Result<Reply<Member>, ApiError> {
         let tenant = admin.of(services, tenant_id.0.0).await?;
         let (tx, now) = (begin_write(&services.db).await?, services.clock.now());
-        let (_, user) = find(&tx, tenant, user_id.0.0).await?;
+        let (_, user) = find_locked(&tx, tenant, user_id.0.0).await?;
         let role = set(&tx, &admin.by, tenant, user.id, body.value.role.0, now).await?;
         tx.commit().await?;
         Reply::of(&Member::new(&role, &user))
@@ -244,7 +248,7 @@ impl MembersApi {
     ) -> Result<NoContent, ApiError> {
         let tenant = admin.of(services, tenant_id.0.0).await?;
         let (tx, now) = (begin_write(&services.db).await?, services.clock.now());
-        let (_, user) = find(&tx, tenant, user_id.0.0).await?;
+        let (_, user) = find_locked(&tx, tenant, user_id.0.0).await?;
         membership::Entity::delete_by_id((user.id, tenant))
             .exec(&tx)
             .await?;
@@ -256,9 +260,9 @@ impl MembersApi {
 
     /// Unlock a member
     ///
-    /// Lifts the lock that failed sign-ins have brought about. When there is none nothing changes. Who is a member of another
-    /// tenant too, or of the platform, is unlocked by the platform only (403): else an administrator could add anybody and
-    /// go on guessing.
+    /// Lifts the lock that failed sign-ins have brought about. When there is none nothing changes. Who was a user before they
+    /// were added here, or is of another tenant too or of the platform, is unlocked by the platform only (403): else an
+    /// administrator could add anybody and go on guessing.
     #[oai(
         path = "/:tenant_id/members/:user_id/unlock",
         method = "post",
@@ -275,11 +279,15 @@ impl MembersApi {
     ) -> Result<NoContent, ApiError> {
         let tenant = admin.of(services, tenant_id.0.0).await?;
         let (tx, now) = (begin_write(&services.db).await?, services.clock.now());
-        let (_, user) = find(&tx, tenant, user_id.0.0).await?;
-        if !admin.is_platform() && (user.platform || is_elsewhere(&tx, tenant, user.id).await?) {
+        let (role, user) = find_locked(&tx, tenant, user_id.0.0).await?;
+        let came_here_first = role.created_at == user.created_at;
+        let of_this_tenant =
+            came_here_first && !user.platform && !is_elsewhere(&tx, tenant, user.id).await?;
+        if !admin.is_platform() && !of_this_tenant {
             return Err(ApiError::new(
                 Code::Forbidden,
-                "this user is not of this tenant alone: it takes the scope `platform` to unlock them",
+                "this user was there before they were added, or is not of this tenant alone: it takes the scope \
+                 `platform` to unlock them",
             ));
         }
         if attempts::forget(&tx, &user.email).await? {
@@ -291,20 +299,21 @@ impl MembersApi {
     }
 }
 
-/// A member of a tenant.
+/// A member of a tenant, who stays as they are until the end of the transaction.
 ///
 /// # Errors
 /// 404 when the user has no role in it, whether or not there is such a user.
-async fn find(
-    db: &impl ConnectionTrait,
+async fn find_locked(
+    tx: &DatabaseTransaction,
     tenant: TenantId,
     user: UserId,
 ) -> Result<(membership::Model, user::Model), ApiError> {
-    let role = membership::Entity::find_by_id((user, tenant))
-        .one(db)
+    let user = users::lock(tx, user).await?;
+    let user = user.ok_or_else(|| ApiError::not_found("member"))?;
+    let role = membership::Entity::find_by_id((user.id, tenant))
+        .one(tx)
         .await?;
     let role = role.ok_or_else(|| ApiError::not_found("member"))?;
-    let user = users::find(db, user).await?;
     Ok((role, user))
 }
 
@@ -343,7 +352,8 @@ async fn set(
         .exec_without_returning(tx)
         .await?;
     if added > 0 {
-        audit::record_by(tx, by, Some(tenant), Action::MemberAdded, user, now).await?;
+        let added = (Action::MemberAdded, format!("role={role}"));
+        audit::record_detail(tx, by, Some(tenant), added, user, now).await?;
         return Ok(new);
     }
     let changed = membership::Entity::update_many()
@@ -354,7 +364,8 @@ async fn set(
         .exec(tx)
         .await?;
     if changed.rows_affected > 0 {
-        audit::record_by(tx, by, Some(tenant), Action::MemberChanged, user, now).await?;
+        let changed = (Action::MemberChanged, format!("role={role}"));
+        audit::record_detail(tx, by, Some(tenant), changed, user, now).await?;
     }
     let row = membership::Entity::find_by_id((user, tenant))
         .one(tx)

@@ -184,7 +184,6 @@ impl MyselfApi {
         }
         let hash = services.passwords.turn().await?.hash(new).await?;
         let (tx, now) = (begin_write(&services.db).await?, services.clock.now());
-        attempt.succeed(&tx).await?;
         let changed = user::Entity::update_many()
             .col_expr(user::Column::PasswordHash, Expr::value(hash))
             .col_expr(user::Column::UpdatedAt, Expr::value(now))
@@ -198,6 +197,7 @@ impl MyselfApi {
                 "this is not your password any more",
             ));
         }
+        attempt.succeed(&tx).await?;
         let why = SessionEnd::PasswordChanged;
         sessions::end_all(&tx, before.id, Some(caller.session), why, now).await?;
         mailed::revoke(&tx, before.id, TokenPurpose::ResetPassword, now).await?;

@@ -34,6 +34,8 @@ struct Inner {
     argon2: Argon2<'static>,
     turns: Arc<Semaphore>,
     hashed: AtomicU64,
+    /// The memory that was filled for it, in KiB, a pass at a time.
+    filled: AtomicU64,
 }
 
 /// The right to hash one password now.
@@ -67,6 +69,7 @@ impl Passwords {
             argon2: Argon2::new(Algorithm::Argon2id, Version::V0x13, params),
             turns: Arc::new(Semaphore::new(concurrency)),
             hashed: AtomicU64::new(0),
+            filled: AtomicU64::new(0),
         }))
     }
 
@@ -93,8 +96,19 @@ impl Passwords {
         self.0.hashed.load(Ordering::Relaxed)
     }
 
-    fn hash(&self, password: &str) -> Result<String, Error> {
+    /// How much memory it has filled for that, in KiB, a pass at a time.
+    pub(crate) fn filled(&self) -> u64 {
+        self.0.filled.load(Ordering::Relaxed)
+    }
+
+    fn count(&self, params: &Params) {
+        let filled = u64::from(params.m_cost()) * u64::from(params.t_cost());
         self.0.hashed.fetch_add(1, Ordering::Relaxed);
+        self.0.filled.fetch_add(filled, Ordering::Relaxed);
+    }
+
+    fn hash(&self, password: &str) -> Result<String, Error> {
+        self.count(self.0.argon2.params());
         let salt: [u8; SALT_LEN] = rand::random();
         let hash = self
             .0
@@ -113,7 +127,7 @@ impl Passwords {
             });
         };
         let hash = PasswordHash::new(stored)?;
-        self.0.hashed.fetch_add(1, Ordering::Relaxed);
+        self.count(&Params::try_from(&hash)?);
         let fits = match self.0.argon2.verify_password(password.as_bytes(), &hash) {
             Ok(()) => true,
             Err(Error::PasswordInvalid) => false,
@@ -137,7 +151,7 @@ impl Passwords {
 }
 
 impl Turn {
-    /// Checks a password against a stored hash. Without one it never fits and takes the same work.
+    /// Checks a password against a stored hash. Without one it never fits and takes the work of the settings.
     ///
     /// # Errors
     /// 500 when the stored hash is damaged.

@@ -5,14 +5,16 @@ use poem_openapi::{Object, OpenApi, types::Example};
 use relaypost_shared::{
     db::begin_write,
     entities::user,
+    ids::UserId,
     people::{SessionEnd, TokenPurpose},
 };
 use sea_orm::{
     ColumnTrait as _, EntityTrait as _, ExprTrait as _, QueryFilter as _, sea_query::Expr,
 };
 use serde::{Deserialize, Serialize};
+use uuid::Uuid;
 
-use super::{address, attempts, mailed, passwords, sessions};
+use super::{address, attempts, mailed, passwords, sessions, users};
 use crate::{
     Services,
     audit::{self, Action, By},
@@ -180,9 +182,14 @@ async fn mail(
     purpose: TokenPurpose,
 ) -> Result<Queued<MailRequested>, ApiError> {
     let address = address::parse("email", &to.email)?;
-    if let Some(user) = address::user_of(&services.db, &address).await? {
-        mailed::send_beside(services, user.id, purpose, &visitor.request_id);
-    }
+    let user = address::user_of(&services.db, &address).await?;
+    let nobody = UserId::from_uuid(Uuid::nil());
+    mailed::send_beside(
+        services,
+        user.map_or(nobody, |user| user.id),
+        purpose,
+        &visitor.request_id,
+    );
     Queued::of(&MailRequested::example())
 }
 
@@ -197,6 +204,7 @@ pub(super) async fn verify(
 ) -> Result<(), ApiError> {
     let (tx, now) = (begin_write(&services.db).await?, services.clock.now());
     let token = mailed::owner(&tx, text, TokenPurpose::VerifyEmail, now).await?;
+    users::lock(&tx, token.user_id).await?;
     mailed::redeem(&tx, &token, now).await?;
     let verified = user::Column::EmailVerifiedAt;
     user::Entity::update_many()
@@ -233,6 +241,7 @@ pub(super) async fn reset(
     checks.finish()?;
     let hash = services.passwords.turn().await?.hash(password).await?;
     let (tx, now) = (begin_write(&services.db).await?, services.clock.now());
+    users::lock(&tx, user.id).await?;
     mailed::redeem(&tx, &token, now).await?;
     let verified = user::Column::EmailVerifiedAt;
     user::Entity::update_many()

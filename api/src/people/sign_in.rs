@@ -93,9 +93,10 @@ impl SignInApi {
         let turn = services.passwords.turn().await?;
         let now = services.clock.now();
         let attempt = Attempt::begin(&services.db, &services.settings.auth, &address, now).await?;
-        let user = address::user_of(&services.db, &address).await?;
-        let stored = user.as_ref().and_then(|user| user.password_hash.clone());
+        let near = address::user_near(&services.db, &address).await?;
+        let stored = near.as_ref().and_then(|user| user.password_hash.clone());
         let checked = turn.check(password, stored).await?;
+        let user = near.filter(|user| user.email == address);
 
         let (tx, now) = (begin_write(&services.db).await?, services.clock.now());
         let unchanged = unchanged(&tx, user.as_ref()).await?;
@@ -223,6 +224,17 @@ async fn exchange(
         .one(tx)
         .await?;
     let Some(token) = token else { return Ok(None) };
+    let Some(session) = session::Entity::find_by_id(token.session_id)
+        .one(tx)
+        .await?
+    else {
+        return Ok(None);
+    };
+    // Before anything else, as everybody does who changes what is a user's: so nobody waits for anybody in a circle.
+    let user = user::Entity::find_by_id(session.user_id)
+        .lock_exclusive()
+        .one(tx)
+        .await?;
     // Who comes second with the same token waits here for who came first.
     let used = refresh_token::Entity::update_many()
         .col_expr(refresh_token::Column::UsedAt, Expr::value(now))
@@ -244,8 +256,8 @@ async fn exchange(
     let Some(session) = session.filter(|one| one.ended_at.is_none() && now < one.expires_at) else {
         return Ok(None);
     };
-    let user = user::Entity::find_by_id(session.user_id).one(tx).await?;
-    if user.is_none_or(|user| user.disabled_at.is_some()) {
+    let of_the_demo = session.method == SignInMethod::Demo && !services.settings.auth.demo_mode;
+    if of_the_demo || user.is_none_or(|user| user.disabled_at.is_some()) {
         return Ok(None);
     }
     sessions::hand_out(tx, services, &session, now)

@@ -1,12 +1,9 @@
 //! What the operations on jobs answer with.
 
-use poem::{
-    IntoResponse, Response,
-    http::{HeaderValue, StatusCode},
-};
+use poem::{IntoResponse, Response, http::StatusCode};
 use poem_openapi::{
     ApiResponse,
-    registry::{MetaHeader, MetaResponse, MetaResponses, MetaSchema, MetaSchemaRef, Registry},
+    registry::{MetaResponse, MetaResponses, MetaSchema, MetaSchemaRef, Registry},
     types::Type,
 };
 
@@ -15,7 +12,7 @@ use crate::{
     http::{
         Queued, Reply,
         document::problem,
-        reply::{documented, json},
+        reply::{documented, json, replayed, replayed_header},
     },
     idempotency::Accepted,
 };
@@ -41,12 +38,7 @@ impl IntoResponse for Made {
     fn into_response(self) -> Response {
         match self.0 {
             Accepted::First(body) => json(StatusCode::ACCEPTED, body),
-            Accepted::Again(body) => {
-                let mut response = json(StatusCode::OK, body);
-                let headers = response.headers_mut();
-                headers.insert("idempotency-replayed", HeaderValue::from_static("true"));
-                response
-            }
+            Accepted::Again(body) => replayed(body),
         }
     }
 }
@@ -67,15 +59,8 @@ impl IntoResponse for Stopped {
 }
 
 fn again(description: &'static str) -> MetaResponse {
-    let replayed = MetaHeader {
-        name: "Idempotency-Replayed".to_owned(),
-        description: Some("`true`: this is the answer to the earlier request.".to_owned()),
-        required: false,
-        deprecated: false,
-        schema: bool::schema_ref(),
-    };
     MetaResponse {
-        headers: vec![replayed],
+        headers: vec![replayed_header(false)],
         ..documented::<ReplayJob>(200, description)
     }
 }

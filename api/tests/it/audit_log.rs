@@ -22,6 +22,8 @@ async fn a_tenant_reads_its_own_entries_and_the_platform_all() {
     let entries = own["data"].as_array().unwrap();
     assert_eq!(entries.len(), 1, "{own}");
     assert_eq!(entries[0]["tenant_id"], tenant.id);
+    assert_eq!(entries[0]["detail"], "role=viewer");
+    assert_eq!(entries[0]["client_address"], "0.0.0.0");
     let all = api.root().get(added).await.expect(200);
     assert_eq!(all["data"].as_array().unwrap().len(), 2, "{all}");
     let named = api.root().header("x-tenant-id", &other.id);

@@ -1,6 +1,7 @@
 //! Many at once.
 
-use relaypost_shared::entities::{email, message};
+use relaypost_shared::entities::{email, idempotency_key, message};
+use sea_orm::{ColumnTrait as _, EntityTrait as _, QueryFilter as _, sea_query::Expr};
 use serde_json::{Value, json};
 
 use crate::api;
@@ -89,23 +90,83 @@ async fn a_batch_has_bounds() {
 }
 
 #[tokio::test]
-async fn a_batch_that_is_sent_again_with_its_key_creates_only_what_is_new() {
+async fn a_batch_that_is_sent_again_with_its_key_is_answered_as_before() {
+    let api = api().await;
+    let tenant = api.tenant().await;
+    let keyed = tenant.api.header("Idempotency-Key", "nightly");
+    let message = |n: u32| json!({"event_type": "a.b", "payload": n});
+    let email = |to: &str| json!({"to": [to], "subject": "a", "text": "a"});
+    for (path, list, good, other, bad) in [
+        (
+            "/v1/messages/batch",
+            "messages",
+            message(1),
+            message(2),
+            json!({"event_type": "a.b"}),
+        ),
+        (
+            "/v1/emails/batch",
+            "emails",
+            email("a@example.com"),
+            email("b@example.com"),
+            email("nobody"),
+        ),
+    ] {
+        let batch = json!({ list: [good, bad] });
+        let first = keyed.post(path, batch.clone()).await;
+        assert_eq!(statuses(&first.body), [201, 422], "{first}");
+        assert!(!first.headers.contains_key("idempotency-replayed"));
+        let again = api.elsewhere(&keyed).post(path, batch).await;
+        assert_eq!((again.status, &again.bytes), (200, &first.bytes));
+        assert_eq!(again.headers["idempotency-replayed"], "true");
+        for changed in [json!({ list: [good] }), json!({ list: [good, other] })] {
+            let refused = keyed.post(path, changed).await;
+            assert_eq!(
+                refused.faults(409, "idempotency_key_reused"),
+                [""; 0],
+                "{refused}"
+            );
+        }
+    }
+    assert_eq!(api.count::<message::Entity>().await, 1);
+    assert_eq!(api.count::<email::Entity>().await, 1);
+    api.stop().await;
+}
+
+#[tokio::test]
+async fn a_batch_that_was_cut_off_goes_on_where_it_was() {
     let api = api().await;
     let tenant = api.tenant().await;
     let keyed = tenant.api.header("Idempotency-Key", "nightly");
     let one = |n: u32| json!({"event_type": "a.b", "payload": n});
-    let first = keyed
-        .post("/v1/messages/batch", json!({"messages": [one(1), one(2)]}))
+    let batch = json!({"messages": [one(1), one(2), one(3)]});
+    let first = keyed.post("/v1/messages/batch", batch.clone()).await;
+    // As a process leaves it that dies behind the second item.
+    let unanswered = idempotency_key::Column::Key.contains("as a whole");
+    let of_the_third = idempotency_key::Column::Key.ends_with("#2");
+    idempotency_key::Entity::update_many()
+        .col_expr(
+            idempotency_key::Column::Response,
+            Expr::value(Vec::<u8>::new()),
+        )
+        .filter(unanswered)
+        .exec(&api.db)
         .await
-        .expect(200);
-    let again = json!({"messages": [one(1), one(9), one(3)]});
-    let second = keyed.post("/v1/messages/batch", again).await.expect(200);
-    assert_eq!(statuses(&second), [200, 409, 201], "{second}");
-    assert_eq!(first["results"][0]["id"], second["results"][0]["id"]);
-    assert_eq!(
-        second["results"][1]["error"]["code"],
-        "idempotency_key_reused"
-    );
-    assert_eq!(api.count::<message::Entity>().await, 3);
+        .unwrap();
+    idempotency_key::Entity::delete_many()
+        .filter(of_the_third)
+        .exec(&api.db)
+        .await
+        .unwrap();
+    let second = keyed.post("/v1/messages/batch", batch.clone()).await;
+    assert_eq!(statuses(&second.body), [200, 200, 201], "{second}");
+    for n in 0..2 {
+        assert_eq!(
+            first.body["results"][n]["id"],
+            second.body["results"][n]["id"]
+        );
+    }
+    let third = keyed.post("/v1/messages/batch", batch).await;
+    assert_eq!(third.bytes, second.bytes);
     api.stop().await;
 }

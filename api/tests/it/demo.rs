@@ -96,3 +96,51 @@ async fn there_is_no_demo_where_it_is_switched_off_nor_in_production_even_if_swi
         api.stop().await;
     }
 }
+
+#[tokio::test]
+async fn a_session_of_the_demo_ends_where_there_is_no_demo() {
+    let api = api().await;
+    let path = "/auth/demo?user=admin&tenant=Acme";
+    let tokens = api.anonymous().get(path).await.expect(200);
+    let client = api
+        .anonymous()
+        .key(tokens["access_token"].as_str().unwrap());
+    client.get("/v1/messages").await.expect(200);
+    // The same database, in production or with the demo switched off.
+    let off = |settings: &mut Settings| settings.auth.demo_mode = false;
+    let elsewhere = api.elsewhere_with(&client, off);
+    elsewhere.get("/v1/messages").await.expect(401);
+    elsewhere.get("/v1/auth/me").await.expect(401);
+    let refresh = json!({"refresh_token": tokens["refresh_token"]});
+    let anonymous = api.elsewhere_with(&api.anonymous(), off);
+    anonymous
+        .post("/v1/auth/refresh", refresh)
+        .await
+        .expect(401);
+    api.stop().await;
+}
+
+#[tokio::test]
+async fn a_name_of_the_web_that_leads_here_signs_nobody_in() {
+    let api = api().await;
+    let path = "/auth/demo?user=admin";
+    let named = async |host: &str| api.anonymous().header("host", host).get(path).await;
+    for ours in [
+        "localhost:3000",
+        "127.0.0.1:3000",
+        "[::1]:3000",
+        "api:3000",
+        "a.localhost",
+    ] {
+        named(ours).await.expect(200);
+    }
+    for foreign in [
+        "evil.example:3000",
+        "localhost.evil.example",
+        "127.0.0.1.nip.io",
+    ] {
+        let refused = named(foreign).await;
+        assert_eq!(refused.faults(404, "route_not_found"), [""; 0], "{refused}");
+    }
+    api.stop().await;
+}

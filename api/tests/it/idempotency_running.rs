@@ -140,7 +140,7 @@ async fn an_item_of_a_batch_whose_key_is_in_use_is_refused_by_itself() {
         here.post("/v1/messages/batch", batch).await
     });
     waiting(&api.db, 1).await;
-    let batch = json!({"messages": [message("slow"), message("a.b"), message("c.d")]});
+    let batch = json!({"messages": [message("slow"), message("a.b")]});
     let statuses = |answer: &Value| -> Vec<u64> {
         let results = answer["results"].as_array().unwrap().iter();
         results.map(|one| one["status"].as_u64().unwrap()).collect()
@@ -149,15 +149,16 @@ async fn an_item_of_a_batch_whose_key_is_in_use_is_refused_by_itself() {
     let second = second.expect(200);
     // The first batch was written as far as its first item, or as a whole: its second item may have been answered.
     assert_eq!(statuses(&second)[0], 409, "{second}");
-    assert_eq!(statuses(&second)[2], 201, "{second}");
     let error = &second["results"][0]["error"];
     assert_eq!(error["code"], "idempotency_key_in_use");
     assert_eq!(error["retryable"], true);
     held.commit().await.unwrap();
-    assert_eq!(first.await.unwrap().status, 200);
-    let third = there.post("/v1/messages/batch", batch).await.expect(200);
-    assert_eq!(statuses(&third), [200, 200, 200], "{third}");
-    assert_eq!(api.count::<message::Entity>().await, 3);
+    let first = first.await.unwrap();
+    assert_eq!(first.status, 200);
+    // The answer of the second was not final, and is not the one that is remembered.
+    let third = there.post("/v1/messages/batch", batch).await;
+    assert_eq!((third.status, &third.bytes), (200, &first.bytes));
+    assert_eq!(api.count::<message::Entity>().await, 2);
     api.stop().await;
 }
 

@@ -1,5 +1,6 @@
 //! The members of a tenant.
 
+use relaypost_shared::entities::membership;
 use serde_json::json;
 
 use crate::{
@@ -108,5 +109,45 @@ async fn members_are_managed_by_the_role_admin_alone_and_their_acts_carry_their_
         (&json!(ann.id), &bob["user_id"], &json!(tenant.id)),
         "{log}"
     );
+    api.stop().await;
+}
+
+#[tokio::test]
+async fn a_role_that_somebody_gives_to_the_platform_does_not_become_its_tenant() {
+    let api = api().await;
+    let tenant = api.tenant().await;
+    let person = person(&api, json!({"platform": true})).await;
+    let members = format!("/v1/tenants/{}/members", tenant.id);
+    let add = json!({"email": person.email, "role": "viewer"});
+    tenant.api.post(&members, add).await.expect(201);
+    let endpoint = json!({"url": "https://example.com/hooks"});
+    let refused = person.api.post("/v1/endpoints", endpoint).await;
+    assert_eq!(refused.faults(400, "tenant_required"), [""; 0], "{refused}");
+    let named = person.api.header("x-tenant-id", &tenant.id);
+    named.get("/v1/endpoints").await.expect(200);
+    api.stop().await;
+}
+
+#[tokio::test]
+async fn who_is_changed_and_deleted_at_once_is_changed_or_not_found() {
+    let api = api().await;
+    let tenant = api.tenant().await;
+    for _ in 0..20 {
+        let roles = json!({"memberships": [{"tenant_id": tenant.id, "role": "viewer"}]});
+        let (id, _) = user(&api, roles).await;
+        let member = format!("/v1/tenants/{}/members/{id}", tenant.id);
+        let path = format!("/v1/users/{id}");
+        let (root, change) = (api.root(), json!({"role": "operator"}));
+        let (changed, removed, deleted) = tokio::join!(
+            tenant.api.put(&member, change),
+            tenant.api.delete(&member),
+            root.delete(&path),
+        );
+        assert!([200, 404].contains(&changed.status), "{changed}");
+        assert!([204, 404].contains(&removed.status), "{removed}");
+        assert_eq!(deleted.status, 204, "{deleted}");
+        api.root().get(&path).await.expect(404);
+    }
+    assert_eq!(api.count::<membership::Entity>().await, 0);
     api.stop().await;
 }

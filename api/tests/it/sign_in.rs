@@ -1,7 +1,7 @@
 //! Signing in with address and password.
 
 use relaypost_shared::entities::user;
-use sea_orm::EntityTrait as _;
+use sea_orm::{ActiveModelTrait as _, EntityTrait as _, IntoActiveModel as _, Set};
 use serde_json::{Value, json};
 
 use crate::{Answer, Api, api, id, support::Client};
@@ -106,6 +106,28 @@ async fn an_unknown_address_no_password_and_a_wrong_password_are_one_answer_for_
     }
     assert_eq!(answers[0].0, 1);
     assert!(answers.iter().all(|one| *one == answers[0]), "{answers:?}");
+    api.stop().await;
+}
+
+#[tokio::test]
+async fn an_unknown_address_costs_what_users_cost_after_the_settings_have_changed_too() {
+    let api = api().await;
+    let (_, known) = user(&api, json!({})).await;
+    // As users are whose passwords were stored under other settings, and have not signed in since.
+    let row = user::Entity::find().one(&api.db).await.unwrap().unwrap();
+    let old = row.password_hash.as_ref().unwrap();
+    let stored = old.replace("m=64,t=1", "m=256,t=2");
+    assert_ne!(old, &stored);
+    let mut row = row.into_active_model();
+    row.password_hash = Set(Some(stored));
+    row.update(&api.db).await.unwrap();
+    for email in [known.as_str(), "a@example.test", "unknown@example.test"] {
+        let before = api.passwords_filled();
+        sign_in(&api.anonymous(), email, "not the password")
+            .await
+            .expect(401);
+        assert_eq!(api.passwords_filled() - before, 512, "{email}");
+    }
     api.stop().await;
 }
 

@@ -145,6 +145,11 @@ impl Api {
         self.services.passwords_hashed()
     }
 
+    /// What that has cost.
+    pub(crate) fn passwords_filled(&self) -> u64 {
+        self.services.passwords_filled()
+    }
+
     /// The text of the newest sealed mail, which the API shows nobody, and how many there are.
     pub(crate) async fn sealed_mails(&self) -> (usize, String) {
         let mut mails = email::Entity::find()

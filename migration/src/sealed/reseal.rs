@@ -57,7 +57,9 @@ pub async fn reseal(db: &DatabaseConnection, keys: &Keyring) -> anyhow::Result<(
         left == 0,
         "{left} texts cannot be opened and stay as they are (see above): keep every key"
     );
-    println!("ENCRYPTION_KEYS may be the newest key alone from now on, in every process.");
+    println!(
+        "nothing needs the older keys any more: once every process runs with the newest one in front, the others can go"
+    );
     Ok(())
 }
 

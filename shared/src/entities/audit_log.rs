@@ -24,6 +24,10 @@ pub struct Model {
     pub target: String,
     /// The id of the request that did it.
     pub request_id: String,
+    /// The client address of that request; none for what was done beside it.
+    pub client_address: Option<String>,
+    /// What exactly, where that is not in the row of the target: `role=viewer`.
+    pub detail: Option<String>,
     /// When it was done.
     pub created_at: Timestamp,
 }

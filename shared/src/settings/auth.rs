@@ -82,10 +82,16 @@ impl Auth {
                 "expected false or nothing in production: it lets anybody in",
             );
         }
-        let public_url = from.or("PUBLIC_URL", "http://localhost:3000", "Where people reach this service: what the links in its mails begin with, and where providers lead back to.");
+        let public_url: WebUrl = from.or("PUBLIC_URL", "http://localhost:3000", "Where people reach this service: what the links in its mails begin with, and where providers lead back to.");
         from.advised_in_production(
             "PUBLIC_URL",
             "links in mails to people lead to http://localhost:3000",
+        );
+        let plain = production && from.is_set("PUBLIC_URL") && !public_url.is_https();
+        from.advise(
+            plain,
+            "PUBLIC_URL",
+            "not https: links with tokens in them and the cookies of sign-ins go unencrypted",
         );
         Self {
             jwt_secrets: given.unwrap_or_else(|| JwtSecrets::derived(keyring)),

@@ -273,8 +273,28 @@ impl Settings {
         from.example("DATABASE_URL", "postgres://user:password@host/name");
         from.required_in_production("DATABASE_URL");
         from.required_in_production("ENCRYPTION_KEYS");
+        from.distinct(["ENCRYPTION_KEYS", "JWT_SECRET", "ROOT_API_KEY"]);
         settings.refuse_what_does_not_go_together(from, program);
+        settings.point_out_what_is_open(from);
         settings
+    }
+
+    /// Development keeps nobody out: that has to be seen where it can be reached.
+    fn point_out_what_is_open(&self, from: &mut Reader) {
+        let open = self.env == AppEnv::Development && !self.bind_addr.ip().is_loopback();
+        from.advise(open, "APP_ENV", "development on an address that others may reach: anybody can sign in at `/auth/demo`, and unless ENCRYPTION_KEYS is set secrets are sealed with a key that everybody knows; production is APP_ENV=production");
+        let everything = self.env == AppEnv::Production
+            && self
+                .webhooks
+                .allow_cidrs
+                .0
+                .iter()
+                .any(|network| network.prefix_len() == 0);
+        from.advise(
+            everything,
+            "WEBHOOK_ALLOW_CIDRS",
+            "allows every address: tenants reach your own network",
+        );
     }
 
     fn refuse_what_does_not_go_together(&self, from: &mut Reader, program: Program) {

@@ -96,15 +96,24 @@ fn network(text: &str) -> Result<Vec<IpNet>, String> {
         .ok()
         .or_else(|| text.parse::<IpAddr>().ok().map(IpNet::from));
     match network.map(as_compared) {
-        Some(network) if network.prefix_len() == 0 => {
-            Err("a network that holds every address would let every client choose its own".into())
-        }
+        Some(network) if network.prefix_len() < narrowest(&network) => Err(
+            "expected networks of proxies: one this large would let clients choose their own address"
+                .into(),
+        ),
         Some(network) => Ok(vec![network]),
         None => Err(
             "expected a number of proxies, or networks and the names loopback, linklocal, private \
              with commas between them: loopback,10.0.0.0/8"
                 .into(),
         ),
+    }
+}
+
+/// The shortest prefix of a network that can be all proxies: `10.0.0.0/8`, `fc00::/7`.
+fn narrowest(network: &IpNet) -> u8 {
+    match network {
+        IpNet::V4(_) => 8,
+        IpNet::V6(_) => 7,
     }
 }
 
@@ -192,7 +201,7 @@ mod tests {
         #[test]
         fn no_text_breaks_the_parser_and_none_trusts_everybody(text in "[0-9a-f:./, a-z]{0,40}") {
             if let Ok(TrustedProxies::Networks(networks)) = text.parse() {
-                prop_assert!(networks.iter().all(|network| network.prefix_len() > 0));
+                prop_assert!(networks.iter().all(|network| network.prefix_len() >= 7));
             }
         }
     }

@@ -116,10 +116,36 @@ impl Reader {
         }
     }
 
+    /// Production takes no secret for two purposes: who gets at the one would have the other.
+    pub(super) fn distinct(&mut self, names: [&'static str; 3]) {
+        let mut seen: Vec<(&'static str, &str)> = Vec::new();
+        let mut twice = Vec::new();
+        for name in names.into_iter().filter(|_| self.production) {
+            let parts = self.variables.get(name).unwrap_or_default().split(',');
+            for part in parts.map(str::trim).filter(|part| !part.is_empty()) {
+                match seen.iter().find(|(_, known)| *known == part) {
+                    Some((first, _)) => twice.push((name, *first)),
+                    None => seen.push((name, part)),
+                }
+            }
+        }
+        for (name, first) in twice {
+            let why = format!("expected a secret of its own: this one stands in {first} already");
+            self.refuse(name, &why);
+        }
+    }
+
     /// Points out what production goes without when this setting, which was just read, is not set.
     pub(super) fn advised_in_production(&mut self, name: &'static str, without: &str) {
-        if self.production && !self.is_set(name) {
-            self.advice.push(format!("{name}: not set: {without}"));
+        if !self.is_set(name) {
+            self.advise(self.production, name, &format!("not set: {without}"));
+        }
+    }
+
+    /// Points something out about a setting when it is so.
+    pub(super) fn advise(&mut self, is_so: bool, name: &'static str, what: &str) {
+        if is_so {
+            self.advice.push(format!("{name}: {what}"));
         }
     }
 
@@ -150,7 +176,7 @@ impl Reader {
     }
 
     /// Whether somebody gave it a value, even one that is wrong.
-    fn is_set(&self, name: &str) -> bool {
+    pub(super) fn is_set(&self, name: &str) -> bool {
         self.variables.get(name).is_some() || self.variables.is_unreadable(name)
     }
 

@@ -3,7 +3,7 @@
 use sha2::{Digest as _, Sha256};
 
 /// Words that stand where a secret should have been put in.
-const WORDS: [&str; 9] = [
+const WORDS: [&str; 13] = [
     "changeme",
     "change-me",
     "change_me",
@@ -12,6 +12,10 @@ const WORDS: [&str; 9] = [
     "example",
     "placeholder",
     "insecure",
+    "passw0rd",
+    "letmein",
+    "qwerty",
+    "12345",
     "relaypost",
 ];
 /// Secrets that stand in public: in our document's examples, in the Standard Webhooks specification.

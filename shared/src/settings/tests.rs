@@ -299,7 +299,8 @@ proptest! {
         }
         for warning in warnings {
             let of_what_is_set = map.keys().any(|name| warning.starts_with(name.as_str()));
-            prop_assert!(of_what_is_set || warning.contains(": not set: "), "{}", warning);
+            let of_what_is_missing = warning.contains(": not set: ") || warning.starts_with("APP_ENV: ");
+            prop_assert!(of_what_is_set || of_what_is_missing, "{}", warning);
         }
         prop_assert_eq!(listing.lines().count(), names.len());
         for line in listing.lines().filter(|line| line.contains(MARK)) {
@@ -350,4 +351,33 @@ fn production_is_told_what_it_goes_without() {
         "{:?}",
         checked.warnings
     );
+}
+
+#[test]
+fn production_takes_no_secret_for_two_purposes() {
+    let good = relaypost_testkit::production();
+    for (name, other) in [
+        ("ROOT_API_KEY", "JWT_SECRET"),
+        ("JWT_SECRET", "ENCRYPTION_KEYS"),
+    ] {
+        let text = problems(production(&[(name, &good[other])]));
+        assert!(text.contains("a secret of its own"), "{name}: {text}");
+    }
+    let key = &good["ENCRYPTION_KEYS"];
+    let twice = format!("{key},{key}");
+    let text = problems(production(&[("ENCRYPTION_KEYS", &twice)]));
+    assert!(text.starts_with("ENCRYPTION_KEYS: "), "{text}");
+}
+
+#[test]
+fn what_is_open_is_pointed_out() {
+    let warnings = |pairs: &[(&str, &str)]| checked(pairs, Program::Standalone).warnings.join("\n");
+    assert_eq!(warnings(&[]), "");
+    let open = warnings(&[("BIND_ADDR", "0.0.0.0:3000")]);
+    assert!(open.starts_with("APP_ENV: development"), "{open}");
+    let mut env = relaypost_testkit::production();
+    env.insert("WEBHOOK_ALLOW_CIDRS".to_owned(), "0.0.0.0/0".to_owned());
+    env.insert("PUBLIC_URL".to_owned(), "http://a.example".to_owned());
+    let warnings = Checked::from_map(env, Program::Standalone).warnings;
+    assert_eq!(warnings.len(), 2, "{warnings:?}");
 }

@@ -108,7 +108,8 @@ async fn follow(
         _ => {}
     }
     if (before.platform, &before.name) != (after.platform, &after.name) {
-        said.push(Action::UserChanged);
+        let changed = (Action::UserChanged, format!("platform={}", after.platform));
+        audit::record_detail(tx, by, None, changed, id, now).await?;
     }
     for action in said {
         audit::record_by(tx, by, None, action, id, now).await?;

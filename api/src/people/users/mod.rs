@@ -20,8 +20,9 @@ use relaypost_shared::{
     queue::Lane,
 };
 use sea_orm::{
-    ColumnTrait as _, ConnectionTrait, DatabaseTransaction, EntityTrait as _, IntoActiveModel as _,
-    QueryFilter as _, QueryOrder as _, sea_query::OnConflict,
+    ColumnTrait as _, ConnectionTrait, DatabaseTransaction, DbErr, EntityTrait as _,
+    IntoActiveModel as _, QueryFilter as _, QueryOrder as _, QuerySelect as _,
+    sea_query::OnConflict,
 };
 
 use self::body::{Membership, NewUser, User, UserChanges};
@@ -97,11 +98,13 @@ impl UsersApi {
                 "there is a user with this address already",
             ));
         }
-        audit::record_by(&tx, &by, None, Action::UserCreated, row.id, now).await?;
+        let created = (Action::UserCreated, format!("platform={}", row.platform));
+        audit::record_detail(&tx, &by, None, created, row.id, now).await?;
         let roles = join(&tx, row.id, &new.memberships, now).await?;
         for role in &roles {
             let tenant = Some(role.tenant_id);
-            audit::record_by(&tx, &by, tenant, Action::MemberAdded, row.id, now).await?;
+            let added = (Action::MemberAdded, format!("role={}", role.role));
+            audit::record_detail(&tx, &by, tenant, added, row.id, now).await?;
         }
         let mut jobs = Vec::new();
         if services.settings.auth.email_verification_required {
@@ -178,7 +181,8 @@ impl UsersApi {
         user_id: Path<Ref<UserKind>>,
     ) -> Result<NoContent, ApiError> {
         let (tx, now) = (begin_write(&services.db).await?, services.clock.now());
-        let row = find(&tx, user_id.0.0).await?;
+        let row = lock(&tx, user_id.0.0).await?;
+        let row = row.ok_or_else(|| ApiError::not_found("user"))?;
         user::Entity::delete_by_id(row.id).exec(&tx).await?;
         attempts::forget(&tx, &row.email).await?;
         audit::record_by(&tx, &by, None, Action::UserDeleted, row.id, now).await?;
@@ -246,6 +250,14 @@ pub(super) async fn insert(tx: &DatabaseTransaction, row: &user::Model) -> Resul
 pub(super) async fn find(db: &impl ConnectionTrait, id: UserId) -> Result<user::Model, ApiError> {
     let found = user::Entity::find_by_id(id).one(db).await?;
     found.ok_or_else(|| ApiError::not_found("user"))
+}
+
+/// A user, whom nobody else changes until the end of the transaction. Whoever changes what is a user's does this first.
+pub(in crate::people) async fn lock(
+    tx: &DatabaseTransaction,
+    id: UserId,
+) -> Result<Option<user::Model>, DbErr> {
+    user::Entity::find_by_id(id).lock_exclusive().one(tx).await
 }
 
 async fn roles_of(
