@@ -11,16 +11,16 @@ use std::{
 use relaypost_shared::{
     circuit::Signal,
     clock::Timestamp,
-    db::{self, Rows},
+    db::{
+        self,
+        rows::{self, Column, Kind},
+    },
     delivery::{AttemptOutcome, ErrorClass, Ordering, Outcome, Status, is_reserved},
     entities::{attempt, delivery},
     ids::{AttemptId, DeliveryId, ReplayId},
     replay, settings,
 };
-use sea_orm::{
-    ConnectionTrait, DatabaseConnection, DatabaseTransaction, DbErr, EntityTrait, Statement,
-    TryGetable, sea_query::OnConflict,
-};
+use sea_orm::{ConnectionTrait, DatabaseConnection, DatabaseTransaction, DbErr, TryGetable};
 use uuid::Uuid;
 
 use crate::{
@@ -53,7 +53,16 @@ pub struct Written {
 }
 
 /// Columns of the rows that the update joins with.
-const GIVEN: &str = "delivery_id, seen, attempts, new_status, next_at, why, class, finished";
+const GIVEN: [Column; 8] = [
+    Column::new("delivery_id", Kind::Uuid),
+    Column::new("seen", Kind::Integer),
+    Column::new("attempts", Kind::Integer),
+    Column::new("new_status", Kind::Text),
+    Column::nullable("next_at", Kind::Time),
+    Column::nullable("why", Kind::Text),
+    Column::nullable("class", Kind::Text),
+    Column::nullable("finished", Kind::Time),
+];
 
 /// Only a delivery that is still as it was loaded is changed: when two workers had the same one, the first result
 /// counts and the second changes nothing.
@@ -138,8 +147,9 @@ async fn write(
     rows: impl IntoIterator<Item = Vec<sea_orm::Value>>,
     statement: &str,
 ) -> Result<Jobs, DbErr> {
-    let (sql, params) = Rows::new(GIVEN, rows).with(Vec::new(), statement);
-    let statement = Statement::from_sql_and_values(transaction.get_database_backend(), sql, params);
+    let backend = transaction.get_database_backend();
+    let rows = rows.into_iter().collect();
+    let statement = rows::given(backend, &GIVEN, rows, Vec::new(), statement)?;
     let updated = transaction.query_all_raw(statement).await?;
     updated
         .iter()
@@ -155,21 +165,18 @@ async fn insert_attempts(
     slice: &[Recorded],
     counts: impl Fn(&DeliveryId) -> bool,
 ) -> Result<(), DbErr> {
-    let attempts: Vec<attempt::ActiveModel> = slice
+    let attempts: Vec<attempt::Model> = slice
         .iter()
         .filter(|recorded| counts(&recorded.delivery().id))
         .filter_map(Recorded::attempt)
-        .map(Into::into)
         .collect();
     if attempts.is_empty() {
         return Ok(());
     }
-    let once = [attempt::Column::DeliveryId, attempt::Column::Number];
-    attempt::Entity::insert_many(attempts)
-        .on_conflict(OnConflict::columns(once).do_nothing().to_owned())
-        .exec_without_returning(transaction)
-        .await
-        .map(|_| ())
+    let once = "ON CONFLICT (delivery_id, number) DO NOTHING";
+    let backend = transaction.get_database_backend();
+    let statement = rows::insert::<attempt::Entity>(backend, &attempts, Vec::new(), once)?;
+    transaction.execute_raw(statement).await.map(|_| ())
 }
 
 /// What the attempts of a slice say about circuits. Where all have succeeded and nothing would change it is left out: an

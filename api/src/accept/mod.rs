@@ -18,7 +18,7 @@ use relaypost_shared::{
     ids::{DeliveryId, TenantId},
     queue::Lane,
 };
-use sea_orm::{ActiveModelBehavior, ActiveModelTrait, DatabaseTransaction, DbErr};
+use sea_orm::{DatabaseTransaction, DbErr, EntityTrait};
 
 use crate::{
     http::{ApiError, request_id::RequestId},
@@ -33,8 +33,8 @@ const BATCH: usize = 100;
 
 /// Something that is handed in to be delivered. The value is the validated command.
 pub(crate) trait Intake: Sized + Send + Sync + 'static {
-    /// Its row.
-    type Row: ActiveModelTrait + ActiveModelBehavior + Send;
+    /// What it is stored as.
+    type Entity: EntityTrait;
     /// What has to be looked up for a batch before its deliveries are known.
     type Lookup: Send + Sync;
     /// The queue of its deliveries.
@@ -54,7 +54,7 @@ pub(crate) trait Intake: Sized + Send + Sync + 'static {
         submission: &Submission<Self>,
         lookup: &Self::Lookup,
         now: Timestamp,
-    ) -> Result<Plan<Self::Row>, ApiError>;
+    ) -> Result<Plan<<Self::Entity as EntityTrait>::Model>, ApiError>;
 }
 
 /// A command with who sent it.

@@ -3,11 +3,15 @@
 use std::sync::Arc;
 
 use relaypost_shared::{
-    clock::Clock, db::begin_write, entities::delivery, queue::Job, settings::Settings,
+    clock::Clock,
+    db::{begin_write, rows},
+    entities::delivery,
+    queue::Job,
+    settings::Settings,
 };
 use sea_orm::{
-    ActiveModelTrait, DatabaseConnection, DatabaseTransaction, DbErr, EntityTrait,
-    IntoActiveModel as _, Iterable as _,
+    ConnectionTrait as _, DatabaseConnection, DatabaseTransaction, DbErr, EntityTrait,
+    Iterable as _, Statement,
 };
 
 use super::{Intake, Plan, Submission};
@@ -15,9 +19,6 @@ use crate::{
     http::{ApiError, Code, translate::is_unavailable},
     idempotency::{self, Accepted, Known, Raced, Stage},
 };
-
-/// Parameters of one statement: SQLite takes 32,766, PostgreSQL 65,535.
-const MAX_PARAMETERS: usize = 30_000;
 
 type Answer = Result<Accepted, ApiError>;
 
@@ -168,9 +169,8 @@ impl Store {
         }
         let due_now = deliveries.iter().filter(|one| one.dispatch_at.is_none());
         let due_now: Vec<Job> = due_now.map(job).collect();
-        insert(tx, rows).await?;
-        let deliveries = deliveries.into_iter().map(|one| one.into_active_model());
-        insert::<delivery::ActiveModel>(tx, deliveries.collect()).await?;
+        insert::<I::Entity>(tx, rows).await?;
+        insert::<delivery::Entity>(tx, deliveries).await?;
         Ok((answers, due_now))
     }
 }
@@ -185,17 +185,17 @@ pub(crate) fn job(delivery: &delivery::Model) -> Job {
 }
 
 /// Inserts many rows in as few statements as the databases take.
-async fn insert<A: ActiveModelTrait + Send>(
+async fn insert<E: EntityTrait>(
     tx: &DatabaseTransaction,
-    rows: Vec<A>,
+    models: Vec<E::Model>,
 ) -> Result<(), DbErr> {
-    let columns = <A::Entity as EntityTrait>::Column::iter().count();
-    let mut rows = rows.into_iter().peekable();
-    while rows.peek().is_some() {
-        let part: Vec<A> = rows.by_ref().take(MAX_PARAMETERS / columns).collect();
-        A::Entity::insert_many(part)
-            .exec_without_returning(tx)
-            .await?;
+    let statements: Vec<Statement> = models
+        .chunks(rows::at_once(E::Column::iter().count()))
+        .map(|part| rows::insert::<E>(tx.get_database_backend(), part, Vec::new(), ""))
+        .collect::<Result<_, _>>()?;
+    drop(models);
+    for statement in statements {
+        tx.execute_raw(statement).await?;
     }
     Ok(())
 }

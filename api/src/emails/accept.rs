@@ -11,7 +11,7 @@ use relaypost_shared::{
     queue::Lane,
     settings::Emails,
 };
-use sea_orm::{DatabaseTransaction, DbErr, IntoActiveModel as _};
+use sea_orm::{DatabaseTransaction, DbErr};
 
 use super::{
     address,
@@ -84,7 +84,7 @@ fn recipients(email: &NewEmail, checks: &mut Checks) -> Vec<String> {
 }
 
 impl Intake for SendEmail {
-    type Row = email::ActiveModel;
+    type Entity = email::Entity;
     type Lookup = ();
     const LANE: Lane = Lane::Emails;
 
@@ -96,7 +96,7 @@ impl Intake for SendEmail {
         submission: &Submission<Self>,
         (): &(),
         now: Timestamp,
-    ) -> Result<Plan<Self::Row>, ApiError> {
+    ) -> Result<Plan<email::Model>, ApiError> {
         let command = &submission.command;
         let new = &command.email;
         let row = email::Model {
@@ -128,7 +128,7 @@ impl Intake for SendEmail {
         let shown = deliveries.iter().cloned().map(Delivery::from).collect();
         Ok(Plan {
             body: to_bytes(&Email::new(&row, shown))?,
-            row: row.into_active_model(),
+            row,
             deliveries,
         })
     }

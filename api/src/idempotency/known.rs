@@ -5,6 +5,7 @@ use std::collections::{HashMap, HashSet};
 use bytes::Bytes;
 use relaypost_shared::{
     clock::Timestamp,
+    db,
     entities::idempotency_key as table,
     ids::TenantId,
     secrets::{Keyring, Place, SealError},
@@ -12,8 +13,7 @@ use relaypost_shared::{
 };
 use sea_orm::{
     ColumnTrait as _, Condition, ConnectionTrait as _, DatabaseTransaction, DbBackend, DbErr,
-    EntityTrait as _, ExprTrait as _, IntoActiveModel as _, QueryFilter as _, Statement,
-    sea_query::{Expr, OnConflict},
+    EntityTrait as _, ExprTrait as _, QueryFilter as _, Statement,
 };
 
 use super::{Accepted, Keyed, in_flight::in_use};
@@ -24,6 +24,11 @@ use crate::http::{ApiError, Code};
 const LOCK: &str = "SELECT n, pg_try_advisory_xact_lock(k) AS locked, \
      set_config('idle_in_transaction_session_timeout', '30s', true) \
      FROM unnest(string_to_array($1, ',')::bigint[]) WITH ORDINALITY AS keys (k, n)";
+
+/// An answer that has expired gives way.
+const OVERWRITE: &str = "ON CONFLICT (tenant_id, key) DO UPDATE SET fingerprint = excluded.fingerprint, \
+     sealed = excluded.sealed, response = excluded.response, created_at = excluded.created_at, \
+     expires_at = excluded.expires_at WHERE idempotency_keys.expires_at <= $1";
 
 /// Another request wrote the answer of the same key while this one was at work. Only a process that takes no locks, as
 /// those of version 0.1 do, can do that.
@@ -187,20 +192,8 @@ pub(crate) async fn remember(
     }
     // In one order everywhere, so that two transactions that want the same keys cannot wait for each other.
     rows.sort_unstable_by(|a, b| (a.tenant_id, &a.key).cmp(&(b.tenant_id, &b.key)));
-    let mut overwrite = OnConflict::columns([table::Column::TenantId, table::Column::Key]);
-    overwrite
-        .update_columns([
-            table::Column::Fingerprint,
-            table::Column::Sealed,
-            table::Column::Response,
-            table::Column::CreatedAt,
-            table::Column::ExpiresAt,
-        ])
-        .action_and_where(Expr::col((table::Entity, table::Column::ExpiresAt)).lte(now));
-    let rows = rows.into_iter().map(|row| row.into_active_model());
-    let stored = table::Entity::insert_many(rows)
-        .on_conflict(overwrite)
-        .exec_without_returning(tx)
-        .await?;
+    let backend = tx.get_database_backend();
+    let statement = db::rows::insert::<table::Entity>(backend, &rows, vec![now.into()], OVERWRITE)?;
+    let stored = tx.execute_raw(statement).await?.rows_affected();
     Ok(if stored == count { Ok(()) } else { Err(Raced) })
 }

@@ -9,7 +9,7 @@ use relaypost_shared::{
     ids::{MessageId, TenantId},
     queue::Lane,
 };
-use sea_orm::{DatabaseTransaction, DbErr, IntoActiveModel as _};
+use sea_orm::{DatabaseTransaction, DbErr};
 
 use super::body::{Message, NewMessage};
 use crate::{
@@ -38,7 +38,7 @@ pub(crate) struct Lookup {
 }
 
 impl Intake for Publish {
-    type Row = message::ActiveModel;
+    type Entity = message::Entity;
     type Lookup = Lookup;
     const LANE: Lane = Lane::Webhooks;
 
@@ -67,7 +67,7 @@ impl Intake for Publish {
         submission: &Submission<Self>,
         lookup: &Lookup,
         now: Timestamp,
-    ) -> Result<Plan<Self::Row>, ApiError> {
+    ) -> Result<Plan<message::Model>, ApiError> {
         let Publish { message, checked } = &submission.command;
         let new = message.as_ref();
         let event_type = &new.event_type;
@@ -104,7 +104,7 @@ impl Intake for Publish {
         let shown = deliveries.iter().cloned().map(Delivery::from).collect();
         Ok(Plan {
             body: to_bytes(&Message::new(&row, shown))?,
-            row: row.into_active_model(),
+            row,
             deliveries,
         })
     }

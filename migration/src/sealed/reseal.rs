@@ -2,7 +2,7 @@
 
 use anyhow::ensure;
 use relaypost_shared::{
-    db::Rows,
+    db::rows::{self, Kind},
     entities::Pairs,
     secrets::{Keyring, OpenError, Place, SEALED, SealError},
 };
@@ -225,9 +225,19 @@ async fn replace(
         "UPDATE {table} SET {name} = new_text FROM given \
          WHERE {row} = given_row AND {part} = given_part AND {now} = old_text"
     );
-    let rows = Rows::new("given_row, given_part, old_text, new_text", changes);
-    let (sql, values) = rows.with(Vec::new(), &update);
-    let statement = Statement::from_sql_and_values(db.get_database_backend(), sql, values);
+    let (old, new) = match form {
+        Form::Text => (Kind::Text, Kind::Text),
+        Form::Bytes => (Kind::Bytes, Kind::Bytes),
+        Form::Headers => (Kind::Text, Kind::Json),
+    };
+    let columns = [
+        rows::Column::new("given_row", Kind::Uuid),
+        rows::Column::new("given_part", Kind::Text),
+        rows::Column::new("old_text", old),
+        rows::Column::new("new_text", new),
+    ];
+    let backend = db.get_database_backend();
+    let statement = rows::given(backend, &columns, changes, Vec::new(), &update)?;
     Ok(db.execute_raw(statement).await?.rows_affected())
 }
 

@@ -1,6 +1,6 @@
 //! The database: connecting, write transactions, and statements over many rows at once.
 
-mod rows;
+pub mod rows;
 
 use std::{path::Path, time::Duration};
 
@@ -11,7 +11,7 @@ use sea_orm::{
     sqlx::{Connection as _, PgConnection},
 };
 
-pub use rows::{Rows, placeholders};
+pub use rows::placeholders;
 
 use crate::{
     clock::{Clock, Timestamp},
