@@ -14,10 +14,13 @@ use relaypost_shared::{
 };
 use sea_orm::{
     ColumnTrait as _, ConnectionTrait, DatabaseTransaction, DbErr, EntityTrait as _,
-    IntoActiveModel as _, PaginatorTrait as _, QueryFilter as _, QuerySelect as _, sea_query::Expr,
+    IntoActiveModel as _, PaginatorTrait as _, QueryFilter as _, sea_query::Expr,
 };
 
-use super::tokens::{self, NewToken};
+use super::{
+    tokens::{self, NewToken},
+    users,
+};
 use crate::{
     Services,
     accept::{job, new_delivery},
@@ -54,10 +57,7 @@ async fn send(
 ) -> Result<(), ApiError> {
     let (tx, now) = (begin_write(&services.db).await?, services.clock.now());
     // Locked, so that two requests at once do not make two mails.
-    let user = user::Entity::find_by_id(user)
-        .lock_exclusive()
-        .one(&tx)
-        .await?;
+    let user = users::lock(&tx, user).await?;
     let Some(user) = user.filter(|user| user.disabled_at.is_none()) else {
         return Ok(());
     };

@@ -175,7 +175,7 @@ impl MembersApi {
         let address = address::parse("email", &body.value.email)?;
         let (tx, now) = (begin_write(&services.db).await?, services.clock.now());
         let new = users::blank(address.clone(), now);
-        let (user, mut jobs) = if users::insert(&tx, &new).await? {
+        let (user, jobs) = if users::insert(&tx, &new).await? {
             audit::record_by(&tx, &admin.by, None, Action::UserCreated, new.id, now).await?;
             let jobs = if services.settings.auth.email_verification_required {
                 let (purpose, request_id) = (TokenPurpose::VerifyEmail, &admin.by.request_id);
@@ -197,9 +197,7 @@ impl MembersApi {
         };
         let role = set(&tx, &admin.by, tenant, user.id, body.value.role.0, now).await?;
         tx.commit().await?;
-        services
-            .pusher
-            .push(Lane::Emails, std::mem::take(&mut jobs));
+        services.pusher.push(Lane::Emails, jobs);
         Created::of(&Member::new(&role, &user))
     }
 

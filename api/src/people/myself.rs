@@ -5,16 +5,15 @@ use poem_openapi::{Object, OpenApi, types::Example};
 use relaypost_shared::{
     db::begin_write,
     entities::{membership, tenant, user},
-    ids::{self, UserId},
+    ids,
     people::{Role, SessionEnd, TokenPurpose},
 };
 use sea_orm::{
-    ColumnTrait as _, ConnectionTrait, EntityTrait as _, QueryFilter as _, QueryOrder as _,
-    QuerySelect as _, sea_query::Expr,
+    ColumnTrait as _, EntityTrait as _, QueryFilter as _, QueryOrder as _, sea_query::Expr,
 };
 use serde::{Deserialize, Serialize};
 
-use super::{attempts::Attempt, mailed, passwords, sessions};
+use super::{attempts::Attempt, mailed, passwords, sessions, users};
 use crate::{
     Services,
     audit::{self, Action},
@@ -116,7 +115,7 @@ impl MyselfApi {
         Data(services): Data<&Services>,
         caller: Authorized<may::BeSignedIn>,
     ) -> Result<Reply<Me>, ApiError> {
-        let user = find(&services.db, caller.user).await?;
+        let user = users::find(&services.db, caller.user).await?;
         let roles = membership::Entity::find()
             .filter(membership::Column::UserId.eq(user.id))
             .order_by_asc(membership::Column::TenantId)
@@ -161,7 +160,7 @@ impl MyselfApi {
         body: StrictJson<PasswordChange>,
     ) -> Result<NoContent, ApiError> {
         let PasswordChange { current, new } = body.value;
-        let before = find(&services.db, caller.user).await?;
+        let before = users::find(&services.db, caller.user).await?;
         let mut checks = Checks::default();
         passwords::check_new(&mut checks, "new", &new, &before.email);
         checks.require(new != current, "new", || {
@@ -206,13 +205,4 @@ impl MyselfApi {
         tx.commit().await?;
         Ok(NoContent)
     }
-}
-
-async fn find(db: &impl ConnectionTrait, id: UserId) -> Result<user::Model, ApiError> {
-    user::Entity::find()
-        .filter(user::Column::Id.eq(id))
-        .limit(1)
-        .one(db)
-        .await?
-        .ok_or_else(|| ApiError::not_found("user"))
 }

@@ -20,7 +20,7 @@ use super::{
     address,
     attempts::{self, Attempt},
     sessions::{self, REFRESH_PREFIX, SignIn, Tokens},
-    tokens,
+    tokens, users,
 };
 use crate::{
     Services,
@@ -189,10 +189,7 @@ async fn unchanged(
     checked: Option<&user::Model>,
 ) -> Result<Option<user::Model>, ApiError> {
     let nobody = UserId::from_uuid(Uuid::nil());
-    let user = user::Entity::find_by_id(checked.map_or(nobody, |user| user.id))
-        .lock_exclusive()
-        .one(tx)
-        .await?;
+    let user = users::lock(tx, checked.map_or(nobody, |user| user.id)).await?;
     let hash = checked.map(|user| &user.password_hash);
     Ok(user.filter(|user| Some(&user.password_hash) == hash))
 }
@@ -231,10 +228,7 @@ async fn exchange(
         return Ok(None);
     };
     // Before anything else, as everybody does who changes what is a user's: so nobody waits for anybody in a circle.
-    let user = user::Entity::find_by_id(session.user_id)
-        .lock_exclusive()
-        .one(tx)
-        .await?;
+    let user = users::lock(tx, session.user_id).await?;
     // Who comes second with the same token waits here for who came first.
     let used = refresh_token::Entity::update_many()
         .col_expr(refresh_token::Column::UsedAt, Expr::value(now))

@@ -8,10 +8,7 @@ use relaypost_shared::{
     ids::UserId,
     people::{SessionEnd, TokenPurpose},
 };
-use sea_orm::{
-    ActiveModelTrait as _, DatabaseTransaction, EntityTrait as _, IntoActiveModel as _,
-    QuerySelect as _, Set,
-};
+use sea_orm::{ActiveModelTrait as _, DatabaseTransaction, IntoActiveModel as _, Set};
 
 use super::{body::UserChanges, find};
 use crate::{
@@ -44,10 +41,7 @@ pub(super) async fn make(
         None => None,
     };
     let (tx, now) = (begin_write(&services.db).await?, services.clock.now());
-    let row = user::Entity::find_by_id(id)
-        .lock_exclusive()
-        .one(&tx)
-        .await?;
+    let row = super::lock(&tx, id).await?;
     let before = row.ok_or_else(|| ApiError::not_found("user"))?;
     let mut row = before.clone().into_active_model();
     match changes.name {
