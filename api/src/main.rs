@@ -14,6 +14,10 @@ use relaypost_shared::{
     shutdown, telemetry,
 };
 
+/// See `Cargo.toml`.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 #[derive(Parser)]
 #[command(name = "relaypost-api", version, about = "Relaypost's HTTP API")]
 struct Cli {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use poem::Request;
-use relaypost_shared::{clock::Clock, queue::Queue, settings::Settings, ssrf::Guard};
+use relaypost_shared::{clock::Clock, db::hot, queue::Queue, settings::Settings, ssrf::Guard};
 use sea_orm::DatabaseConnection;
 
 use crate::{
@@ -14,7 +14,7 @@ use crate::{
     http::{ApiError, Code},
     idempotency::InFlight,
     limits::Limiter,
-    messages::Publish,
+    messages::{Catalogs, Publish},
     oauth::Providers,
     people::{AccessTokens, Passwords, Sessions},
 };
@@ -51,8 +51,10 @@ impl Services {
         let pusher = Pusher::start(queue.clone());
         let store = Store {
             db: db.clone(),
+            hot: hot(&db),
             clock: clock.clone(),
             settings: settings.clone(),
+            catalogs: Catalogs::default(),
         };
         Self {
             keys: Keys::start(db.clone(), clock.clone()),

@@ -12,6 +12,10 @@ use relaypost_shared::{
 };
 use relaypost_worker::send::choose_tls_provider;
 
+/// See `Cargo.toml`.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 #[derive(Parser)]
 #[command(
     name = "relaypost",

@@ -14,6 +14,10 @@ use relaypost_shared::{
 };
 use relaypost_worker::{Services, probes, run};
 
+/// See `Cargo.toml`.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 #[derive(Parser)]
 #[command(
     name = "relaypost-worker",

@@ -1,17 +1,21 @@
 //! The way of one job through the five steps.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
 
 use chrono::TimeDelta;
 use relaypost_shared::{
     batch::Batcher,
     clock::{Clock, Timestamp},
+    db,
     delivery::{DeliveryKind, Ordering, Outcome},
     ids::DeliveryId,
     queue::{Consumer, Limits},
     settings::Settings,
 };
-use sea_orm::{DatabaseConnection, DbErr};
+use sea_orm::{DatabaseConnection, DbErr, sqlx::PgPool};
 use tokio::task::JoinSet;
 use uuid::Uuid;
 
@@ -21,8 +25,8 @@ use crate::{
     decide::{self, decide},
     dispatch::{self, Dispatched},
     guard::{Verdict, guard},
-    load::{Loaded, Target, load},
-    record::{Recorded, Written, record},
+    load::{Loaded, Loader, Target},
+    record::{Recorded, Written, record, record_delivered},
     retry,
     send::{Attempted, Sender},
     unreadable::Unreadable,
@@ -37,6 +41,7 @@ const RECORD_AT_MOST: usize = 100;
 #[derive(Clone, Debug)]
 pub struct Pipeline {
     db: DatabaseConnection,
+    loader: Loader,
     clock: Clock,
     settings: Arc<Settings>,
     sender: Sender,
@@ -49,13 +54,17 @@ pub struct Pipeline {
 impl Pipeline {
     /// A pipeline whose jobs come from `consumer`.
     pub fn new(services: &Services, sender: Sender, consumer: Consumer) -> Self {
+        let providers: Arc<[Uuid]> = sender.providers().into();
+        let hot = db::hot(&services.db);
+        let keys = services.settings.keyring.clone();
         Self {
             db: services.db.clone(),
+            loader: Loader::new(services.db.clone(), hot.clone(), providers.clone(), keys),
             clock: services.clock.clone(),
             settings: services.settings.clone(),
-            providers: sender.providers().into(),
+            providers,
             sender,
-            recorder: recorder(services.clone(), consumer.clone()),
+            recorder: recorder(services.clone(), hot, consumer.clone()),
             consumer,
             unreadable: Unreadable::default(),
         }
@@ -64,9 +73,7 @@ impl Pipeline {
     /// Works on one job, and returns when each of its deliveries is recorded and acknowledged, or back in the queue.
     pub async fn work(self, ids: Vec<DeliveryId>) {
         let given_out = self.clock.now();
-        let keys = &self.settings.keyring;
-        let loaded = load(&self.db, &ids, &self.providers, keys, given_out).await;
-        let loaded = match loaded {
+        let loaded = match self.loader.load(&ids, given_out).await {
             Ok(loaded) => loaded,
             Err(error) => return self.give_back(&ids, &error).await,
         };
@@ -282,16 +289,20 @@ impl Tasks {
 }
 
 /// Records in batches, and acknowledges a batch once it is committed.
-fn recorder(services: Services, consumer: Consumer) -> Batcher<Recorded, Result<(), Arc<DbErr>>> {
+fn recorder(
+    services: Services,
+    hot: Option<PgPool>,
+    consumer: Consumer,
+) -> Batcher<Recorded, Result<(), Arc<DbErr>>> {
     Batcher::start(RECORD_AT_MOST, move |batch: Vec<Recorded>| {
-        let (services, consumer) = (services.clone(), consumer.clone());
+        let (services, hot, consumer) = (services.clone(), hot.clone(), consumer.clone());
         async move {
-            let (results, released) = record_each(&services, &batch).await;
-            let done: Vec<DeliveryId> = batch
-                .iter()
+            let ids: Vec<DeliveryId> = batch.iter().map(|one| one.loaded.delivery.id).collect();
+            let (results, released) = record_each(&services, hot.as_ref(), batch).await;
+            let done: Vec<DeliveryId> = ids
+                .into_iter()
                 .zip(&results)
-                .filter(|(_, result)| result.is_ok())
-                .map(|(recorded, _)| recorded.loaded.delivery.id)
+                .filter_map(|(id, result)| result.is_ok().then_some(id))
                 .collect();
             consumer.acknowledge(&done).await;
             let now = services.clock.now();
@@ -305,11 +316,60 @@ fn recorder(services: Services, consumer: Consumer) -> Batcher<Recorded, Result<
     })
 }
 
-/// Records a batch. When that fails, each alone, so that one row that cannot be written holds nobody else up.
+/// Records a batch: what was simply delivered in one statement, the rest in a transaction.
 async fn record_each(
+    services: &Services,
+    hot: Option<&PgPool>,
+    batch: Vec<Recorded>,
+) -> (Vec<Result<(), Arc<DbErr>>>, Vec<Dispatched>) {
+    let done = match hot {
+        Some(pool) => record_delivered(pool, &batch).await,
+        None => Ok(HashSet::new()),
+    };
+    let done = match done {
+        Ok(done) => done,
+        Err(error) if is_connection(&error) => {
+            let error = Arc::new(error);
+            return (vec![Err(error); batch.len()], Vec::new());
+        }
+        // One of them cannot be written like that: the transaction finds out which.
+        Err(error) => {
+            tracing::debug!(%error, "a batch of successes is recorded one by one");
+            HashSet::new()
+        }
+    };
+    let is_done: Vec<bool> = batch
+        .iter()
+        .map(|one| done.contains(&one.loaded.delivery.id))
+        .collect();
+    let rest: Vec<Recorded> = batch
+        .into_iter()
+        .zip(&is_done)
+        .filter_map(|(one, done)| (!done).then_some(one))
+        .collect();
+    let (results, released) = record_rest(services, &rest).await;
+    let mut results = results.into_iter();
+    let results = is_done
+        .into_iter()
+        .map(|done| {
+            if done {
+                Ok(())
+            } else {
+                results.next().unwrap_or(Ok(()))
+            }
+        })
+        .collect();
+    (results, released)
+}
+
+/// Records a batch in a transaction. When that fails, each alone, so that one row that cannot be written holds nobody else up.
+async fn record_rest(
     services: &Services,
     batch: &[Recorded],
 ) -> (Vec<Result<(), Arc<DbErr>>>, Vec<Dispatched>) {
+    if batch.is_empty() {
+        return (Vec::new(), Vec::new());
+    }
     let (db, policy) = (&services.db, &services.settings.circuit);
     let error = match record(db, policy, batch).await {
         Ok(Written {

@@ -1,6 +1,7 @@
 //! Step 5: write the outcomes of a slice of deliveries in one transaction: the deliveries, their attempts, what the
 //! attempts say about the circuits, and what follows from all that.
 
+mod at_once;
 mod follow;
 
 use std::{
@@ -29,6 +30,8 @@ use crate::{
     load::{Loaded, Target},
     send::Attempted,
 };
+
+pub(crate) use at_once::record_delivered;
 
 /// A decided delivery, to be written down.
 #[derive(Clone, Debug)]
@@ -182,21 +185,23 @@ async fn insert_attempts(
 /// What the attempts of a slice say about circuits. Where all have succeeded and nothing would change it is left out: an
 /// endpoint without trouble costs no statement.
 fn told(slice: &[Recorded]) -> Vec<Told> {
-    let each = || {
-        slice
-            .iter()
-            .flat_map(|one| one.told().map(move |told| (one, told)))
-    };
-    let troubled: HashSet<Uuid> = each()
-        .map(|(recorded, told)| (recorded, told.report))
+    let troubled = troubled(slice);
+    slice
+        .iter()
+        .flat_map(Recorded::told)
+        .filter(|told| troubled.contains(&told.report.circuit))
+        .collect()
+}
+
+/// The circuits that a slice may change.
+fn troubled(slice: &[Recorded]) -> HashSet<Uuid> {
+    slice
+        .iter()
+        .flat_map(|one| one.told().map(move |told| (one, told.report)))
         .filter(|(recorded, report)| {
             report.signal != Signal::Success || !recorded.is_quiet(report.circuit)
         })
         .map(|(_, report)| report.circuit)
-        .collect();
-    each()
-        .map(|(_, told)| told)
-        .filter(|told| troubled.contains(&told.report.circuit))
         .collect()
 }
 
@@ -223,6 +228,13 @@ impl Recorded {
             at: self.at,
             silent: self.is_of_operators(),
         })
+    }
+
+    /// Whether it was delivered, and nobody waits for its end: no turn passes on, no replay job counts it.
+    fn is_plain(&self) -> bool {
+        self.outcome == Outcome::Delivered
+            && self.delivery().replay_id.is_none()
+            && self.ends_turn_at().is_none()
     }
 
     /// Whether the circuit was at rest when the delivery was loaded.
@@ -307,7 +319,7 @@ impl Recorded {
             id: AttemptId::generate(self.at),
             tenant_id: self.delivery().tenant_id,
             started_at: attempted.started_at,
-            duration_ms: i32::try_from(attempted.duration.as_millis()).unwrap_or(i32::MAX),
+            duration_ms: attempted.millis(),
             outcome,
             error_class: class,
             http_status: status.map(i32::from),

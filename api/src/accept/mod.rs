@@ -16,9 +16,9 @@ use relaypost_shared::{
     delivery::DeliveryKind,
     entities::delivery,
     ids::{DeliveryId, TenantId},
-    queue::Lane,
+    queue::{Job, Lane},
 };
-use sea_orm::{DatabaseTransaction, DbErr, EntityTrait};
+use sea_orm::{DatabaseTransaction, DbErr, EntityTrait, sqlx::PgPool};
 
 use crate::{
     http::{ApiError, request_id::RequestId},
@@ -43,8 +43,21 @@ pub(crate) trait Intake: Sized + Send + Sync + 'static {
     /// Looks up what [`Intake::plan`] needs, for all at once.
     fn look_up(
         tx: &DatabaseTransaction,
-        batch: &[Submission<Self>],
+        batch: &[&Submission<Self>],
     ) -> impl Future<Output = Result<Self::Lookup, DbErr>> + Send;
+
+    /// Plans and stores submissions without idempotency keys in one statement of PostgreSQL, with which nothing else of the
+    /// transaction is needed. Nothing: this kind of thing cannot be stored like that, or not now.
+    ///
+    /// # Errors
+    /// When the database fails; then nothing is stored, unless the connection was lost after it was.
+    fn write_at_once(
+        _: &Store,
+        _: &PgPool,
+        _: &[&Submission<Self>],
+    ) -> impl Future<Output = Result<Option<Written>, DbErr>> + Send {
+        async { Ok(None) }
+    }
 
     /// Decides what is written and answered.
     ///
@@ -76,6 +89,63 @@ pub(crate) struct Plan<R> {
     pub(crate) deliveries: Vec<delivery::Model>,
     /// The body of the answer, which is also what is remembered for its key.
     pub(crate) body: Bytes,
+}
+
+/// What came of a batch: an answer for each submission, in order, and the jobs that are due now.
+pub(crate) type Written = (Vec<Result<Accepted, ApiError>>, Vec<Job>);
+
+/// The plans of several submissions.
+#[derive(Debug)]
+pub(crate) struct Plans<R> {
+    /// For each submission, in order.
+    pub(crate) answers: Vec<Result<Accepted, ApiError>>,
+    /// What is stored.
+    pub(crate) rows: Vec<R>,
+    /// With its deliveries.
+    pub(crate) deliveries: Vec<delivery::Model>,
+}
+
+impl<R> Plans<R> {
+    fn with_capacity(submissions: usize) -> Self {
+        Self {
+            answers: Vec::with_capacity(submissions),
+            rows: Vec::with_capacity(submissions),
+            deliveries: Vec::new(),
+        }
+    }
+
+    /// Adds what a submission comes to. Returns the body of its answer, if it is accepted.
+    fn add(&mut self, planned: Result<Plan<R>, ApiError>) -> Option<&Bytes> {
+        self.answers.push(planned.map(|plan| {
+            self.rows.push(plan.row);
+            self.deliveries.extend(plan.deliveries);
+            Accepted::First(plan.body)
+        }));
+        match self.answers.last() {
+            Some(Ok(Accepted::First(body))) => Some(body),
+            _ => None,
+        }
+    }
+
+    /// The jobs of the deliveries that are due now.
+    pub(crate) fn due_now(&self) -> Vec<Job> {
+        let due_now = self.deliveries.iter();
+        let due_now = due_now.filter(|one| one.dispatch_at.is_none());
+        due_now.map(job).collect()
+    }
+
+    /// Plans submissions that have no idempotency keys.
+    pub(crate) fn of<I>(batch: &[&Submission<I>], lookup: &I::Lookup, now: Timestamp) -> Self
+    where
+        I: Intake,
+        I::Entity: EntityTrait<Model = R>,
+    {
+        let mut plans = Self::with_capacity(batch.len());
+        for one in batch {
+            plans.add(I::plan(one, lookup, now));
+        }
+        plans
+    }
 }
 
 /// Takes in one kind of thing. Clones share the batches.

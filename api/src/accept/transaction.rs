@@ -1,4 +1,4 @@
-//! One transaction for a batch of submissions.
+//! One statement or one transaction for a batch of submissions.
 
 use std::sync::Arc;
 
@@ -11,16 +11,15 @@ use relaypost_shared::{
 };
 use sea_orm::{
     ConnectionTrait as _, DatabaseConnection, DatabaseTransaction, DbErr, EntityTrait,
-    Iterable as _, Statement,
+    Iterable as _, Statement, sqlx::PgPool,
 };
 
-use super::{Intake, Plan, Submission};
+use super::{Intake, Plans, Submission, Written};
 use crate::{
     http::{ApiError, Code, translate::is_unavailable},
-    idempotency::{self, Accepted, Known, Raced, Stage},
+    idempotency::{self, Known, Raced, Stage},
+    messages::Catalogs,
 };
-
-type Answer = Result<Accepted, ApiError>;
 
 /// Why nothing of a batch was written.
 enum Failure {
@@ -50,58 +49,78 @@ impl From<Failure> for ApiError {
 #[derive(Clone, Debug)]
 pub(crate) struct Store {
     pub(crate) db: DatabaseConnection,
+    /// PostgreSQL's connections for what every message goes through.
+    pub(crate) hot: Option<PgPool>,
     pub(crate) clock: Clock,
     pub(crate) settings: Arc<Settings>,
+    pub(crate) catalogs: Catalogs,
 }
 
 impl Store {
-    /// Writes a batch and returns an answer for each submission, in order, and the jobs that are due now.
-    ///
-    /// What is wrong with one submission does not touch its neighbours: a batch that cannot be written as a whole is
+    /// Writes a batch. What has an idempotency key needs a transaction; the rest goes without one where it can.
+    pub(super) async fn write<I: Intake>(&self, batch: &[Submission<I>]) -> Written {
+        let is_keyed = |one: &&Submission<I>| one.held.is_some();
+        let (keyed, free): (Vec<_>, Vec<_>) = batch.iter().partition(is_keyed);
+        let (keyed, free) = tokio::join!(self.write_part(&keyed), self.write_part(&free));
+        let (mut of_keyed, mut of_free) = (keyed.0.into_iter(), free.0.into_iter());
+        let answers = batch.iter().map(|one| {
+            let answer = match one.held {
+                Some(_) => of_keyed.next(),
+                None => of_free.next(),
+            };
+            answer.unwrap_or_else(|| Err(Failure::Raced.into()))
+        });
+        (answers.collect(), [keyed.1, free.1].concat())
+    }
+
+    /// What is wrong with one submission does not touch its neighbours: a part that cannot be written as a whole is
     /// written one by one, unless the database is out of reach, which is wrong with all of them.
-    pub(super) async fn write<I: Intake>(
-        &self,
-        batch: &[Submission<I>],
-    ) -> (Vec<Answer>, Vec<Job>) {
-        let mut jobs = Vec::new();
-        let failure = match self.transact(batch, &mut jobs).await {
-            Ok(answers) => return (answers, jobs),
+    async fn write_part<I: Intake>(&self, part: &[&Submission<I>]) -> Written {
+        if part.is_empty() {
+            return (Vec::new(), Vec::new());
+        }
+        let failure = match self.store(part).await {
+            Ok(written) => return written,
             Err(failure) => failure,
         };
         if let Failure::Database(error) = &failure
-            && (batch.len() == 1 || is_unavailable(error))
+            && (part.len() == 1 || is_unavailable(error))
         {
             let error = ApiError::from(failure);
-            return (batch.iter().map(|_| Err(error.clone())).collect(), jobs);
+            return (
+                part.iter().map(|_| Err(error.clone())).collect(),
+                Vec::new(),
+            );
         }
-        let mut answers = Vec::with_capacity(batch.len());
-        for submission in batch {
-            answers.push(self.write_one(submission, &mut jobs).await);
+        let (mut answers, mut jobs) = (Vec::with_capacity(part.len()), Vec::new());
+        for one in part {
+            match self.store(std::slice::from_ref(one)).await {
+                Ok((answer, due_now)) => {
+                    answers.extend(answer);
+                    jobs.extend(due_now);
+                }
+                Err(failure) => answers.push(Err(failure.into())),
+            }
         }
         (answers, jobs)
     }
 
-    async fn write_one<I: Intake>(
-        &self,
-        submission: &Submission<I>,
-        jobs: &mut Vec<Job>,
-    ) -> Answer {
-        let one = std::slice::from_ref(submission);
-        let mut answers = self.transact(one, jobs).await?;
-        answers.pop().unwrap_or_else(|| Err(Failure::Raced.into()))
+    async fn store<I: Intake>(&self, part: &[&Submission<I>]) -> Result<Written, Failure> {
+        if let Some(pool) = &self.hot
+            && part.iter().all(|one| one.held.is_none())
+            && let Some(written) = I::write_at_once(self, pool, part).await?
+        {
+            return Ok(written);
+        }
+        self.transact(part).await
     }
 
-    async fn transact<I: Intake>(
-        &self,
-        batch: &[Submission<I>],
-        jobs: &mut Vec<Job>,
-    ) -> Result<Vec<Answer>, Failure> {
+    async fn transact<I: Intake>(&self, part: &[&Submission<I>]) -> Result<Written, Failure> {
         let tx = begin_write(&self.db).await?;
-        match self.fill(&tx, batch).await {
-            Ok((answers, due_now)) => {
+        match self.fill(&tx, part).await {
+            Ok(written) => {
                 tx.commit().await?;
-                jobs.extend(due_now);
-                Ok(answers)
+                Ok(written)
             }
             Err(failure) => {
                 // Waited for: until it is at an end its keys are in use, also for the next try of these submissions. A
@@ -112,22 +131,21 @@ impl Store {
         }
     }
 
-    /// Writes a batch into the transaction, and returns the jobs that are due now beside the answers.
+    /// Writes submissions into the transaction.
     async fn fill<I: Intake>(
         &self,
         tx: &DatabaseTransaction,
-        batch: &[Submission<I>],
-    ) -> Result<(Vec<Answer>, Vec<Job>), Failure> {
+        part: &[&Submission<I>],
+    ) -> Result<Written, Failure> {
         let now = self.clock.now();
-        let keys = batch
+        let keys = part
             .iter()
             .filter_map(|one| Some((one.tenant, one.held.as_ref()?.keyed())));
         let known = Known::claim(tx, keys, now).await?;
-        let lookup = I::look_up(tx, batch).await?;
+        let lookup = I::look_up(tx, part).await?;
 
-        let (mut answers, mut remembered) = (Vec::with_capacity(batch.len()), Vec::new());
-        let (mut rows, mut deliveries) = (Vec::new(), Vec::new());
-        for one in batch {
+        let (mut plans, mut remembered) = (Plans::with_capacity(part.len()), Vec::new());
+        for one in part {
             let held = one.held.as_deref();
             let keys = &self.settings.keyring;
             let known_answer = held.map_or(Ok(None), |held| {
@@ -139,39 +157,23 @@ impl Store {
             let planned = match known_answer {
                 Ok(None) => I::plan(one, &lookup, now),
                 Ok(Some(again)) => {
-                    answers.push(Ok(again));
+                    plans.answers.push(Ok(again));
                     continue;
                 }
                 Err(error) => Err(error),
             };
-            answers.push(planned.map(|plan| {
-                let Plan {
-                    row,
-                    deliveries: its,
-                    body,
-                } = plan;
-                rows.push(row);
-                deliveries.extend(its);
-                if let Some(held) = held {
-                    remembered.push(idempotency::row(
-                        &self.settings,
-                        one.tenant,
-                        held.keyed(),
-                        &body,
-                        now,
-                    ));
-                }
-                Accepted::First(body)
-            }));
+            if let (Some(body), Some(held)) = (plans.add(planned), held) {
+                let (settings, keyed) = (&self.settings, held.keyed());
+                remembered.push(idempotency::row(settings, one.tenant, keyed, body, now));
+            }
         }
         if let Err(Raced) = idempotency::remember(tx, remembered, now).await? {
             return Err(Failure::Raced);
         }
-        let due_now = deliveries.iter().filter(|one| one.dispatch_at.is_none());
-        let due_now: Vec<Job> = due_now.map(job).collect();
-        insert::<I::Entity>(tx, rows).await?;
-        insert::<delivery::Entity>(tx, deliveries).await?;
-        Ok((answers, due_now))
+        let due_now = plans.due_now();
+        insert::<I::Entity>(tx, plans.rows).await?;
+        insert::<delivery::Entity>(tx, plans.deliveries).await?;
+        Ok((plans.answers, due_now))
     }
 }
 

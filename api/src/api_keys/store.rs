@@ -148,6 +148,7 @@ impl<'a> Owner<'a> {
         self.note(&tx, Action::ApiKeyRotated, id, now).await?;
         self.note_created(&tx, &issued.row, now).await?;
         tx.commit().await?;
+        self.services.keys.changed(id);
         Ok(issued)
     }
 
@@ -168,6 +169,7 @@ impl<'a> Owner<'a> {
             .await?;
         self.note(&tx, Action::ApiKeyRevoked, id, now).await?;
         tx.commit().await?;
+        self.services.keys.changed(id);
         Ok(())
     }
 

@@ -1,5 +1,5 @@
-//! Finds the caller behind a key. Requests that arrive together share one query, so that a key that was revoked is
-//! refused at once and yet no request pays for a round trip of its own.
+//! Finds the caller behind a key. Requests that arrive together share one query, and a key that was looked up a moment ago
+//! needs none.
 
 use std::{
     collections::HashMap,
@@ -21,17 +21,23 @@ use sea_orm::{
 use super::{
     Actor, Caller, Scope,
     key::{self, PresentedKey},
+    remembered::Remembered,
 };
 use crate::http::ApiError;
 
 /// How many keys one query asks for at most.
 const BATCH: usize = 100;
 
-type Found = Result<Option<Caller>, DbErr>;
+type Found = Result<Option<Arc<api_key::Model>>, DbErr>;
 
 /// The lookup, shared by all requests.
 #[derive(Clone, Debug)]
-pub(crate) struct Keys(Batcher<PresentedKey, Found>);
+pub(crate) struct Keys {
+    remembered: Remembered,
+    rows: Batcher<KeyId, Found>,
+    last_used: LastUsed,
+    clock: Clock,
+}
 
 impl Keys {
     /// Starts the task that asks the database.
@@ -40,50 +46,62 @@ impl Keys {
             db: db.clone(),
             written: Arc::default(),
         };
-        Self(Batcher::start(
-            BATCH,
-            move |presented: Vec<PresentedKey>| {
-                let (db, now, last_used) = (db.clone(), clock.now(), last_used.clone());
-                async move {
-                    match load(&db, &presented).await {
-                        Ok(rows) => presented
-                            .iter()
-                            .map(|key| Ok(caller(key, &rows, now, &last_used)))
-                            .collect(),
-                        Err(error) => presented.iter().map(|_| Err(error.clone())).collect(),
-                    }
-                }
-            },
-        ))
+        let remembered = Remembered::default();
+        let kept = remembered.clone();
+        let rows = Batcher::start(BATCH, move |ids: Vec<KeyId>| {
+            let (db, remembered) = (db.clone(), kept.clone());
+            async move { load(&db, &remembered, &ids).await }
+        });
+        Self {
+            remembered,
+            rows,
+            last_used,
+            clock,
+        }
     }
 
     /// Whose key this is; nobody's when it is unknown, revoked, expired or its secret is wrong.
     pub(crate) async fn find(&self, key: PresentedKey) -> Result<Option<Caller>, ApiError> {
-        Ok(self.0.call(key).await??)
+        let row = match self.remembered.find(key.id) {
+            Some(row) => Some(row),
+            None => self.rows.call(key.id).await??,
+        };
+        let now = self.clock.now();
+        Ok(row.and_then(|row| caller(&key, &row, now, &self.last_used)))
+    }
+
+    /// To be called when a key was changed: what this process has looked up holds no longer.
+    pub(crate) fn changed(&self, id: KeyId) {
+        self.remembered.forget(id);
     }
 }
 
-async fn load(
-    db: &DatabaseConnection,
-    presented: &[PresentedKey],
-) -> Result<HashMap<KeyId, api_key::Model>, DbErr> {
-    let mut ids: Vec<KeyId> = presented.iter().map(|key| key.id).collect();
-    ids.sort_unstable();
-    ids.dedup();
+async fn load(db: &DatabaseConnection, remembered: &Remembered, ids: &[KeyId]) -> Vec<Found> {
+    let began = remembered.begin();
+    let mut distinct = ids.to_vec();
+    distinct.sort_unstable();
+    distinct.dedup();
     let rows = api_key::Entity::find()
-        .filter(api_key::Column::Id.is_in(ids))
+        .filter(api_key::Column::Id.is_in(distinct))
         .all(db)
-        .await?;
-    Ok(rows.into_iter().map(|row| (row.id, row)).collect())
+        .await;
+    let rows = match rows {
+        Ok(rows) => rows.into_iter().map(|row| (row.id, Arc::new(row))),
+        Err(error) => return ids.iter().map(|_| Err(error.clone())).collect(),
+    };
+    let rows: HashMap<KeyId, Arc<api_key::Model>> = rows.collect();
+    for row in rows.values() {
+        remembered.keep(began, row.clone());
+    }
+    ids.iter().map(|id| Ok(rows.get(id).cloned())).collect()
 }
 
 fn caller(
     presented: &PresentedKey,
-    rows: &HashMap<KeyId, api_key::Model>,
+    row: &api_key::Model,
     now: Timestamp,
     last_used: &LastUsed,
 ) -> Option<Caller> {
-    let row = rows.get(&presented.id)?;
     let secret_fits = key::same(&presented.hash, &row.secret_hash);
     let valid = row.revoked_at.is_none() && row.expires_at.is_none_or(|at| now < at);
     if !(secret_fits && valid) {

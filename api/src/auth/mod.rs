@@ -6,6 +6,7 @@ mod first_key;
 mod key;
 mod lookup;
 pub(crate) mod may;
+mod remembered;
 mod scope;
 mod user;
 mod visitor;

@@ -88,7 +88,7 @@ impl Intake for SendEmail {
     type Lookup = ();
     const LANE: Lane = Lane::Emails;
 
-    async fn look_up(_: &DatabaseTransaction, _: &[Submission<Self>]) -> Result<(), DbErr> {
+    async fn look_up(_: &DatabaseTransaction, _: &[&Submission<Self>]) -> Result<(), DbErr> {
         Ok(())
     }
 

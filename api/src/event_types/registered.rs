@@ -1,4 +1,4 @@
-//! What the event types of a batch of messages allow.
+//! What the event types of a tenant allow.
 
 use std::collections::HashMap;
 
@@ -8,16 +8,16 @@ use relaypost_shared::{
     ids::{EventTypeId, TenantId},
 };
 use sea_orm::{
-    ColumnTrait as _, DatabaseTransaction, DbErr, EntityTrait as _, FromQueryResult,
-    QueryFilter as _, QuerySelect as _,
+    ColumnTrait as _, ConnectionTrait, DbErr, EntityTrait as _, FromQueryResult, QueryFilter as _,
+    QuerySelect as _, QueryTrait as _,
 };
 
 use super::schemas::{Checked, Edition};
 use crate::http::{ApiError, Code};
 
-/// The registered event types among those that some messages name, without their schemas.
-#[derive(Debug)]
-pub(crate) struct Registered(HashMap<TenantId, HashMap<String, Row>>);
+/// Registered event types of one tenant, without their schemas.
+#[derive(Debug, Default)]
+pub(crate) struct Registered(HashMap<String, Row>);
 
 #[derive(Debug, FromQueryResult)]
 struct Row {
@@ -29,17 +29,15 @@ struct Row {
 }
 
 impl Registered {
-    /// Looks up the event types of these tenants that have one of these names.
+    /// Looks up the event types of these tenants: those that have one of these names, or all.
     ///
     /// # Errors
     /// When the database fails.
     pub(crate) async fn load(
-        tx: &DatabaseTransaction,
+        db: &impl ConnectionTrait,
         tenants: &[TenantId],
-        mut names: Vec<&str>,
-    ) -> Result<Self, DbErr> {
-        names.sort_unstable();
-        names.dedup();
+        names: Option<Vec<&str>>,
+    ) -> Result<HashMap<TenantId, Self>, DbErr> {
         let rows: Vec<Row> = Entity::find()
             .select_only()
             .columns([
@@ -50,16 +48,25 @@ impl Registered {
                 Column::ArchivedAt,
             ])
             .filter(Column::TenantId.is_in(tenants.iter().copied()))
-            .filter(Column::Name.is_in(names))
+            .apply_if(names, |query, mut names| {
+                names.sort_unstable();
+                names.dedup();
+                query.filter(Column::Name.is_in(names))
+            })
             .into_model()
-            .all(tx)
+            .all(db)
             .await?;
-        let mut registered: HashMap<TenantId, HashMap<String, Row>> = HashMap::new();
+        let mut registered: HashMap<TenantId, Self> = HashMap::new();
         for row in rows {
             let of_tenant = registered.entry(row.tenant_id).or_default();
-            of_tenant.insert(row.name.clone(), row);
+            of_tenant.0.insert(row.name.clone(), row);
         }
-        Ok(Self(registered))
+        Ok(registered)
+    }
+
+    /// How many there are.
+    pub(crate) fn len(&self) -> usize {
+        self.0.len()
     }
 
     /// Whether a message of this type, whose payload was checked so, can be published. One that is not registered can.
@@ -69,12 +76,12 @@ impl Registered {
     /// be checked again.
     pub(crate) fn admit(
         &self,
-        tenant: TenantId,
         event_type: &str,
         checked: Option<&Checked>,
     ) -> Result<(), ApiError> {
-        let row = self.0.get(&tenant).and_then(|of| of.get(event_type));
-        let Some(row) = row else { return Ok(()) };
+        let Some(row) = self.0.get(event_type) else {
+            return Ok(());
+        };
         if row.archived_at.is_some() {
             let detail = format!("the event type {event_type} is archived");
             return Err(ApiError::new(Code::EventTypeArchived, detail));

@@ -25,6 +25,11 @@ use super::{
 };
 use crate::limits::Limiter;
 
+/// The target of the line about each request.
+const ACCESS: &str = "access";
+/// A success that took longer, in milliseconds, is worth a line.
+const SLOW_MS: u64 = 1_000;
+
 /// What the layer needs to know.
 #[derive(Debug)]
 pub(crate) struct Outermost {
@@ -93,7 +98,12 @@ impl Outermost {
             let status = response.status().as_u16();
             // As a `u128` it would be logged as a text.
             let duration_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
-            tracing::info!(status, duration_ms, "answered");
+            // A line for each success would cost a good part of a success; who wants them says `LOG=info,access=debug`.
+            if status < 400 && duration_ms < SLOW_MS {
+                tracing::debug!(target: ACCESS, status, duration_ms, "answered");
+            } else {
+                tracing::info!(target: ACCESS, status, duration_ms, "answered");
+            }
             response
         };
         answered.instrument(span).await

@@ -1,22 +1,25 @@
 //! Taking in a message: which endpoints get it, and what is written.
 
-use std::{collections::HashMap, sync::Arc};
+use std::sync::Arc;
 
 use relaypost_shared::{
     clock::Timestamp,
     delivery::DeliveryKind,
-    entities::{Texts, delivery, endpoint, message},
-    ids::{MessageId, TenantId},
+    entities::{Texts, delivery, message},
+    ids::MessageId,
     queue::Lane,
 };
-use sea_orm::{DatabaseTransaction, DbErr};
+use sea_orm::{DatabaseTransaction, DbErr, sqlx::PgPool};
 
-use super::body::{Message, NewMessage};
+use super::{
+    body::{Message, NewMessage},
+    catalog::{Catalog, Lookup},
+    insert::insert,
+};
 use crate::{
-    accept::{Intake, Plan, Submission, new_delivery},
+    accept::{Intake, Plan, Plans, Store, Submission, Written, new_delivery},
     deliveries::Delivery,
-    endpoints,
-    event_types::{Checked, Registered},
+    event_types::Checked,
     http::{ApiError, to_bytes},
 };
 
@@ -28,14 +31,8 @@ pub(crate) struct Publish {
     pub(super) checked: Option<Checked>,
 }
 
-/// What decides about the messages of a batch.
-#[derive(Debug)]
-pub(crate) struct Lookup {
-    /// The active endpoints of every tenant.
-    endpoints: HashMap<TenantId, Vec<endpoint::Model>>,
-    /// The event types that were registered.
-    registered: Registered,
-}
+/// How often a batch is planned anew because the catalog of one of its tenants has changed meanwhile.
+const TRIES: usize = 3;
 
 impl Intake for Publish {
     type Entity = message::Entity;
@@ -44,23 +41,34 @@ impl Intake for Publish {
 
     async fn look_up(
         tx: &DatabaseTransaction,
-        batch: &[Submission<Self>],
+        batch: &[&Submission<Self>],
     ) -> Result<Self::Lookup, DbErr> {
-        let mut tenants: Vec<TenantId> = batch.iter().map(|one| one.tenant).collect();
-        tenants.sort_unstable();
-        tenants.dedup();
+        let tenants = batch.iter().map(|one| one.tenant);
         let names = batch
             .iter()
             .map(|one| one.command.message.event_type.as_str());
-        let registered = Registered::load(tx, &tenants, names.collect()).await?;
-        let mut endpoints: HashMap<TenantId, Vec<endpoint::Model>> = HashMap::new();
-        for row in endpoints::active_of(tenants).all(tx).await? {
-            endpoints.entry(row.tenant_id).or_default().push(row);
+        Catalog::load(tx, tenants.collect(), Some(names.collect())).await
+    }
+
+    async fn write_at_once(
+        store: &Store,
+        pool: &PgPool,
+        batch: &[&Submission<Self>],
+    ) -> Result<Option<Written>, DbErr> {
+        let catalogs = &store.catalogs;
+        for _ in 0..TRIES {
+            let tenants = batch.iter().map(|one| one.tenant);
+            let lookup = catalogs.of(&store.db, tenants).await?;
+            let now = store.clock.now();
+            let plans = Plans::of(batch, &lookup, now);
+            let stale = insert(pool, &lookup, &plans.rows, &plans.deliveries, now).await?;
+            if stale.is_empty() {
+                let due_now = plans.due_now();
+                return Ok(Some((plans.answers, due_now)));
+            }
+            catalogs.forget(&stale);
         }
-        Ok(Lookup {
-            endpoints,
-            registered,
-        })
+        Ok(None)
     }
 
     fn plan(
@@ -70,10 +78,11 @@ impl Intake for Publish {
     ) -> Result<Plan<message::Model>, ApiError> {
         let Publish { message, checked } = &submission.command;
         let new = message.as_ref();
-        let event_type = &new.event_type;
-        lookup
-            .registered
-            .admit(submission.tenant, event_type, checked.as_ref())?;
+        let catalog = lookup.get(&submission.tenant);
+        if let Some(catalog) = catalog {
+            let event_type = &new.event_type;
+            catalog.registered.admit(event_type, checked.as_ref())?;
+        }
         let row = message::Model {
             id: MessageId::generate(now),
             tenant_id: submission.tenant,
@@ -87,12 +96,9 @@ impl Intake for Publish {
             expires_at: new.expires_at(),
             cancelled_at: None,
         };
-        let endpoints = lookup
-            .endpoints
-            .get(&submission.tenant)
+        let deliveries: Vec<delivery::Model> = catalog
             .into_iter()
-            .flatten();
-        let deliveries: Vec<delivery::Model> = endpoints
+            .flat_map(|catalog| &catalog.endpoints)
             .filter(|endpoint| endpoint.wants(&new.event_type, &new.channels))
             .map(|endpoint| delivery::Model {
                 message_id: Some(row.id),

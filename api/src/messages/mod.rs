@@ -2,6 +2,8 @@
 
 mod accept;
 mod body;
+mod catalog;
+mod insert;
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -21,8 +23,8 @@ use sea_orm::{
     sea_query::Expr,
 };
 
-pub(crate) use self::accept::Publish;
 use self::body::{Message, MessageBatch, MessageDetail, NewMessage, RescheduleMessage};
+pub(crate) use self::{accept::Publish, catalog::Catalogs};
 use crate::{
     Services,
     accept::Submission,

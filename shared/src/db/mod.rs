@@ -1,16 +1,18 @@
 //! The database: connecting, write transactions, and statements over many rows at once.
 
+mod hot;
 pub mod rows;
 
 use std::{path::Path, time::Duration};
 
 use sea_orm::{
-    ConnectOptions, ConnectionTrait as _, Database, DatabaseConnection, DatabaseTransaction,
-    DbBackend, DbErr, RuntimeErr, SqliteTransactionMode, Statement, TransactionOptions,
-    TransactionTrait,
-    sqlx::{Connection as _, PgConnection},
+    ConnAcquireErr, ConnectOptions, ConnectionTrait as _, Database, DatabaseConnection,
+    DatabaseTransaction, DbBackend, DbErr, RuntimeErr, SqliteTransactionMode, Statement,
+    TransactionOptions, TransactionTrait,
+    sqlx::{self, Connection as _, PgConnection},
 };
 
+pub use hot::hot;
 pub use rows::placeholders;
 
 use crate::{
@@ -20,6 +22,8 @@ use crate::{
 
 /// How long a statement waits for a free connection before it fails as "database busy".
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a connection may be idle before it is tested.
+const IDLE: Duration = Duration::from_secs(1);
 
 /// Opens a pool on a `postgres://…` or `sqlite://…` address.
 ///
@@ -45,7 +49,7 @@ pub async fn connect(url: &DatabaseUrl, max_connections: u32) -> Result<Database
         .connect_timeout(ACQUIRE_TIMEOUT)
         .sqlx_logging(false)
         // A connection that was idle may have been closed by a restart of the server; a busy one shows that itself.
-        .test_before_acquire_if_idle_for(Duration::from_secs(1));
+        .test_before_acquire_if_idle_for(IDLE);
     if sqlite {
         options.map_sqlx_sqlite_opts(|options| {
             options
@@ -57,6 +61,8 @@ pub async fn connect(url: &DatabaseUrl, max_connections: u32) -> Result<Database
         });
     }
     if !sqlite {
+        // Compiling takes tens of milliseconds, and no statement here reads enough rows to be worth it.
+        options.map_sqlx_postgres_opts(|options| options.options([("jit", "off")]));
         // The pool would try for as long as a connection may take and then say only that it gave up.
         let connection = tokio::time::timeout(ACQUIRE_TIMEOUT, PgConnection::connect(url.as_str()));
         let connection = connection
@@ -79,6 +85,19 @@ pub async fn begin_write(db: &DatabaseConnection) -> Result<DatabaseTransaction,
         ..TransactionOptions::default()
     })
     .await
+}
+
+/// An error of the driver, as it comes from everywhere else.
+pub fn driver_error(error: sqlx::Error) -> DbErr {
+    use sqlx::Error::{Io, PoolClosed, PoolTimedOut, Protocol, Tls, WorkerCrashed};
+    match error {
+        PoolTimedOut => DbErr::ConnectionAcquire(ConnAcquireErr::Timeout),
+        PoolClosed => DbErr::ConnectionAcquire(ConnAcquireErr::ConnectionClosed),
+        lost @ (Io(_) | Protocol(_) | Tls(_) | WorkerCrashed) => {
+            DbErr::Conn(RuntimeErr::SqlxError(lost.into()))
+        }
+        other => DbErr::Query(RuntimeErr::SqlxError(other.into())),
+    }
 }
 
 /// The time that the whole fleet agrees on: PostgreSQL's. An SQLite database is of this machine, and so is its time.

@@ -44,6 +44,11 @@ pub struct Attempted {
 }
 
 impl Attempted {
+    /// How long it took, in milliseconds.
+    pub(crate) fn millis(&self) -> i32 {
+        i32::try_from(self.duration.as_millis()).unwrap_or(i32::MAX)
+    }
+
     /// Whether the receiver said that it is gone for good (RFC 9110, section 15.5.11).
     pub(crate) fn is_gone(&self) -> bool {
         matches!(&self.result, Err(failure) if failure.status == Some(410) && failure.class == ErrorClass::Http4xx)

@@ -7,7 +7,7 @@ use relaypost_shared::{
     circuit::Signal,
     clock::Timestamp,
     delivery::ErrorClass,
-    entities::{Pairs, endpoint, message},
+    entities::{Pairs, endpoint},
     headers::is_reserved,
     settings::Webhooks,
     ssrf::{Guard, Target, Unresolved},
@@ -20,7 +20,10 @@ use reqwest::{
 use tokio::time::{Instant, timeout_at};
 
 use super::{Failure, Success, echo, resolver::VettingResolver, snippet};
-use crate::{load::Credentials, retry, sign};
+use crate::{
+    load::{Credentials, Outgoing},
+    retry, sign,
+};
 
 /// How much of an answer is read before the connection is given up, in bytes. Reading a short answer to its end keeps
 /// the connection usable.
@@ -67,7 +70,7 @@ impl WebhookClient {
 
     pub(super) async fn send(
         &self,
-        message: &message::Model,
+        message: &Outgoing,
         endpoint: &endpoint::Model,
         credentials: &Credentials,
         at: Timestamp,
@@ -108,7 +111,7 @@ impl WebhookClient {
     fn request(
         &self,
         target: Target,
-        message: &message::Model,
+        message: &Outgoing,
         credentials: &Credentials,
         at: Timestamp,
     ) -> Result<RequestBuilder, Failure> {
@@ -156,7 +159,7 @@ fn own_headers(own: &Pairs) -> Result<HeaderMap, Failure> {
 
 /// A W3C trace context (<https://www.w3.org/TR/trace-context/>) whose trace is the message and whose span is the
 /// attempt.
-fn traceparent(message: &message::Model, at: Timestamp) -> String {
+fn traceparent(message: &Outgoing, at: Timestamp) -> String {
     let trace = message.id.uuid().simple();
     let span = at.timestamp_millis().cast_unsigned() ^ rand::random::<u64>();
     format!("00-{trace}-{:016x}-01", span.max(1))

@@ -1,80 +1,26 @@
-//! Step 1: fetch everything that sending a slice of deliveries needs, in a fixed number of statements.
+//! Table by table, for any delivery on any database.
 
-use std::{collections::HashMap, fmt, sync::Arc};
+use std::{collections::HashMap, sync::Arc};
 
 use relaypost_shared::{
     clock::Timestamp,
     delivery::{DeliveryKind, Status},
-    entities::{Pairs, circuit, delivery, email, endpoint, endpoint_secret, message},
-    ids::{DeliveryId, EndpointId},
+    entities::{circuit, delivery, email, endpoint, endpoint_secret, message},
+    ids::{DeliveryId, EmailId, EndpointId, MessageId},
     secrets::{Keyring, OpenError},
 };
+use sea_orm::{ColumnTrait, Condition, ConnectionTrait, DbErr, EntityTrait, QueryFilter};
 use uuid::Uuid;
 
-use sea_orm::{ColumnTrait, Condition, DatabaseConnection, DbErr, EntityTrait, QueryFilter};
+use super::{Circuits, Credentials, Loaded, Outgoing, Target};
 
-/// A pending delivery with what it delivers.
-#[derive(Clone, Debug)]
-pub struct Loaded {
-    /// The delivery's row.
-    pub delivery: delivery::Model,
-    /// What is sent, and where to.
-    pub target: Target,
-}
-
-/// What is sealed of an endpoint.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Credentials {
-    /// The secrets that sign, the newest first.
-    pub secrets: Vec<String>,
-    /// The endpoint's own headers.
-    pub headers: Pairs,
-}
-
-impl fmt::Debug for Credentials {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Credentials").finish_non_exhaustive()
-    }
-}
-
-/// Circuits of a slice.
-type Circuits = Arc<HashMap<Uuid, Arc<circuit::Model>>>;
-
-/// What is sent, and where to.
-#[derive(Clone, Debug)]
-pub enum Target {
-    /// A message to an endpoint.
-    Webhook {
-        /// The message.
-        message: Arc<message::Model>,
-        /// Where it goes.
-        endpoint: Arc<endpoint::Model>,
-        /// What of the endpoint is sealed, opened; or why it cannot be opened.
-        credentials: Result<Arc<Credentials>, OpenError>,
-        /// The endpoint's circuit, if it has one.
-        circuit: Option<Arc<circuit::Model>>,
-    },
-    /// An email to one recipient.
-    Email {
-        /// The email.
-        email: Arc<email::Model>,
-        /// The recipient's address.
-        recipient: String,
-        /// The circuits of the mail providers, as far as they have any.
-        circuits: Circuits,
-    },
-    /// A row that the delivery needs does not exist.
-    Missing,
-}
-
-/// Loads the deliveries among `ids` that are still pending. What is missing from the answer is finished or unknown:
-/// there is nothing to do for it. `providers` are the ids of the mail providers' circuits; `keys` open what is sealed,
-/// once for each endpoint of the slice, at a microsecond or two for each text.
+/// Loads the deliveries among `ids` that are still pending. `keys` open what is sealed, once for each endpoint of the
+/// slice, at a microsecond or two for each text.
 ///
 /// # Errors
 /// When the database cannot be asked.
-pub async fn load(
-    db: &DatabaseConnection,
+pub(super) async fn load(
+    db: &impl ConnectionTrait,
     ids: &[DeliveryId],
     providers: &[Uuid],
     keys: &Keyring,
@@ -114,7 +60,7 @@ pub async fn load(
 }
 
 struct Webhooks {
-    messages: HashMap<relaypost_shared::ids::MessageId, Arc<message::Model>>,
+    messages: HashMap<MessageId, Arc<Outgoing>>,
     endpoints: HashMap<EndpointId, Arc<endpoint::Model>>,
     credentials: HashMap<EndpointId, Result<Arc<Credentials>, OpenError>>,
     circuits: Circuits,
@@ -122,7 +68,7 @@ struct Webhooks {
 
 impl Webhooks {
     async fn of(
-        db: &DatabaseConnection,
+        db: &impl ConnectionTrait,
         deliveries: &[delivery::Model],
         circuits: Circuits,
         keys: &Keyring,
@@ -147,15 +93,12 @@ impl Webhooks {
             .all(db)
             .await?;
         let secrets = secrets_of(db, &endpoints, now).await?;
-        let endpoints = endpoint::Entity::find()
-            .filter(endpoint::Column::Id.is_in(endpoints))
-            .all(db)
-            .await?;
+        let endpoints = endpoints_of(db, endpoints).await?;
         let credentials = credentials(&endpoints, &secrets, keys);
         Ok(Self {
             messages: messages
                 .into_iter()
-                .map(|row| (row.id, Arc::new(row)))
+                .map(|row| (row.id, Arc::new(row.into())))
                 .collect(),
             endpoints: endpoints
                 .into_iter()
@@ -179,7 +122,7 @@ impl Webhooks {
 
 /// The circuits that the deliveries go through: those of their endpoints, and of the mail providers if there are mails.
 async fn circuits_of(
-    db: &DatabaseConnection,
+    db: &impl ConnectionTrait,
     deliveries: &[delivery::Model],
     providers: &[Uuid],
 ) -> Result<Circuits, DbErr> {
@@ -190,6 +133,11 @@ async fn circuits_of(
     if deliveries.iter().any(|one| one.kind == DeliveryKind::Email) {
         ids.extend(providers);
     }
+    circuits(db, ids).await
+}
+
+/// These circuits, as far as there are any.
+pub(super) async fn circuits(db: &impl ConnectionTrait, ids: Vec<Uuid>) -> Result<Circuits, DbErr> {
     if ids.is_empty() {
         return Ok(Circuits::default());
     }
@@ -204,9 +152,20 @@ async fn circuits_of(
     ))
 }
 
+/// These endpoints.
+pub(super) async fn endpoints_of(
+    db: &impl ConnectionTrait,
+    ids: Vec<EndpointId>,
+) -> Result<Vec<endpoint::Model>, DbErr> {
+    endpoint::Entity::find()
+        .filter(endpoint::Column::Id.is_in(ids))
+        .all(db)
+        .await
+}
+
 /// The secrets that sign for these endpoints now, of each the newest first.
-async fn secrets_of(
-    db: &DatabaseConnection,
+pub(super) async fn secrets_of(
+    db: &impl ConnectionTrait,
     endpoints: &[EndpointId],
     now: Timestamp,
 ) -> Result<HashMap<EndpointId, Vec<endpoint_secret::Model>>, DbErr> {
@@ -228,7 +187,7 @@ async fn secrets_of(
 }
 
 /// Opens what is sealed of the endpoints. One without a secret has no entry.
-fn credentials(
+pub(super) fn credentials(
     endpoints: &[endpoint::Model],
     secrets: &HashMap<EndpointId, Vec<endpoint_secret::Model>>,
     keys: &Keyring,
@@ -250,9 +209,9 @@ fn credentials(
 }
 
 async fn emails_of(
-    db: &DatabaseConnection,
+    db: &impl ConnectionTrait,
     deliveries: &[delivery::Model],
-) -> Result<HashMap<relaypost_shared::ids::EmailId, Arc<email::Model>>, DbErr> {
+) -> Result<HashMap<EmailId, Arc<email::Model>>, DbErr> {
     let ids = distinct(deliveries.iter().filter_map(|delivery| delivery.email_id));
     if ids.is_empty() {
         return Ok(HashMap::new());

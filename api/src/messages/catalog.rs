@@ -1,0 +1,157 @@
+//! What decides where a tenant's messages go, its endpoints and event types, kept in memory.
+//!
+//! Nothing here is ever old in effect. A trigger of the database counts `tenants.catalog_edition` up with every change, and
+//! the statement that stores messages stores nothing when one of its tenants has another edition than the one that was
+//! gone by: then it is loaded again. So an endpoint gets every message that is published after it was created, through
+//! whichever process.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use relaypost_shared::{entities::endpoint, ids::TenantId};
+use sea_orm::{ConnectionTrait, DbErr, Statement};
+
+use crate::{endpoints, event_types::Registered};
+
+/// Rows that are kept of all tenants together; each takes a kilobyte or two. Beyond it everything is forgotten.
+const ROOM: usize = 100_000;
+
+/// One tenant's endpoints and event types, as they were at one edition or later.
+#[derive(Debug)]
+pub(crate) struct Catalog {
+    /// None: the tenant does not exist, or the editions of this database are not counted.
+    pub(super) edition: Option<i64>,
+    /// Those that may get messages at all.
+    pub(super) endpoints: Vec<endpoint::Model>,
+    /// The event types that were registered.
+    pub(super) registered: Registered,
+}
+
+impl Catalog {
+    fn weight(&self) -> usize {
+        1 + self.endpoints.len() + self.registered.len()
+    }
+
+    /// Loads those of some tenants. `names` narrows down which event types are looked up.
+    pub(super) async fn load(
+        db: &impl ConnectionTrait,
+        mut tenants: Vec<TenantId>,
+        names: Option<Vec<&str>>,
+    ) -> Result<Lookup, DbErr> {
+        tenants.sort_unstable();
+        tenants.dedup();
+        let mut registered = Registered::load(db, &tenants, names).await?;
+        let mut endpoints: HashMap<TenantId, Vec<endpoint::Model>> = HashMap::new();
+        for row in endpoints::active_of(tenants.clone()).all(db).await? {
+            endpoints.entry(row.tenant_id).or_default().push(row);
+        }
+        Ok(tenants
+            .into_iter()
+            .map(|tenant| {
+                let catalog = Self {
+                    edition: None,
+                    endpoints: endpoints.remove(&tenant).unwrap_or_default(),
+                    registered: registered.remove(&tenant).unwrap_or_default(),
+                };
+                (tenant, Arc::new(catalog))
+            })
+            .collect())
+    }
+}
+
+/// The catalogs of the tenants of a batch.
+pub(crate) type Lookup = HashMap<TenantId, Arc<Catalog>>;
+
+/// The catalogs that this process keeps. Clones share them.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Catalogs(Arc<Mutex<Kept>>);
+
+#[derive(Debug, Default)]
+struct Kept {
+    catalogs: Lookup,
+    weight: usize,
+}
+
+impl Catalogs {
+    /// The catalogs of these tenants: those that are kept, and the others from the database.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub(super) async fn of(
+        &self,
+        db: &impl ConnectionTrait,
+        tenants: impl Iterator<Item = TenantId>,
+    ) -> Result<Lookup, DbErr> {
+        let (mut found, mut missing) = (Lookup::new(), Vec::new());
+        {
+            let kept = self.kept();
+            for tenant in tenants {
+                if found.contains_key(&tenant) {
+                    continue;
+                }
+                match kept.catalogs.get(&tenant) {
+                    Some(catalog) => _ = found.insert(tenant, catalog.clone()),
+                    None => missing.push(tenant),
+                }
+            }
+        }
+        if missing.is_empty() {
+            return Ok(found);
+        }
+        // Before the rows: what is loaded may be newer than its edition says, and never older.
+        let editions = editions(db, &missing).await?;
+        for (tenant, mut catalog) in Catalog::load(db, missing, None).await? {
+            if let Some(loaded) = Arc::get_mut(&mut catalog) {
+                loaded.edition = editions.get(&tenant).copied();
+            }
+            self.kept().keep(tenant, &catalog);
+            found.insert(tenant, catalog);
+        }
+        Ok(found)
+    }
+
+    /// Forgets the catalogs of these tenants.
+    pub(super) fn forget(&self, tenants: &[TenantId]) {
+        let mut kept = self.kept();
+        for tenant in tenants {
+            kept.forget(tenant);
+        }
+    }
+
+    fn kept(&self) -> MutexGuard<'_, Kept> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Kept {
+    fn keep(&mut self, tenant: TenantId, catalog: &Arc<Catalog>) {
+        self.forget(&tenant);
+        if self.weight + catalog.weight() > ROOM {
+            *self = Self::default();
+        }
+        self.weight += catalog.weight();
+        self.catalogs.insert(tenant, catalog.clone());
+    }
+
+    fn forget(&mut self, tenant: &TenantId) {
+        if let Some(gone) = self.catalogs.remove(tenant) {
+            self.weight -= gone.weight();
+        }
+    }
+}
+
+async fn editions(
+    db: &impl ConnectionTrait,
+    tenants: &[TenantId],
+) -> Result<HashMap<TenantId, i64>, DbErr> {
+    let backend = db.get_database_backend();
+    let ids: Vec<_> = tenants.iter().map(|tenant| tenant.uuid()).collect();
+    let sql = "SELECT id, catalog_edition FROM tenants WHERE id = ANY($1)";
+    let statement = Statement::from_sql_and_values(backend, sql, [ids.into()]);
+    let rows = db.query_all_raw(statement).await?;
+    rows.iter()
+        .map(|row| Ok((row.try_get("", "id")?, row.try_get("", "catalog_edition")?)))
+        .collect()
+}

@@ -1,0 +1,140 @@
+//! Endpoints that were loaded a moment ago, with what is sealed of them opened.
+//!
+//! None of them is ever old: with every slice of deliveries comes the version of each endpoint's row (PostgreSQL's `xmin`, the
+//! transaction that wrote it), and only the same version is used again. Whatever changes what an endpoint signs or
+//! authenticates with writes its row as well.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+
+use relaypost_shared::{
+    clock::Timestamp,
+    entities::{endpoint, endpoint_secret},
+    ids::EndpointId,
+    secrets::{Keyring, OpenError},
+};
+use sea_orm::{ConnectionTrait, DbErr};
+
+use super::{Credentials, rows};
+
+/// A version is a 32-bit number that comes again after four billion transactions: nothing is kept for that long.
+const LASTS: Duration = Duration::from_secs(60);
+/// How many are kept at most.
+const ROOM: usize = 10_000;
+
+/// The version of an endpoint's row.
+pub(super) type Version = i64;
+
+/// An endpoint with what is sealed of it, opened; or why it cannot be opened. Without a secret it has none.
+#[derive(Clone, Debug)]
+pub(super) struct Known {
+    pub(super) endpoint: Arc<endpoint::Model>,
+    pub(super) credentials: Option<Result<Arc<Credentials>, OpenError>>,
+}
+
+#[derive(Debug)]
+struct Entry {
+    known: Known,
+    version: Version,
+    /// When the first of its secrets ends.
+    until: Option<Timestamp>,
+    loaded: Instant,
+}
+
+/// What a worker keeps of endpoints.
+#[derive(Debug)]
+pub(super) struct Endpoints {
+    keys: Keyring,
+    kept: Mutex<HashMap<EndpointId, Entry>>,
+}
+
+impl Endpoints {
+    pub(super) fn new(keys: Keyring) -> Self {
+        Self {
+            keys,
+            kept: Mutex::default(),
+        }
+    }
+
+    pub(super) fn keys(&self) -> &Keyring {
+        &self.keys
+    }
+
+    /// The endpoints of a slice in these versions: those that are kept, and the others from the database, as they are by
+    /// now. What cannot be opened is not kept.
+    ///
+    /// # Errors
+    /// When the database cannot be asked.
+    pub(super) async fn of(
+        &self,
+        db: &impl ConnectionTrait,
+        versions: &HashMap<EndpointId, Version>,
+        now: Timestamp,
+    ) -> Result<HashMap<EndpointId, Known>, DbErr> {
+        let (mut found, mut missing) = (HashMap::with_capacity(versions.len()), Vec::new());
+        {
+            let kept = self.kept();
+            for (id, version) in versions {
+                match kept.get(id) {
+                    Some(entry) if entry.holds(*version, now) => {
+                        found.insert(*id, entry.known.clone());
+                    }
+                    _ => missing.push(*id),
+                }
+            }
+        }
+        if missing.is_empty() {
+            return Ok(found);
+        }
+        // Secrets first: a change that comes between the two shows in the endpoint's version at the next slice.
+        let loaded = Instant::now();
+        let secrets = rows::secrets_of(db, &missing, now).await?;
+        let endpoints = rows::endpoints_of(db, missing).await?;
+        let mut credentials = rows::credentials(&endpoints, &secrets, &self.keys);
+        for endpoint in endpoints {
+            let id = endpoint.id;
+            let known = Known {
+                endpoint: Arc::new(endpoint),
+                credentials: credentials.remove(&id),
+            };
+            if let (Some(version), Some(Ok(_))) = (versions.get(&id), &known.credentials) {
+                let entry = Entry {
+                    known: known.clone(),
+                    version: *version,
+                    until: secrets.get(&id).and_then(|rows| first_end(rows)),
+                    loaded,
+                };
+                self.keep(id, entry);
+            }
+            found.insert(id, known);
+        }
+        Ok(found)
+    }
+
+    fn keep(&self, id: EndpointId, entry: Entry) {
+        let mut kept = self.kept();
+        if kept.len() >= ROOM {
+            kept.clear();
+        }
+        kept.insert(id, entry);
+    }
+
+    fn kept(&self) -> MutexGuard<'_, HashMap<EndpointId, Entry>> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Entry {
+    fn holds(&self, version: Version, now: Timestamp) -> bool {
+        self.version == version
+            && self.until.is_none_or(|until| now < until)
+            && self.loaded.elapsed() < LASTS
+    }
+}
+
+fn first_end(secrets: &[endpoint_secret::Model]) -> Option<Timestamp> {
+    secrets.iter().filter_map(|row| row.expires_at).min()
+}
