@@ -75,29 +75,31 @@ CALL measure('record: save a circuit', $$UPDATE circuits SET failures = $2, fail
 
 -- worker/src/dispatch.rs
 CALL measure('dispatcher: claim webhooks',
-  $$WITH due AS MATERIALIZED (SELECT id AS due_id FROM deliveries WHERE dispatch_at <= $2 AND kind = 'webhook' AND replayed_at IS NULL
-    ORDER BY dispatch_at LIMIT $3 FOR UPDATE SKIP LOCKED)
+  $$WITH due AS MATERIALIZED (SELECT id AS due_id FROM deliveries WHERE dispatch_at > $2 AND dispatch_at <= $3 AND kind = 'webhook' AND replayed_at IS NULL
+    ORDER BY dispatch_at LIMIT $4 FOR UPDATE SKIP LOCKED)
     UPDATE deliveries SET dispatch_at = $1 FROM due WHERE id = due_id RETURNING id, tenant_id, endpoint_id$$,
-  $$(now() + interval '10 minutes', now(), 500)$$);
+  $$(now() + interval '10 minutes', '1970-01-01', now(), 500)$$);
 CALL measure('dispatcher: claim emails',
-  $$WITH due AS MATERIALIZED (SELECT id AS due_id FROM deliveries WHERE dispatch_at <= $2 AND kind = 'email' AND replayed_at IS NULL
-    ORDER BY dispatch_at LIMIT $3 FOR UPDATE SKIP LOCKED)
+  $$WITH due AS MATERIALIZED (SELECT id AS due_id FROM deliveries WHERE dispatch_at > $2 AND dispatch_at <= $3 AND kind = 'email' AND replayed_at IS NULL
+    ORDER BY dispatch_at LIMIT $4 FOR UPDATE SKIP LOCKED)
     UPDATE deliveries SET dispatch_at = $1 FROM due WHERE id = due_id RETURNING id, tenant_id, endpoint_id$$,
-  $$(now() + interval '10 minutes', now(), 500)$$);
+  $$(now() + interval '10 minutes', '1970-01-01', now(), 500)$$);
 CALL measure('dispatcher: claim replays',
-  $$WITH due AS MATERIALIZED (SELECT id AS due_id FROM deliveries WHERE dispatch_at <= $2 AND replayed_at IS NOT NULL
-    ORDER BY dispatch_at LIMIT $3 FOR UPDATE SKIP LOCKED)
+  $$WITH due AS MATERIALIZED (SELECT id AS due_id FROM deliveries WHERE dispatch_at > $2 AND dispatch_at <= $3 AND replayed_at IS NOT NULL
+    ORDER BY dispatch_at LIMIT $4 FOR UPDATE SKIP LOCKED)
     UPDATE deliveries SET dispatch_at = $1 FROM due WHERE id = due_id RETURNING id, tenant_id, endpoint_id$$,
-  $$(now() + interval '10 minutes', now(), 500)$$);
+  $$(now() + interval '10 minutes', '1970-01-01', now(), 500)$$);
 
 -- worker/src/sweep.rs
 CALL measure('sweep: the newest 6,000',
-  $$SELECT id, tenant_id, endpoint_id, kind, status, next_attempt_at, dispatch_at, parked_for, replayed_at FROM deliveries
-    WHERE id > $1 AND id < $2 AND status = $3 AND dispatch_at IS NULL AND parked_for IS NULL ORDER BY id ASC LIMIT $4$$,
-  $$(id(6, n() - 6000), id(6, n() + 1), 'pending', 2000)$$);
-CALL measure('sweep: a step of the walk over everything',
-  $$SELECT id, tenant_id, endpoint_id, kind, status, next_attempt_at, dispatch_at, parked_for, replayed_at FROM deliveries
-    WHERE id < $1 ORDER BY id DESC LIMIT $2$$, $$(id(6, n() - 1000), 5000)$$);
+  $$SELECT id, tenant_id, endpoint_id, kind, replayed_at FROM deliveries WHERE status = $1 AND parked_for IS NULL AND dispatch_at IS NULL
+    AND id > $2 AND id < $3 ORDER BY id ASC LIMIT $4$$, $$('pending', id(6, n() - 6000), id(6, n() + 1), 2000)$$);
+CALL measure('sweep: the end of a step of the walk over everything',
+  $$SELECT id FROM deliveries WHERE id < $1 ORDER BY id DESC LIMIT $2 OFFSET $3$$, $$(id(6, n() - 1000), 1, 4999)$$);
+CALL measure('sweep: that step',
+  $$SELECT id, tenant_id, endpoint_id, kind, replayed_at FROM deliveries WHERE status = $1 AND parked_for IS NULL AND (dispatch_at IS NULL
+    OR (dispatch_at > $2 AND (next_attempt_at IS NULL OR next_attempt_at <= $3))) AND id < $4 AND id >= $5$$,
+  $$('pending', now(), now(), id(6, n() - 1000), id(6, n() - 6000))$$);
 
 -- worker/src/circuit
 CALL measure('conductor: the circuit that is due',
@@ -159,8 +161,8 @@ CALL measure('deliveries to an endpoint', $$SELECT * FROM deliveries WHERE tenan
   $$(id(1, 4), id(2, 3), 21)$$);
 CALL measure('deliveries to an endpoint that is silent', $$SELECT * FROM deliveries WHERE tenant_id = $1 AND endpoint_id = $2 ORDER BY id DESC LIMIT $3$$,
   $$(id(1, 22), id(2, 202), 21)$$);
-CALL measure('deliveries that are dead', $$SELECT * FROM deliveries WHERE tenant_id = $1 AND status = $2 ORDER BY id DESC LIMIT $3$$,
-  $$(id(1, 9), 'dead', 21)$$);
+CALL measure('deliveries that are dead', $$SELECT * FROM deliveries WHERE tenant_id = $1 AND dead_at IS NOT NULL ORDER BY id DESC LIMIT $2$$,
+  $$(id(1, 9), 21)$$);
 CALL measure('deliveries that are pending', $$SELECT * FROM deliveries WHERE tenant_id = $1 AND status = $2 ORDER BY id DESC LIMIT $3$$,
   $$(id(1, 4), 'pending', 21)$$);
 CALL measure('a page of dead letters',
