@@ -19,7 +19,13 @@ CREATE FUNCTION tenant(endpoint bigint) RETURNS uuid LANGUAGE sql IMMUTABLE AS $
 $$;
 -- So many of a thing.
 CREATE FUNCTION times(value anyelement, count int) RETURNS anyarray LANGUAGE sql IMMUTABLE AS 'SELECT array_fill(value, ARRAY[count])';
--- A hundred idempotency keys that nobody has used, and the numbers of their locks.
+-- The last hundred idempotency keys with their tenants, a hundred that nobody has used, and the numbers of locks.
+CREATE FUNCTION known_tenants() RETURNS uuid[] LANGUAGE sql IMMUTABLE AS $$
+  SELECT array_agg(tenant(endpoint(i)) ORDER BY i) FROM generate_series(n() / 2 - 99, n() / 2) i
+$$;
+CREATE FUNCTION known_keys() RETURNS text[] LANGUAGE sql IMMUTABLE AS $$
+  SELECT array_agg('POST /v1/messages ' || md5(i::text) ORDER BY i) FROM generate_series(n() / 2 - 99, n() / 2) i
+$$;
 CREATE FUNCTION new_keys(run int) RETURNS text[] LANGUAGE sql IMMUTABLE AS $$
   SELECT array_agg('POST /v1/messages ' || md5(run || 'new' || i)) FROM generate_series(1, 100) i
 $$;

@@ -1,7 +1,7 @@
 -- What was measured, as Markdown. `12 → 15`: with the smallest and with the largest number of deliveries.
 SELECT '| statement | plan with the most deliveries | rows | buffers | ms |' || E'\n|---|---|---|---|---|';
 SELECT format('| %s<br>`%s` | %s | %s | %s | %s |', name,
-    left((array_agg(regexp_replace(statement, '\s+', ' ', 'g')))[1], 240) || CASE WHEN length(min(statement)) > 240 THEN '…' ELSE '' END,
+    left((array_agg(regexp_replace(statement, '\s+', ' ', 'g')))[1], 160) || CASE WHEN length(min(statement)) > 160 THEN '…' ELSE '' END,
     (array_agg(plan ORDER BY size DESC))[1], string_agg(rows::text, ' → ' ORDER BY size), string_agg(buffers::text, ' → ' ORDER BY size),
     string_agg(round(ms, 2)::text, ' → ' ORDER BY size))
   FROM measured GROUP BY place, name ORDER BY place;
