@@ -1,4 +1,8 @@
 //! The schema on a real database. `RELAYPOST_TEST_BACKEND` says whether that is SQLite or PostgreSQL.
+#![allow(
+    clippy::unwrap_used,
+    reason = "a broken fixture should stop the test where it breaks"
+)]
 
 use relaypost_migration as migration;
 use relaypost_shared::{db, settings::Settings};
