@@ -4,6 +4,7 @@ mod m0001_foundation;
 mod m0002_dead_letters;
 mod m0003_circuits_and_replays;
 mod m0004_front_door;
+mod m0005_speed;
 mod m0006_catalog;
 pub mod sealed;
 mod tables;
@@ -27,6 +28,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0002_dead_letters::Migration),
             Box::new(m0003_circuits_and_replays::Migration),
             Box::new(m0004_front_door::Migration),
+            Box::new(m0005_speed::Migration),
             Box::new(m0006_catalog::Migration),
         ]
     }

@@ -22,6 +22,8 @@ pub const BATCH: u64 = 500;
 /// How long a claim holds. A job that waits longer in the queue is written to the database once more for nothing, and one
 /// that was lost is found sooner by the sweep.
 pub(crate) const CLAIM: TimeDelta = TimeDelta::minutes(10);
+/// What [`step_recent`] looks at: what came due in this time, however seldom it is made and whosever clock is a little off.
+const RECENT: TimeDelta = TimeDelta::minutes(1);
 /// A lane that already holds this many jobs gets no more: what waits in the database costs nothing, and a job about 200
 /// bytes of Redis. The bound is for memory alone. It has to be far above the backlog of one endpoint, which waits in a
 /// line of its own and must not keep the jobs of the others out of the queue.
@@ -47,12 +49,34 @@ pub async fn step(
     queue: &Queue,
     now: Timestamp,
 ) -> Result<u64, StepError> {
+    step_since(db, queue, Timestamp::UNIX_EPOCH, now).await
+}
+
+/// [`step`] for what has come due in the last minute, which is nearly everything. PostgreSQL keeps the places of what was
+/// claimed before in the index until the next vacuum, and a look at everything passes by them all.
+///
+/// # Errors
+/// As [`step`].
+pub async fn step_recent(
+    db: &DatabaseConnection,
+    queue: &Queue,
+    now: Timestamp,
+) -> Result<u64, StepError> {
+    step_since(db, queue, now - RECENT, now).await
+}
+
+async fn step_since(
+    db: &DatabaseConnection,
+    queue: &Queue,
+    since: Timestamp,
+    now: Timestamp,
+) -> Result<u64, StepError> {
     let mut moved = 0;
     for lane in Lane::ALL {
         if queue.depth(lane).await? >= FULL {
             continue;
         }
-        let jobs = claim(db, lane, now).await?;
+        let jobs = claim(db, lane, since, now).await?;
         if jobs.is_empty() {
             continue;
         }
@@ -95,17 +119,27 @@ async fn push_claimed(
     Ok(())
 }
 
-async fn claim(db: &DatabaseConnection, lane: Lane, now: Timestamp) -> Result<Vec<Job>, DbErr> {
+async fn claim(
+    db: &DatabaseConnection,
+    lane: Lane,
+    since: Timestamp,
+    now: Timestamp,
+) -> Result<Vec<Job>, DbErr> {
     let backend = db.get_database_backend();
     // MATERIALIZED: PostgreSQL could otherwise run the inner select, and its limit, more than once.
     let sql = format!(
-        "WITH due AS MATERIALIZED (SELECT id AS due_id FROM deliveries WHERE dispatch_at <= $2 AND {} \
-         ORDER BY dispatch_at LIMIT $3{}) \
+        "WITH due AS MATERIALIZED (SELECT id AS due_id FROM deliveries WHERE dispatch_at > $2 AND dispatch_at <= $3 AND {} \
+         ORDER BY dispatch_at LIMIT $4{}) \
          UPDATE deliveries SET dispatch_at = $1 FROM due WHERE id = due_id RETURNING id, tenant_id, endpoint_id",
         of_lane(lane),
         db::skip_locked(backend)
     );
-    let params = [(now + CLAIM).into(), now.into(), BATCH.cast_signed().into()];
+    let params = [
+        (now + CLAIM).into(),
+        since.into(),
+        now.into(),
+        BATCH.cast_signed().into(),
+    ];
     let rows = db
         .query_all_raw(Statement::from_sql_and_values(backend, sql, params))
         .await?;

@@ -15,6 +15,8 @@ use crate::{
 
 /// How long the dispatcher rests when nothing is due.
 const DISPATCH_REST: Duration = Duration::from_millis(250);
+/// How long it rests when nothing is due that was left over: because no dispatcher could reach the queue, say.
+const LEFT_OVER_REST: Duration = Duration::from_secs(5);
 /// How long the conductor rests when no circuit is due.
 const CONDUCT_REST: Duration = Duration::from_millis(125);
 /// How often what is held back is looked at for what has expired.
@@ -32,6 +34,12 @@ const PRUNE_REST: Duration = Duration::from_secs(60);
 pub(crate) fn start(services: &Services) -> JoinSet<()> {
     let mut keepers = JoinSet::new();
     keepers.spawn(keep("dispatch", services, DISPATCH_REST, dispatch));
+    keepers.spawn(keep(
+        "dispatch what was left over",
+        services,
+        LEFT_OVER_REST,
+        dispatch_left_over,
+    ));
     keepers.spawn(keep("conduct", services, CONDUCT_REST, conduct));
     keepers.spawn(keep("end what has expired", services, EXPIRE_REST, expire));
     keepers.spawn(keep(
@@ -90,8 +98,17 @@ where
 }
 
 async fn dispatch(services: Services) -> Result<bool, StepError> {
-    let moved = dispatch::step(&services.db, &services.queue, services.clock.now()).await?;
-    Ok(moved >= dispatch::BATCH)
+    let Services {
+        db, queue, clock, ..
+    } = &services;
+    Ok(dispatch::step_recent(db, queue, clock.now()).await? >= dispatch::BATCH)
+}
+
+async fn dispatch_left_over(services: Services) -> Result<bool, StepError> {
+    let Services {
+        db, queue, clock, ..
+    } = &services;
+    Ok(dispatch::step(db, queue, clock.now()).await? >= dispatch::BATCH)
 }
 
 async fn conduct(services: Services) -> Result<bool, StepError> {

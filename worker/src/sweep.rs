@@ -14,19 +14,21 @@ use chrono::TimeDelta;
 use relaypost_shared::{
     clock::Timestamp,
     delivery::{DeliveryKind, Status},
-    entities::delivery,
+    entities::delivery::{self, Column},
     ids::{DeliveryId, EndpointId, TenantId},
     queue::{Job, Lane, Queue},
 };
 use sea_orm::{
-    ColumnTrait, DatabaseConnection, DbErr, EntityTrait, FromQueryResult, QueryFilter, QueryOrder,
-    QuerySelect, QueryTrait, Select,
+    ColumnTrait, Condition, DatabaseConnection, DbErr, EntityTrait, FromQueryResult, QueryFilter,
+    QueryOrder, QuerySelect, QueryTrait, Select,
 };
 
 use crate::dispatch::StepError;
 
 /// How many unsettled deliveries one step of the recent walk looks at.
 const BATCH: u64 = 2_000;
+/// How many unsettled deliveries below its floor the recent walk remembers.
+const LEFT: usize = 2_000;
 /// How many deliveries, settled or not, one step of the full walk looks at.
 const LOOK: u64 = 5_000;
 /// Younger deliveries are left alone by the recent walk: their push is on its way.
@@ -43,14 +45,18 @@ pub struct Found {
     pub complete: bool,
 }
 
-/// The walk over what was accepted lately, from the oldest that is not settled.
-#[derive(Clone, Copy, Debug)]
+/// The walk over what was accepted lately. What it finds unsettled it asks about until it is settled, however long that
+/// takes: by its id once it is no longer new, so that one delivery that waits for an hour does not make every walk an
+/// hour long.
+#[derive(Clone, Debug)]
 pub struct Recent {
-    /// Everything below that this walk has seen is settled.
+    /// Everything below that this walk has seen is settled, but for `left`.
     floor: DeliveryId,
     cursor: DeliveryId,
-    /// The first delivery that this walk found unsettled.
-    unsettled: Option<DeliveryId>,
+    /// What the last walk found unsettled below the floor.
+    left: Vec<DeliveryId>,
+    /// The oldest that this walk has found unsettled, and one more than can be left.
+    unsettled: Vec<DeliveryId>,
 }
 
 impl Recent {
@@ -60,7 +66,8 @@ impl Recent {
         Self {
             floor,
             cursor: floor,
-            unsettled: None,
+            left: Vec::new(),
+            unsettled: Vec::new(),
         }
     }
 
@@ -75,28 +82,43 @@ impl Recent {
         queue: &Queue,
         now: Timestamp,
     ) -> Result<Found, StepError> {
-        let waiting = waiting(db, self.cursor, DeliveryId::floor(now - GRACE)).await?;
+        let mut waiting = if self.cursor == self.floor {
+            waiting_among(db, &self.left).await?
+        } else {
+            Vec::new()
+        };
+        let next = waiting_between(db, self.cursor, DeliveryId::floor(now - GRACE)).await?;
+        let complete = (next.len() as u64) < BATCH;
+        let last = next.last().map(|(job, _)| job.delivery);
+        waiting.extend(next);
         let requeued = requeue(queue, &waiting).await?;
-        self.unsettled = self
-            .unsettled
-            .or(waiting.first().map(|(job, _)| job.delivery));
-        let complete = (waiting.len() as u64) < BATCH;
+        let room = (LEFT + 1).saturating_sub(self.unsettled.len());
+        let unsettled = waiting.iter().map(|(job, _)| job.delivery);
+        self.unsettled.extend(unsettled.take(room));
         if complete {
-            // One below the unsettled delivery, because a walk begins behind its cursor.
-            let below = |id: DeliveryId| {
-                DeliveryId::from_uuid(uuid::Uuid::from_u128(id.uuid().as_u128().saturating_sub(1)))
-            };
-            let settled = DeliveryId::floor(now - REACH);
-            let floor = self.unsettled.map_or(settled, |id| below(id).min(settled));
-            *self = Self {
-                floor: floor.max(self.floor),
-                cursor: floor.max(self.floor),
-                unsettled: None,
-            };
-        } else if let Some((last, _)) = waiting.last() {
-            self.cursor = last.delivery;
+            self.begin_again(now);
+        } else if let Some(last) = last {
+            self.cursor = last;
         }
         Ok(Found { requeued, complete })
+    }
+
+    fn begin_again(&mut self, now: Timestamp) {
+        // One below, because a walk begins behind its cursor.
+        let below = |id: &DeliveryId| {
+            DeliveryId::from_uuid(uuid::Uuid::from_u128(id.uuid().as_u128().saturating_sub(1)))
+        };
+        let new = DeliveryId::floor(now - REACH);
+        let too_many = self.unsettled.get(LEFT).map(below);
+        let floor = too_many.map_or(new, |id| id.min(new)).max(self.floor);
+        let mut left = std::mem::take(&mut self.unsettled);
+        left.retain(|id| *id <= floor);
+        *self = Self {
+            floor,
+            cursor: floor,
+            left,
+            unsettled: Vec::new(),
+        };
     }
 }
 
@@ -117,25 +139,47 @@ impl Full {
         queue: &Queue,
         now: Timestamp,
     ) -> Result<Found, StepError> {
-        let rows: Vec<Seen> = Seen::select()
+        let last = self.last(db).await?;
+        let not_later = Condition::any()
+            .add(Column::NextAttemptAt.is_null())
+            .add(Column::NextAttemptAt.lte(now));
+        // Nothing but its job brings it on its way soon: it was never dispatched, or is claimed.
+        let by_its_job = Condition::any().add(Column::DispatchAt.is_null()).add(
+            Condition::all()
+                .add(Column::DispatchAt.gt(now))
+                .add(not_later),
+        );
+        let rows: Vec<Seen> = Seen::waiting()
+            .filter(by_its_job)
             .apply_if(self.cursor, |rows, cursor| {
-                rows.filter(delivery::Column::Id.lt(cursor))
+                rows.filter(Column::Id.lt(cursor))
             })
-            .order_by_desc(delivery::Column::Id)
-            .limit(LOOK)
+            .apply_if(last, |rows, last| rows.filter(Column::Id.gte(last)))
             .into_model()
             .all(db)
             .await?;
-        let complete = (rows.len() as u64) < LOOK;
-        let last = rows.last().map(|row| row.id);
-        let waiting: Vec<(Job, Lane)> = rows
-            .iter()
-            .filter(|row| row.waits(now))
-            .map(Seen::job)
-            .collect();
+        let waiting: Vec<(Job, Lane)> = rows.iter().map(Seen::job).collect();
         let requeued = requeue(queue, &waiting).await?;
-        self.cursor = last.filter(|_| !complete);
+        self.cursor = last;
+        let complete = last.is_none();
         Ok(Found { requeued, complete })
+    }
+
+    /// The last delivery that the next step looks at; none when it comes to the end. The index alone tells it, and what is
+    /// settled never leaves the database.
+    async fn last(&self, db: &DatabaseConnection) -> Result<Option<DeliveryId>, DbErr> {
+        delivery::Entity::find()
+            .select_only()
+            .column(Column::Id)
+            .apply_if(self.cursor, |rows, cursor| {
+                rows.filter(Column::Id.lt(cursor))
+            })
+            .order_by_desc(Column::Id)
+            .offset(LOOK - 1)
+            .limit(1)
+            .into_tuple()
+            .one(db)
+            .await
     }
 }
 
@@ -162,39 +206,23 @@ struct Seen {
     tenant_id: TenantId,
     endpoint_id: Option<EndpointId>,
     kind: DeliveryKind,
-    status: Status,
-    next_attempt_at: Option<Timestamp>,
-    dispatch_at: Option<Timestamp>,
-    parked_for: Option<uuid::Uuid>,
     replayed_at: Option<Timestamp>,
 }
 
 impl Seen {
-    fn select() -> Select<delivery::Entity> {
-        use delivery::Column::{
-            DispatchAt, EndpointId, Id, Kind, NextAttemptAt, ParkedFor, ReplayedAt, Status,
-            TenantId,
-        };
-        delivery::Entity::find().select_only().columns([
-            NextAttemptAt,
-            Id,
-            TenantId,
-            EndpointId,
-            Kind,
-            Status,
-            DispatchAt,
-            ParkedFor,
-            ReplayedAt,
-        ])
-    }
-
-    /// Whether nothing but its job brings it on its way soon: it was never dispatched, or is claimed. What is parked is
-    /// the business of its circuit.
-    fn waits(&self, now: Timestamp) -> bool {
-        let not_later = self.next_attempt_at.is_none_or(|at| at <= now);
-        self.status == Status::Pending
-            && self.parked_for.is_none()
-            && self.dispatch_at.is_none_or(|at| at > now && not_later)
+    /// What is neither settled nor parked, which is the business of its circuit.
+    fn waiting() -> Select<delivery::Entity> {
+        delivery::Entity::find()
+            .select_only()
+            .columns([
+                Column::Id,
+                Column::TenantId,
+                Column::EndpointId,
+                Column::Kind,
+                Column::ReplayedAt,
+            ])
+            .filter(Column::Status.eq(Status::Pending))
+            .filter(Column::ParkedFor.is_null())
     }
 
     fn job(&self) -> (Job, Lane) {
@@ -208,20 +236,35 @@ impl Seen {
 }
 
 /// Deliveries between two ids that wait for their first job.
-async fn waiting(
+async fn waiting_between(
     db: &DatabaseConnection,
     after: DeliveryId,
     before: DeliveryId,
 ) -> Result<Vec<(Job, Lane)>, DbErr> {
-    use delivery::Column;
-    let rows: Vec<Seen> = Seen::select()
+    let rows: Vec<Seen> = Seen::waiting()
+        .filter(Column::DispatchAt.is_null())
         .filter(Column::Id.gt(after))
         .filter(Column::Id.lt(before))
-        .filter(Column::Status.eq(Status::Pending))
-        .filter(Column::DispatchAt.is_null())
-        .filter(Column::ParkedFor.is_null())
         .order_by_asc(Column::Id)
         .limit(BATCH)
+        .into_model()
+        .all(db)
+        .await?;
+    Ok(rows.iter().map(Seen::job).collect())
+}
+
+/// Those of some deliveries that wait for their first job.
+async fn waiting_among(
+    db: &DatabaseConnection,
+    ids: &[DeliveryId],
+) -> Result<Vec<(Job, Lane)>, DbErr> {
+    if ids.is_empty() {
+        return Ok(Vec::new());
+    }
+    let rows: Vec<Seen> = Seen::waiting()
+        .filter(Column::DispatchAt.is_null())
+        .filter(Column::Id.is_in(ids.iter().copied()))
+        .order_by_asc(Column::Id)
         .into_model()
         .all(db)
         .await?;

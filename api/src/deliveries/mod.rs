@@ -88,7 +88,11 @@ impl DeliveriesApi {
                 list.filter(delivery::Column::EndpointId.eq(endpoint.0))
             })
             .apply_if(status.0, |list, status| {
-                list.filter(delivery::Column::Status.eq(status.0))
+                list.filter(match status.0 {
+                    // What is dead has an index; no index names the status.
+                    Status::Dead => delivery::Column::DeadAt.is_not_null(),
+                    status => delivery::Column::Status.eq(status),
+                })
             });
         let page = Paging::new(limit.0, cursor.0)
             .load(&services.db, deliveries, delivery::Column::Id, |row| row.id)

@@ -5,15 +5,14 @@ use std::collections::{HashMap, HashSet};
 use bytes::Bytes;
 use relaypost_shared::{
     clock::Timestamp,
-    db,
+    db::rows::{self, Column, Kind, given},
     entities::idempotency_key as table,
     ids::TenantId,
     secrets::{Keyring, Place, SealError},
     settings::Settings,
 };
 use sea_orm::{
-    ColumnTrait as _, Condition, ConnectionTrait as _, DatabaseTransaction, DbBackend, DbErr,
-    EntityTrait as _, ExprTrait as _, QueryFilter as _, Statement,
+    ConnectionTrait as _, DatabaseTransaction, DbBackend, DbErr, EntityTrait as _, Statement,
 };
 
 use super::{Accepted, Keyed, in_flight::in_use};
@@ -24,6 +23,16 @@ use crate::http::{ApiError, Code};
 const LOCK: &str = "SELECT n, pg_try_advisory_xact_lock(k) AS locked, \
      set_config('idle_in_transaction_session_timeout', '30s', true) \
      FROM unnest(string_to_array($1, ',')::bigint[]) WITH ORDINALITY AS keys (k, n)";
+
+/// The rows that the look-up joins with. One condition for each key instead would be planned anew for each number of keys:
+/// 3 ms for a hundred, where this takes 0.2.
+const WANTED: [Column; 2] = [
+    Column::new("of_tenant", Kind::Uuid),
+    Column::new("wanted", Kind::Text),
+];
+
+const LOOK_UP: &str = "SELECT known.* FROM given \
+     JOIN idempotency_keys known ON known.tenant_id = of_tenant AND known.key = wanted WHERE known.expires_at > $1";
 
 /// An answer that has expired gives way.
 const OVERWRITE: &str = "ON CONFLICT (tenant_id, key) DO UPDATE SET fingerprint = excluded.fingerprint, \
@@ -65,14 +74,19 @@ impl Known {
             return Ok(Self::default());
         }
         let running = lock(tx, &keys).await?;
-        let mut any = Condition::any();
-        for (tenant, keyed) in keys {
-            let same_tenant = table::Column::TenantId.eq(tenant);
-            any = any.add(same_tenant.and(table::Column::Key.eq(&keyed.key)));
-        }
+        let wanted = keys
+            .iter()
+            .map(|(tenant, keyed)| vec![(*tenant).into(), keyed.key.as_str().into()]);
+        let backend = tx.get_database_backend();
+        let statement = given(
+            backend,
+            &WANTED,
+            wanted.collect(),
+            vec![now.into()],
+            LOOK_UP,
+        )?;
         let rows = table::Entity::find()
-            .filter(any)
-            .filter(table::Column::ExpiresAt.gt(now))
+            .from_raw_sql(statement)
             .all(tx)
             .await?;
         let answers = rows.into_iter().map(|row| {
@@ -193,7 +207,7 @@ pub(crate) async fn remember(
     // In one order everywhere, so that two transactions that want the same keys cannot wait for each other.
     rows.sort_unstable_by(|a, b| (a.tenant_id, &a.key).cmp(&(b.tenant_id, &b.key)));
     let backend = tx.get_database_backend();
-    let statement = db::rows::insert::<table::Entity>(backend, &rows, vec![now.into()], OVERWRITE)?;
+    let statement = rows::insert::<table::Entity>(backend, &rows, vec![now.into()], OVERWRITE)?;
     let stored = tx.execute_raw(statement).await?.rows_affected();
     Ok(if stored == count { Ok(()) } else { Err(Raced) })
 }

@@ -31,6 +31,7 @@ async fn filters_narrow_the_list_down_together() {
         id: Set(invoice.parse().unwrap()),
         status: Set(Status::Dead),
         error_class: Set(Some(ErrorClass::Http5xx)),
+        dead_at: Set(Some(api.clock.now())),
         ..Default::default()
     }
     .update(&api.db)

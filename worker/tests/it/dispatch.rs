@@ -94,3 +94,16 @@ async fn a_claim_whose_job_was_lost_is_moved_again_after_ten_minutes() {
     );
     bench.close().await;
 }
+
+#[tokio::test]
+async fn what_was_left_over_is_found_by_the_look_at_everything() {
+    let bench = Bench::new(&[]).await;
+    due(&bench, 3).await;
+    bench.clock.advance(TimeDelta::minutes(2));
+    due(&bench, 2).await;
+    let recent = dispatch::step_recent(&bench.db, &bench.queue, bench.now());
+    assert_eq!(recent.await.unwrap(), 2);
+    let everything = dispatch::step(&bench.db, &bench.queue, bench.now());
+    assert_eq!(everything.await.unwrap(), 3);
+    bench.close().await;
+}

@@ -3,10 +3,12 @@
 use chrono::TimeDelta;
 use relaypost_shared::{
     delivery::DeliveryKind,
+    entities::delivery,
     queue::{Lane, Queue},
 };
 use relaypost_testkit::Receiver;
 use relaypost_worker::sweep::{Found, Full, Recent};
+use sea_orm::{EntityTrait as _, IntoActiveModel as _};
 
 use crate::fixture::Bench;
 
@@ -78,6 +80,34 @@ async fn the_recent_walk_never_passes_what_is_not_settled() {
     let empty = Queue::open(None).unwrap();
     let found = sweep.step(&bench.db, &empty, bench.now()).await.unwrap();
     assert_eq!(found.requeued, 0);
+    bench.close().await;
+}
+
+#[tokio::test]
+async fn the_recent_walk_finds_an_old_backlog_again_as_often_as_it_is_lost() {
+    let bench = Bench::new(&[]).await;
+    let mut sweep = Recent::begin(bench.now());
+    // More than it remembers one by one.
+    for _ in 0..5 {
+        let rows = (0..500).map(|_| bench.pending(DeliveryKind::Webhook).into_active_model());
+        delivery::Entity::insert_many(rows)
+            .exec_without_returning(&bench.db)
+            .await
+            .unwrap();
+    }
+    for _ in 0..3 {
+        bench.clock.advance(TimeDelta::hours(1));
+        let empty = Queue::open(None).unwrap();
+        let mut requeued = 0;
+        loop {
+            let found = sweep.step(&bench.db, &empty, bench.now()).await.unwrap();
+            requeued += found.requeued;
+            if found.complete {
+                break;
+            }
+        }
+        assert_eq!(requeued, 2_500);
+    }
     bench.close().await;
 }
 

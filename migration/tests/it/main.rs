@@ -1,0 +1,72 @@
+//! The schema on a real database. `RELAYPOST_TEST_BACKEND` says whether that is SQLite or PostgreSQL.
+#![allow(
+    clippy::unwrap_used,
+    reason = "a broken fixture should stop the test where it breaks"
+)]
+
+use relaypost_migration as migration;
+use relaypost_shared::{db, settings::Settings};
+use relaypost_testkit::{Backend, TestDatabase};
+use sea_orm_migration::sea_orm::{
+    ConnectionTrait as _, DatabaseConnection, Statement, TransactionTrait as _,
+};
+
+async fn database() -> (TestDatabase, DatabaseConnection) {
+    let database = match Backend::from_env() {
+        Backend::Embedded => TestDatabase::sqlite(),
+        Backend::Stack => TestDatabase::postgres().await,
+    };
+    let url = ("DATABASE_URL".to_owned(), database.url().to_owned());
+    let settings = Settings::from_map([url].into()).unwrap();
+    let db = db::connect(&settings.database_url, 1).await.unwrap();
+    migration::up(&db).await.unwrap();
+    (database, db)
+}
+
+#[tokio::test]
+async fn every_migration_can_be_taken_back_and_applied_again() {
+    let (database, db) = database().await;
+    let all = migration::status(&db).await.unwrap();
+    for (name, _) in all.iter().rev() {
+        migration::down(&db)
+            .await
+            .unwrap_or_else(|error| panic!("{name}: {error}"));
+    }
+    assert_eq!(migration::pending(&db).await.unwrap().len(), all.len());
+    migration::up(&db).await.unwrap();
+    assert_eq!(migration::pending(&db).await.unwrap(), [""; 0]);
+    db.close().await.unwrap();
+    database.drop_now().await;
+}
+
+/// An index on what every delivery changes, or pages without room, would make each success write to all indexes again.
+#[tokio::test]
+async fn a_batch_of_deliveries_that_succeed_is_updated_in_place() {
+    if Backend::from_env() == Backend::Embedded {
+        // SQLite updates every row in place.
+        return;
+    }
+    let (database, db) = database().await;
+    db.execute_unprepared(
+        "INSERT INTO deliveries (id, tenant_id, kind, message_id, endpoint_id, status, attempt_count, created_at) \
+         SELECT gen_random_uuid(), gen_random_uuid(), 'webhook', gen_random_uuid(), gen_random_uuid(), 'pending', 0, now() \
+         FROM generate_series(1, 500)",
+    )
+    .await
+    .unwrap();
+    let tx = db.begin().await.unwrap();
+    tx.execute_unprepared(
+        "UPDATE deliveries SET status = 'delivered', attempt_count = 1, next_attempt_at = NULL, dispatch_at = NULL, \
+         reason = NULL, error_class = NULL, finished_at = now(), parked_for = NULL, dead_at = NULL",
+    )
+    .await
+    .unwrap();
+    let counted = "SELECT n_tup_upd, n_tup_hot_upd FROM pg_stat_xact_user_tables WHERE relname = 'deliveries'";
+    let statement = Statement::from_string(tx.get_database_backend(), counted);
+    let row = tx.query_one_raw(statement).await.unwrap().unwrap();
+    let count = |column| row.try_get::<i64>("", column).unwrap();
+    assert_eq!((count("n_tup_upd"), count("n_tup_hot_upd")), (500, 500));
+    tx.rollback().await.unwrap();
+    db.close().await.unwrap();
+    database.drop_now().await;
+}
