@@ -1,0 +1,242 @@
+//! How much goes in, through, and out of a backlog, and what that costs.
+
+use anyhow::Result;
+use relaypost_testkit::Tenant;
+use tokio::time::Instant;
+
+use crate::{
+    Bench, CONNECTIONS,
+    cpu::{self, micros_each},
+    load::{self, Rates, per_second},
+    report::{Report, SHARE, Target},
+    stack::{Cost, Sink, Stack},
+};
+
+/// Ingest with no worker running, and then how fast workers drain what has come together.
+pub(crate) async fn backlog(bench: &mut Bench) -> Result<()> {
+    let sizes = bench.sizes;
+    let mut stack = Stack::start(&bench.bin_dir, 0).await?;
+    let tenant = stack.world.tenant("backlog").await;
+    let sink = Sink::start(1).await;
+    tenant
+        .endpoint(&sink.receiver.url("/hook"), &["bench"])
+        .await;
+
+    let commit = stack.postgres.commit_p50_ms(sizes.commits).await?;
+    bench
+        .report
+        .add("bare INSERT with its commit, p50", "ms", commit);
+    for (connections, count) in sizes.ingest_off {
+        bench.bare.measure().await?;
+        let rates = load::publish(&tenant.api, connections, count).await?;
+        bench.bare.measure().await?;
+        ingest(&mut bench.report, connections, "off", rates);
+        if connections == 1 {
+            let above = "ingest, 1 connection, delivery off, p50 above the bare commit";
+            bench.report.judge(
+                above,
+                "ms",
+                rates.p50_ms - commit,
+                Target::at_most(1.5, 0.5),
+            );
+        }
+        if connections == CONNECTIONS {
+            let share = rates.per_second / bench.bare.around();
+            let what = format!("ingest, {connections} connections, delivery off");
+            bench
+                .report
+                .judge(what, SHARE, share, Target::at_least(0.15, 0.25));
+        }
+    }
+    let backlog = sizes.backlog();
+    for workers in [1, 2] {
+        if workers > 1 {
+            stack.stop_workers().await?;
+            load::publish(&tenant.api, CONNECTIONS, backlog).await?;
+        }
+        bench.bare.measure().await?;
+        let began = Instant::now();
+        for _ in 0..workers {
+            stack.world.start_worker().await;
+        }
+        let ended = sink.wait(backlog * workers).await?;
+        let rate = per_second(backlog, ended - began);
+        stack.postgres.settled(crate::DEADLINE).await?;
+        bench.bare.measure().await?;
+        let what = match workers {
+            1 => "backlog drain, one worker, from its start".to_owned(),
+            _ => format!("backlog drain, {workers} workers, from their start"),
+        };
+        bench.report.add(&what, "deliveries/s", rate);
+        let share = rate / bench.bare.around();
+        match workers {
+            1 => bench
+                .report
+                .judge(what, SHARE, share, Target::at_least(0.15, 0.25)),
+            _ => bench.report.add(what, SHARE, share),
+        }
+    }
+    stack.stop().await
+}
+
+fn ingest(report: &mut Report, connections: usize, delivery: &str, rates: Rates) {
+    let plural = if connections == 1 { "" } else { "s" };
+    let what = format!("ingest, {connections} connection{plural}, delivery {delivery}");
+    report.add(&what, "messages/s", rates.per_second);
+    report.add(format!("{what}, p50"), "ms", rates.p50_ms);
+    let p99 = format!("{what}, p99");
+    if connections == CONNECTIONS && delivery == "off" {
+        report.judge(p99, "ms", rates.p99_ms, Target::at_most(25.0, 15.0));
+    } else {
+        report.add(p99, "ms", rates.p99_ms);
+    }
+}
+
+/// Ingest while one worker delivers, from end to end with one endpoint and with five, and what that costs.
+pub(crate) async fn delivering(bench: &mut Bench) -> Result<()> {
+    let sizes = bench.sizes;
+    let mut stack = Stack::start(&bench.bin_dir, 1).await?;
+    let tenant = stack.world.tenant("one endpoint").await;
+    let sink = Sink::start(1).await;
+    tenant
+        .endpoint(&sink.receiver.url("/hook"), &["bench"])
+        .await;
+    let mut published = 0;
+    for (connections, count) in sizes.ingest_on {
+        let rates = load::publish(&tenant.api, connections, count).await?;
+        published += count;
+        sink.wait(published).await?;
+        ingest(&mut bench.report, connections, "on", rates);
+    }
+    stack.postgres.settled(crate::DEADLINE).await?;
+
+    bench.bare.measure().await?;
+    let run = end_to_end(&mut stack, &tenant, &sink, published, sizes.end_to_end).await?;
+    stack.postgres.settled(crate::DEADLINE).await?;
+    bench.bare.measure().await?;
+    ingest(&mut bench.report, CONNECTIONS, "on", run.ingest);
+    let (what, report) = ("end to end, 1 endpoint", &mut bench.report);
+    let share = run.per_second / bench.bare.around();
+    report.add(what, "deliveries/s", run.per_second);
+    report.judge(what, SHARE, share, Target::at_least(0.10, 0.16));
+    costs(report, what, run.cost, sizes.end_to_end);
+
+    let tenant = stack.world.tenant("five endpoints").await;
+    let sink = Sink::start(5).await;
+    for number in 0..5 {
+        tenant
+            .endpoint(&sink.receiver.url(&format!("/{number}")), &["bench"])
+            .await;
+    }
+    bench.bare.measure().await?;
+    let run = end_to_end(&mut stack, &tenant, &sink, 0, sizes.fan_out).await?;
+    stack.postgres.settled(crate::DEADLINE).await?;
+    bench.bare.measure().await?;
+    let (what, report) = ("end to end, 5 endpoints per message", &mut bench.report);
+    let share = run.per_second / bench.bare.around();
+    report.add(what, "deliveries/s", run.per_second);
+    report.judge(what, SHARE, share, Target::at_least(0.12, 0.18));
+    let cpu = micros_each(run.cost.usage.product(), sizes.fan_out * 5);
+    report.add(
+        format!("{what}, CPU per delivery: all processes"),
+        "µs",
+        cpu,
+    );
+    memory(report, &stack)?;
+    stack.stop().await
+}
+
+/// One run from the first request to the last receipt.
+pub(crate) struct Run {
+    pub(crate) ingest: Rates,
+    /// Deliveries a second.
+    pub(crate) per_second: f64,
+    pub(crate) cost: Cost,
+}
+
+/// Publishes messages on 64 connections and waits until the last has arrived at each of its endpoints; `before` messages
+/// have arrived there already.
+pub(crate) async fn end_to_end(
+    stack: &mut Stack,
+    tenant: &Tenant,
+    sink: &Sink,
+    before: usize,
+    count: usize,
+) -> Result<Run> {
+    let requests = [load::Request::publish(&tenant.api)?];
+    end_to_end_of(stack, &requests, sink, before, count).await
+}
+
+/// The same with these requests in turns.
+pub(crate) async fn end_to_end_of(
+    stack: &mut Stack,
+    requests: &[load::Request],
+    sink: &Sink,
+    before: usize,
+    count: usize,
+) -> Result<Run> {
+    let cost = stack.cost().await?;
+    let already = sink.receiver.count();
+    let began = Instant::now();
+    let ingest = load::send_all(requests, CONNECTIONS, count).await?;
+    let ended = sink.wait(before + count).await?;
+    let deliveries = sink.receiver.count() - already;
+    Ok(Run {
+        ingest,
+        per_second: per_second(deliveries, ended - began),
+        cost: stack.cost_since(cost).await?,
+    })
+}
+
+fn costs(report: &mut Report, what: &str, cost: Cost, deliveries: usize) {
+    let usage = cost.usage;
+    let all = micros_each(usage.product(), deliveries);
+    let cpu = format!("{what}, CPU per delivery");
+    report.judge(
+        format!("{cpu}: all processes"),
+        "µs",
+        all,
+        Target::at_most(300.0, 180.0),
+    );
+    let processes = [
+        ("API", usage.api),
+        ("worker", usage.worker),
+        ("PostgreSQL", usage.postgres),
+        ("Redis", usage.redis),
+        ("load generator and receiver (not in the sum)", usage.bench),
+    ];
+    for (process, used) in processes {
+        report.add(
+            format!("{cpu}: {process}"),
+            "µs",
+            micros_each(used, deliveries),
+        );
+    }
+    let each = |total: f64| total / deliveries as f64;
+    report.add(
+        format!("{what}, WAL per delivery"),
+        "bytes",
+        each(cost.wal_bytes),
+    );
+    report.add(
+        format!("{what}, writing transactions per delivery"),
+        "",
+        each(cost.writes),
+    );
+    let sent = format!("{what}, Redis commands per delivery: sent by clients");
+    report.add(sent, "", each(cost.commands.sent));
+    let all = format!("{what}, Redis commands per delivery: with those that scripts call");
+    report.add(all, "", each(cost.commands.all));
+}
+
+/// The most memory that API and worker had in use up to now.
+fn memory(report: &mut Report, stack: &Stack) -> Result<()> {
+    let world = &stack.world;
+    for (name, processes) in [("API", &world.apis), ("worker", &world.workers)] {
+        for process in processes {
+            let peak = cpu::peak_memory_mib(process.pid())?;
+            report.add(format!("peak memory: {name}"), "MiB", peak);
+        }
+    }
+    Ok(())
+}
