@@ -47,7 +47,7 @@ pub(crate) struct Bench {
     pub(crate) quick: bool,
     pub(crate) bare: Bare,
     pub(crate) report: Report,
-    /// The statements that were executed most often, with how often.
+    /// The statements that took longest, with what a delivery takes of each.
     pub(crate) top_statements: Vec<String>,
 }
 
@@ -78,13 +78,22 @@ async fn main() -> Result<()> {
             about["rounds"] = options.rounds().into();
             about["sizes"] = sizes.json();
             throughput(&mut bench, options.rounds()).await?;
-            about["most_frequent_statements"] = bench.top_statements.clone().into();
+        }
+        Mode::Statements => {
+            statements::count(&mut bench).await?;
+            bench
+                .top_statements
+                .iter()
+                .for_each(|statement| println!("{statement}"));
         }
         Mode::Growth => growth::run(&mut bench, options.rounds()).await?,
         Mode::Signatures => signatures::run(&mut bench, options.rounds()).await?,
         Mode::Backlog => backlog::run(&mut bench).await?,
         Mode::Bullmq => bullmq::run(&mut bench, options.rounds()).await?,
         Mode::Engine => {}
+    }
+    if !bench.top_statements.is_empty() {
+        about["longest_statements_per_delivery"] = bench.top_statements.clone().into();
     }
     about["seconds"] = began.elapsed().as_secs().into();
     bench.report.finish(about, &options.out)

@@ -10,6 +10,8 @@ use serde_json::{Value, json};
 pub(crate) enum Mode {
     /// The table of the product's figures.
     Throughput,
+    /// Only the pass that counts statements, and the longest of them.
+    Statements,
     /// What one delays another.
     Engine,
     /// What a delivery costs with few and with many of them stored.
@@ -38,13 +40,14 @@ impl Options {
         let named = std::env::args().nth(1);
         let mode = match named.as_deref() {
             None | Some("throughput") => Mode::Throughput,
+            Some("statements") => Mode::Statements,
             Some("engine") => Mode::Engine,
             Some("growth") => Mode::Growth,
             Some("signatures") => Mode::Signatures,
             Some("backlog") => Mode::Backlog,
             Some("bullmq") => Mode::Bullmq,
             Some(other) => bail!(
-                "there is no mode `{other}`: throughput, engine, growth, signatures, backlog, bullmq"
+                "there is no mode `{other}`: throughput, statements, engine, growth, signatures, backlog, bullmq"
             ),
         };
         let program = std::env::current_exe()?;

@@ -6,7 +6,7 @@ use anyhow::Result;
 use tokio::time::sleep;
 
 use crate::{
-    Bench,
+    Bench, DEADLINE, load,
     postgres::Postgres,
     stack::{Sink, Stack},
     throughput::end_to_end,
@@ -53,13 +53,21 @@ pub(crate) async fn count(bench: &mut Bench) -> Result<()> {
         .await;
     stack.world.start_worker().await;
 
+    // As in the run that is measured.
+    let mut published = 0;
+    for (connections, count) in bench.sizes.ingest_on {
+        load::publish(&tenant.api, connections, count).await?;
+        published += count;
+        sink.wait(published).await?;
+    }
+    stack.postgres.settled(DEADLINE).await?;
     let before = transactions(&stack.postgres).await?;
     stack
         .postgres
         .run("SELECT pg_stat_statements_reset()")
         .await?;
     let messages = bench.sizes.counted;
-    end_to_end(&mut stack, &tenant, &sink, 0, messages).await?;
+    end_to_end(&mut stack, &tenant, &sink, published, messages).await?;
     let statements: f64 = stack
         .postgres
         .get(&format!("SELECT sum(calls)::float8 FROM {COUNTED}"))
@@ -82,7 +90,9 @@ pub(crate) async fn count(bench: &mut Bench) -> Result<()> {
         each(transactions),
     );
     let top = format!(
-        "SELECT calls || ' × ' || left(query, 90) FROM {COUNTED} ORDER BY calls DESC LIMIT 12"
+        "SELECT round((total_exec_time * 1000 / {messages})::numeric, 1) || ' µs, ' || \
+         round(calls::numeric / {messages}, 4) || ' calls: ' || left(query, 120) \
+         FROM {COUNTED} ORDER BY total_exec_time DESC LIMIT 12"
     );
     bench.top_statements = stack.postgres.list(&top).await?;
     stack.stop().await

@@ -32,6 +32,9 @@ pub(crate) async fn backlog(bench: &mut Bench) -> Result<()> {
         bench.bare.measure().await?;
         ingest(&mut bench.report, connections, "off", rates);
         if connections == 1 {
+            bench
+                .report
+                .add("bare INSERT with its commit, p50", "ms", commit);
             let above = "ingest, 1 connection, delivery off, p50 above the bare commit";
             bench.report.judge(
                 above,
