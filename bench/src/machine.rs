@@ -5,7 +5,7 @@ use std::{fs, process::Command};
 use anyhow::Result;
 use serde_json::{Value, json};
 
-use crate::{postgres::Postgres, redis, stack::Stack};
+use crate::{postgres::Postgres, stack::Stack};
 
 /// Settings of PostgreSQL that decide what a commit costs.
 const SETTINGS: [&str; 8] = [
@@ -37,7 +37,7 @@ pub(crate) async fn facts(stack: &mut Stack) -> Result<Value> {
         "postgresql": version,
         "postgresql_settings": settings(&stack.postgres).await?,
         "redis": redis_version.unwrap_or_default().trim(),
-        "redis_memory": redis::info(stack.world.redis(), "used_memory").await,
+        "binaries_built_before": std::env::var_os("BENCH_BIN_DIR").is_some(),
         "commit": commit(),
     }))
 }
