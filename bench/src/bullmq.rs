@@ -33,89 +33,116 @@ pub(crate) async fn run(bench: &mut Bench, rounds: usize) -> Result<()> {
     bench.bare.report(&mut bench.report).await
 }
 
+/// The two processes, and what they run on.
+struct Stack {
+    producer: Proc,
+    worker: Proc,
+    redis: RedisServer,
+    postgres: Postgres,
+    sink: Sink,
+    /// Jobs added so far.
+    added: usize,
+}
+
 /// One run; with `rows`, a row in PostgreSQL for each attempt.
 async fn one(bench: &mut Bench, folder: &Path, rows: bool) -> Result<()> {
-    let (redis, database) = (RedisServer::start().await, TestDatabase::postgres().await);
-    let postgres = Postgres::connect(database.url()).await?;
-    let sink = Sink::start(1).await;
+    let database = TestDatabase::postgres().await;
+    let mut stack = Stack::start(folder, &database, rows).await?;
     let jobs = bench.sizes.end_to_end;
-    let mut env = vec![
-        ("REDIS_URL".to_owned(), redis.url()),
-        ("TARGET".to_owned(), sink.receiver.url("/hook")),
-        ("CONCURRENCY".to_owned(), CONNECTIONS.to_string()),
-        ("PAYLOAD".to_owned(), load::BODY.to_owned()),
-    ];
+    // What is compiled on its way is no part of this.
+    stack.run(jobs / 10).await?;
+    bench.bare.measure().await?;
+    let (rate, used, wal) = stack.run(jobs).await?;
+    bench.bare.measure().await?;
+    let what = match rows {
+        true => "BullMQ, a row for each attempt",
+        false => "BullMQ, no database",
+    };
+    let (report, around) = (&mut bench.report, bench.bare.around());
+    report.add(what, "deliveries/s", rate);
+    report.add(what, SHARE, rate / around);
+    let each = used.map(|used| micros_each(used, jobs));
+    let all = format!("{what}, CPU per delivery: all processes");
+    report.add(all, "µs", each[..4].iter().sum());
+    for (process, each) in PROCESSES.into_iter().zip(each) {
+        report.add(format!("{what}, CPU per delivery: {process}"), "µs", each);
+    }
+    report.add(
+        format!("{what}, WAL per delivery"),
+        "bytes",
+        wal / jobs as f64,
+    );
+    let peak = peak_memory_mib(stack.worker.pid())?;
+    report.add(format!("{what}, peak memory: worker"), "MiB", peak);
     if rows {
-        env.push(("DATABASE_URL".to_owned(), database.url().to_owned()));
+        let stored: i64 = stack.postgres.get("SELECT COUNT(*) FROM attempts").await?;
+        let added = i64::try_from(stack.added)?;
+        ensure!(stored == added, "{stored} rows for {added} attempts");
     }
-    let start = |role: &str| Proc::spawn(folder, Path::new("node"), &["webhooks.mjs", role], &env);
-    let (worker, producer) = (start("work"), start("add"));
-    for process in [&worker, &producer] {
-        says(process, "ready").await;
-    }
-    // Both are warmed up by a few jobs, for which the second number is none.
-    let warm = jobs / 10;
-    let mut before = 0;
-    for (count, measured) in [(warm, false), (jobs, true)] {
-        bench.bare.measure().await?;
-        let used = usage(&producer, &worker, &redis, &postgres)?;
-        let wal = postgres.wal_bytes().await?;
-        let began = Instant::now();
-        add(&redis, count).await;
-        let ended = sink.wait(before + count).await?;
-        before += count;
-        sleep(RECORDED).await;
-        let now = usage(&producer, &worker, &redis, &postgres)?;
-        let wal = postgres.wal_bytes().await? - wal;
-        bench.bare.measure().await?;
-        if !measured {
-            continue;
-        }
-        let what = if rows {
-            "BullMQ, a row for each attempt"
-        } else {
-            "BullMQ, no database"
-        };
-        let rate = per_second(count, ended - began);
-        let (report, around) = (&mut bench.report, bench.bare.around());
-        report.add(what, "deliveries/s", rate);
-        report.add(what, SHARE, rate / around);
-        let each: Vec<f64> = now
-            .iter()
-            .zip(used)
-            .map(|(now, before)| micros_each(*now - before, count))
-            .collect();
-        let all: f64 = each[..4].iter().sum();
-        report.add(
-            format!("{what}, CPU per delivery: all processes"),
-            "µs",
-            all,
-        );
-        for (process, each) in PROCESSES.into_iter().zip(each) {
-            report.add(format!("{what}, CPU per delivery: {process}"), "µs", each);
-        }
-        report.add(
-            format!("{what}, WAL per delivery"),
-            "bytes",
-            wal / count as f64,
-        );
-        report.add(
-            format!("{what}, peak memory: worker"),
-            "MiB",
-            peak_memory_mib(worker.pid())?,
-        );
-    }
-    if rows {
-        let stored: i64 = postgres.get("SELECT COUNT(*) FROM attempts").await?;
-        ensure!(
-            stored == i64::try_from(before)?,
-            "{stored} rows for {before} attempts"
-        );
-    }
-    drop((worker, producer, redis));
-    postgres.close().await?;
+    stack.postgres.close().await?;
+    drop((stack.producer, stack.worker));
     database.drop_now().await;
     Ok(())
+}
+
+impl Stack {
+    async fn start(folder: &Path, database: &TestDatabase, rows: bool) -> Result<Self> {
+        let redis = RedisServer::start().await;
+        let sink = Sink::start(1).await;
+        let mut env = vec![
+            ("REDIS_URL".to_owned(), redis.url()),
+            ("TARGET".to_owned(), sink.receiver.url("/hook")),
+            ("CONCURRENCY".to_owned(), CONNECTIONS.to_string()),
+            ("PAYLOAD".to_owned(), load::BODY.to_owned()),
+        ];
+        if rows {
+            env.push(("DATABASE_URL".to_owned(), database.url().to_owned()));
+        }
+        let start =
+            |role: &str| Proc::spawn(folder, Path::new("node"), &["webhooks.mjs", role], &env);
+        let (worker, producer) = (start("work"), start("add"));
+        for process in [&worker, &producer] {
+            says(process, "ready").await;
+        }
+        let postgres = Postgres::connect(database.url()).await?;
+        Ok(Self {
+            producer,
+            worker,
+            redis,
+            postgres,
+            sink,
+            added: 0,
+        })
+    }
+
+    /// From the first job that is added to the last receipt: deliveries a second, and what that took of each process and
+    /// of WAL.
+    async fn run(&mut self, count: usize) -> Result<(f64, [Duration; 5], f64)> {
+        let (used, wal) = (self.usage()?, self.postgres.wal_bytes().await?);
+        let began = Instant::now();
+        let order = ["RPUSH", "bench:add", &count.to_string()];
+        self.redis.command(&order).await;
+        self.added += count;
+        let ended = self.sink.wait(self.added).await?;
+        sleep(RECORDED).await;
+        let mut now = self.usage()?;
+        for (now, before) in now.iter_mut().zip(used) {
+            *now = now.saturating_sub(before);
+        }
+        let wal = self.postgres.wal_bytes().await? - wal;
+        Ok((per_second(count, ended - began), now, wal))
+    }
+
+    /// In the order of [`PROCESSES`].
+    fn usage(&self) -> Result<[Duration; 5]> {
+        Ok([
+            cpu::of_process(self.producer.pid())?,
+            cpu::of_process(self.worker.pid())?,
+            cpu::of_postgres(self.postgres.postmaster)?,
+            cpu::of_process(self.redis.pid())?,
+            cpu::of_process(std::process::id())?,
+        ])
+    }
 }
 
 const PROCESSES: [&str; 5] = [
@@ -125,29 +152,6 @@ const PROCESSES: [&str; 5] = [
     "Redis",
     "receiver (not in the sum)",
 ];
-
-/// In the order of [`PROCESSES`].
-fn usage(
-    producer: &Proc,
-    worker: &Proc,
-    redis: &RedisServer,
-    postgres: &Postgres,
-) -> Result<[Duration; 5]> {
-    Ok([
-        cpu::of_process(producer.pid())?,
-        cpu::of_process(worker.pid())?,
-        cpu::of_postgres(postgres.postmaster)?,
-        cpu::of_process(redis.pid())?,
-        cpu::of_process(std::process::id())?,
-    ])
-}
-
-/// Has the process that adds jobs add so many.
-async fn add(redis: &RedisServer, count: usize) {
-    redis
-        .command(&["RPUSH", "bench:add", &count.to_string()])
-        .await;
-}
 
 async fn says(process: &Proc, word: &str) {
     eventually(START, || async {

@@ -12,9 +12,9 @@ use crate::{
     fill::Fill,
     load::Request,
     options::given,
-    report::{SHARE, Target},
+    report::{Report, SHARE, Target},
     stack::{Sink, Stack},
-    throughput::end_to_end_of,
+    throughput::{Run, end_to_end_of},
 };
 
 /// Deliveries that are stored at first.
@@ -26,113 +26,127 @@ const ENDPOINTS: usize = 10;
 const MINUTES: u64 = 20 * 24 * 60;
 
 /// What is compared, and how a change for the worse is signed.
-const COMPARED: [(&str, &str, f64); 3] = [
+const COMPARED: [(&str, &str, f64); 4] = [
     ("CPU per delivery, all processes", "µs", 1.0),
     ("WAL per delivery", "bytes", 1.0),
     ("end to end", "deliveries/s", -1.0),
+    ("end to end", SHARE, -1.0),
 ];
+
+/// The product, and what is published to it.
+struct Growth {
+    stack: Stack,
+    sink: Sink,
+    requests: Vec<Request>,
+    /// Messages published so far.
+    sent: usize,
+}
 
 /// `BENCH_GROWTH_ROWS` sets how many are stored in the end (5,000,000; quick: 500,000).
 pub(crate) async fn run(bench: &mut Bench, rounds: usize) -> Result<()> {
-    let many = given(
-        "BENCH_GROWTH_ROWS",
-        if bench.quick { 500_000 } else { 5_000_000 },
-    )?;
-    ensure!(
-        many > 2 * FEW,
-        "BENCH_GROWTH_ROWS has to be above {}",
-        2 * FEW
-    );
-    let mut stack = Stack::start(&bench.bin_dir, 1).await?;
+    let default = if bench.quick { 500_000 } else { 5_000_000 };
+    let many = given("BENCH_GROWTH_ROWS", default)?;
+    let lowest = 20 * FEW;
+    ensure!(many >= lowest, "BENCH_GROWTH_ROWS is at least {lowest}");
+    let stack = Stack::start(&bench.bin_dir, 1).await?;
     let sink = Sink::start(1).await;
     let requests = tenants(&stack, &sink).await?;
-
+    let mut growth = Growth {
+        stack,
+        sink,
+        requests,
+        sent: 0,
+    };
     // One of each endpoint, as patterns.
-    let mut sent = requests.len();
-    end_to_end_of(&mut stack, &requests, &sink, 0, sent).await?;
-    stack.postgres.settled(DEADLINE).await?;
-    let mut stored = sent;
+    growth.publish(growth.requests.len()).await?;
     for (size, label) in [(FEW, "few"), (many, "many")] {
-        // What a worker does while the rows appear beside it is no part of this.
-        stack.stop_workers().await?;
+        growth.fill(size).await?;
+        let start = idle(&mut growth.stack).await?;
+        let what =
+            format!("{label} stored: start of a worker until idle, CPU of worker and PostgreSQL");
+        bench.report.add(what, "s", start.as_secs_f64());
+        growth.measure(bench, label, rounds).await?;
+        let what = format!("{label} stored: deliveries at the end of these runs");
+        bench.report.add(what, "", growth.stored().await? as f64);
+    }
+    compare(&mut bench.report);
+    bench.bare.report(&mut bench.report).await?;
+    growth.stack.stop().await
+}
+
+impl Growth {
+    async fn publish(&mut self, count: usize) -> Result<Run> {
+        let (stack, sink) = (&mut self.stack, &self.sink);
+        let run = end_to_end_of(stack, &self.requests, sink, self.sent, count).await?;
+        self.sent += count;
+        self.stack.postgres.settled(DEADLINE).await?;
+        Ok(run)
+    }
+
+    async fn stored(&self) -> Result<usize> {
+        let stored: i64 = self
+            .stack
+            .postgres
+            .get("SELECT COUNT(*) FROM deliveries")
+            .await?;
+        Ok(stored.try_into()?)
+    }
+
+    /// Stores as many as are missing, and starts a new worker: what one does while rows appear beside it is no part of
+    /// this.
+    async fn fill(&mut self, size: usize) -> Result<()> {
+        self.stack.stop_workers().await?;
+        let stored = self.stored().await?;
         let began = Instant::now();
         let fill = Fill {
             count: size.saturating_sub(stored) as u64,
-            // Beyond what this database can hold of anything else.
             first: stored as u64 + 1,
             minutes: MINUTES,
         };
-        fill.copy_all(&stack.postgres).await?;
-        let bytes: f64 = stack
-            .postgres
-            .get("SELECT pg_database_size(current_database())::float8")
-            .await?;
-        eprintln!(
-            "{size} deliveries stored, {:.1} GB, in {:.0} s",
-            bytes / 1e9,
-            began.elapsed().as_secs_f64()
-        );
-        stack.world.start_worker().await;
-        let walk = idle(&mut stack).await?;
-        let what =
-            format!("{label} stored: start of a worker until idle, CPU of worker and PostgreSQL");
-        bench.report.add(what, "s", walk.as_secs_f64());
-        // Warms caches, and the pages that the checkpoint left are written to WAL once in full.
-        let warm = bench.sizes.end_to_end / 2;
-        end_to_end_of(&mut stack, &requests, &sink, sent, warm).await?;
-        sent += warm;
+        let postgres = &self.stack.postgres;
+        fill.copy_all(postgres).await?;
+        let size_now = "SELECT pg_database_size(current_database())::float8";
+        let gigabytes = postgres.get::<f64>(size_now).await? / 1e9;
+        let took = began.elapsed().as_secs_f64();
+        eprintln!("{size} deliveries stored, {gigabytes:.1} GB, in {took:.0} s");
+        self.stack.world.start_worker().await;
+        Ok(())
+    }
+
+    async fn measure(&mut self, bench: &mut Bench, label: &str, rounds: usize) -> Result<()> {
+        let count = bench.sizes.end_to_end;
+        // Warms caches, and what the checkpoint left is written to WAL once in full.
+        self.publish(count / 2).await?;
         for _ in 0..rounds {
-            let count = bench.sizes.end_to_end;
-            stack.postgres.settled(DEADLINE).await?;
             bench.bare.measure().await?;
-            let run = end_to_end_of(&mut stack, &requests, &sink, sent, count).await?;
+            let run = self.publish(count).await?;
             bench.bare.measure().await?;
-            sent += count;
             let values = [
                 micros_each(run.cost.usage.product(), count),
                 run.cost.wal_bytes / count as f64,
                 run.per_second,
+                run.per_second / bench.bare.around(),
             ];
             for ((what, unit, _), value) in COMPARED.into_iter().zip(values) {
                 bench
                     .report
                     .add(format!("{label} stored: {what}"), unit, value);
             }
-            let share = run.per_second / bench.bare.around();
-            bench
-                .report
-                .add(format!("{label} stored: end to end"), SHARE, share);
         }
-        stack.postgres.settled(DEADLINE).await?;
-        stored = stack
-            .postgres
-            .get::<i64>("SELECT COUNT(*) FROM deliveries")
-            .await?
-            .try_into()?;
-        bench.report.add(
-            format!("{label} stored: deliveries at the end of these runs"),
-            "",
-            stored as f64,
-        );
+        Ok(())
     }
-    let worse = COMPARED.into_iter().chain([("end to end", SHARE, -1.0)]);
-    for (what, unit, sign) in worse {
-        let at = |label: &str| {
-            bench
-                .report
-                .median(&format!("{label} stored: {what}"), unit)
-        };
+}
+
+fn compare(report: &mut Report) {
+    for (what, unit, sign) in COMPARED {
+        let at = |label: &str| report.median(&format!("{label} stored: {what}"), unit);
         if let (Some(few), Some(many)) = (at("few"), at("many")) {
             let change = (many / few - 1.0) * 100.0 * sign;
             let what = format!("growth of the cost, from few to many: {what} ({unit})");
-            // No aim of its own.
-            bench
-                .report
-                .judge(what, "%", change, Target::at_most(20.0, 20.0));
+            // It has no aim of its own.
+            report.judge(what, "%", change, Target::at_most(20.0, 20.0));
         }
     }
-    bench.bare.report(&mut bench.report).await?;
-    stack.stop().await
 }
 
 /// Tenants with their endpoints, and a request for each endpoint.

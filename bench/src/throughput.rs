@@ -5,7 +5,7 @@ use relaypost_testkit::Tenant;
 use tokio::time::Instant;
 
 use crate::{
-    Bench, CONNECTIONS,
+    Bench, CONNECTIONS, DEADLINE,
     cpu::{self, micros_each},
     load::{self, Rates, per_second},
     report::{Report, SHARE, Target},
@@ -14,67 +14,87 @@ use crate::{
 
 /// Ingest with no worker running, and then how fast workers drain what has come together.
 pub(crate) async fn backlog(bench: &mut Bench) -> Result<()> {
-    let sizes = bench.sizes;
     let mut stack = Stack::start(&bench.bin_dir, 0).await?;
     let tenant = stack.world.tenant("backlog").await;
     let sink = Sink::start(1).await;
-    tenant
-        .endpoint(&sink.receiver.url("/hook"), &["bench"])
-        .await;
+    let url = sink.receiver.url("/hook");
+    tenant.endpoint(&url, &["bench"]).await;
+    for (connections, count) in bench.sizes.ingest_off {
+        ingest_off(bench, &stack, &tenant, connections, count).await?;
+    }
+    let waiting = bench.sizes.backlog();
+    let bound = Target::at_least(0.15, 0.25);
+    let (rate, share) = drain(bench, &mut stack, &sink, 1, waiting).await?;
+    let (what, report) = (
+        "backlog drain, one worker, from its start",
+        &mut bench.report,
+    );
+    report.add(what, "deliveries/s", rate);
+    report.judge(what, SHARE, share, bound);
 
-    for (connections, count) in sizes.ingest_off {
-        bench.bare.measure().await?;
-        let before = bare_commit(&stack, connections, sizes.commits).await?;
-        let rates = load::publish(&tenant.api, connections, count).await?;
-        let after = bare_commit(&stack, connections, sizes.commits).await?;
-        bench.bare.measure().await?;
-        ingest(&mut bench.report, connections, "off", rates);
-        if let (Some(before), Some(after)) = (before, after) {
-            // The disk too is not equally fast at all times.
-            let commit = f64::midpoint(before, after);
-            let report = &mut bench.report;
-            report.add("bare INSERT with its commit, p50", "ms", commit);
-            let above = "ingest, 1 connection, delivery off, p50 above the bare commit";
-            let bound = Target::at_most(1.5, 0.5);
-            report.judge(above, "ms", rates.p50_ms - commit, bound);
-        }
-        if connections == CONNECTIONS {
-            let share = rates.per_second / bench.bare.around();
-            let what = format!("ingest, {connections} connections, delivery off");
-            bench
-                .report
-                .judge(what, SHARE, share, Target::at_least(0.15, 0.25));
-        }
-    }
-    let backlog = sizes.backlog();
-    for workers in [1, 2] {
-        if workers > 1 {
-            stack.stop_workers().await?;
-            load::publish(&tenant.api, CONNECTIONS, backlog).await?;
-        }
-        bench.bare.measure().await?;
-        let began = Instant::now();
-        for _ in 0..workers {
-            stack.world.start_worker().await;
-        }
-        let ended = sink.wait(backlog * workers).await?;
-        let rate = per_second(backlog, ended - began);
-        stack.postgres.settled(crate::DEADLINE).await?;
-        bench.bare.measure().await?;
-        let what = match workers {
-            1 => "backlog drain, one worker, from its start".to_owned(),
-            _ => format!("backlog drain, {workers} workers, from their start"),
-        };
-        bench.report.add(&what, "deliveries/s", rate);
-        let share = rate / bench.bare.around();
-        match workers {
-            1 => bench
-                .report
-                .judge(what, SHARE, share, Target::at_least(0.15, 0.25)),
-            _ => bench.report.add(what, SHARE, share),
-        }
-    }
+    stack.stop_workers().await?;
+    load::publish(&tenant.api, CONNECTIONS, waiting).await?;
+    let (rate, share) = drain(bench, &mut stack, &sink, 2, 2 * waiting).await?;
+    let (what, report) = (
+        "backlog drain, two workers, from their start",
+        &mut bench.report,
+    );
+    report.add(what, "deliveries/s", rate);
+    report.add(what, SHARE, share);
     stack.stop().await
+}
+
+async fn ingest_off(
+    bench: &mut Bench,
+    stack: &Stack,
+    tenant: &Tenant,
+    connections: usize,
+    count: usize,
+) -> Result<()> {
+    let commits = bench.sizes.commits;
+    bench.bare.measure().await?;
+    let before = bare_commit(stack, connections, commits).await?;
+    let rates = load::publish(&tenant.api, connections, count).await?;
+    let after = bare_commit(stack, connections, commits).await?;
+    bench.bare.measure().await?;
+    let report = &mut bench.report;
+    ingest(report, connections, "off", rates);
+    if let (Some(before), Some(after)) = (before, after) {
+        // The disk too is not equally fast at all times.
+        let commit = f64::midpoint(before, after);
+        report.add("bare INSERT with its commit, p50", "ms", commit);
+        let above = "ingest, 1 connection, delivery off, p50 above the bare commit";
+        let bound = Target::at_most(1.5, 0.5);
+        report.judge(above, "ms", rates.p50_ms - commit, bound);
+    }
+    if connections == CONNECTIONS {
+        let share = rates.per_second / bench.bare.around();
+        let what = format!("ingest, {connections} connections, delivery off");
+        let bound = Target::at_least(0.15, 0.25);
+        report.judge(what, SHARE, share, bound);
+    }
+    Ok(())
+}
+
+/// Starts workers and waits until the sink has so many messages, all in all. Deliveries a second, and as a share of the
+/// bare rate.
+async fn drain(
+    bench: &mut Bench,
+    stack: &mut Stack,
+    sink: &Sink,
+    workers: usize,
+    total: usize,
+) -> Result<(f64, f64)> {
+    bench.bare.measure().await?;
+    let began = Instant::now();
+    for _ in 0..workers {
+        stack.world.start_worker().await;
+    }
+    let ended = sink.wait(total).await?;
+    stack.postgres.settled(DEADLINE).await?;
+    bench.bare.measure().await?;
+    let rate = per_second(bench.sizes.backlog(), ended - began);
+    Ok((rate, rate / bench.bare.around()))
 }
 
 /// What a commit takes, beside the one measurement that is compared with it: that of a single connection.
@@ -100,56 +120,64 @@ fn ingest(report: &mut Report, connections: usize, delivery: &str, rates: Rates)
 
 /// Ingest while one worker delivers, from end to end with one endpoint and with five, and what that costs.
 pub(crate) async fn delivering(bench: &mut Bench) -> Result<()> {
-    let sizes = bench.sizes;
     let mut stack = Stack::start(&bench.bin_dir, 1).await?;
+    one_endpoint(bench, &mut stack).await?;
+    five_endpoints(bench, &mut stack).await?;
+    memory(&mut bench.report, &stack)?;
+    stack.stop().await
+}
+
+async fn one_endpoint(bench: &mut Bench, stack: &mut Stack) -> Result<()> {
+    let count = bench.sizes.end_to_end;
     let tenant = stack.world.tenant("one endpoint").await;
     let sink = Sink::start(1).await;
-    tenant
-        .endpoint(&sink.receiver.url("/hook"), &["bench"])
-        .await;
+    let url = sink.receiver.url("/hook");
+    tenant.endpoint(&url, &["bench"]).await;
     let mut published = 0;
-    for (connections, count) in sizes.ingest_on {
+    for (connections, count) in bench.sizes.ingest_on {
         let rates = load::publish(&tenant.api, connections, count).await?;
         published += count;
         sink.wait(published).await?;
         ingest(&mut bench.report, connections, "on", rates);
     }
-    stack.postgres.settled(crate::DEADLINE).await?;
+    stack.postgres.settled(DEADLINE).await?;
 
     bench.bare.measure().await?;
-    let run = end_to_end(&mut stack, &tenant, &sink, published, sizes.end_to_end).await?;
-    stack.postgres.settled(crate::DEADLINE).await?;
+    let run = end_to_end(stack, &tenant, &sink, published, count).await?;
+    stack.postgres.settled(DEADLINE).await?;
     bench.bare.measure().await?;
-    ingest(&mut bench.report, CONNECTIONS, "on", run.ingest);
     let (what, report) = ("end to end, 1 endpoint", &mut bench.report);
+    ingest(report, CONNECTIONS, "on", run.ingest);
     let share = run.per_second / bench.bare.around();
     report.add(what, "deliveries/s", run.per_second);
     report.judge(what, SHARE, share, Target::at_least(0.10, 0.16));
-    costs(report, what, run.cost, sizes.end_to_end);
+    costs(report, what, run.cost, count);
+    Ok(())
+}
 
+async fn five_endpoints(bench: &mut Bench, stack: &mut Stack) -> Result<()> {
+    let count = bench.sizes.fan_out;
     let tenant = stack.world.tenant("five endpoints").await;
     let sink = Sink::start(5).await;
     for number in 0..5 {
-        tenant
-            .endpoint(&sink.receiver.url(&format!("/{number}")), &["bench"])
-            .await;
+        let url = sink.receiver.url(&format!("/{number}"));
+        tenant.endpoint(&url, &["bench"]).await;
     }
     bench.bare.measure().await?;
-    let run = end_to_end(&mut stack, &tenant, &sink, 0, sizes.fan_out).await?;
-    stack.postgres.settled(crate::DEADLINE).await?;
+    let run = end_to_end(stack, &tenant, &sink, 0, count).await?;
+    stack.postgres.settled(DEADLINE).await?;
     bench.bare.measure().await?;
     let (what, report) = ("end to end, 5 endpoints per message", &mut bench.report);
     let share = run.per_second / bench.bare.around();
     report.add(what, "deliveries/s", run.per_second);
     report.judge(what, SHARE, share, Target::at_least(0.12, 0.18));
-    let cpu = micros_each(run.cost.usage.product(), sizes.fan_out * 5);
+    let cpu = micros_each(run.cost.usage.product(), count * 5);
     report.add(
         format!("{what}, CPU per delivery: all processes"),
         "µs",
         cpu,
     );
-    memory(report, &stack)?;
-    stack.stop().await
+    Ok(())
 }
 
 /// One run from the first request to the last receipt.
