@@ -42,8 +42,8 @@ test-contract: ## Hold the running service to its OpenAPI document with schemath
 test-faults: ## Two minutes of faults under load, from a seed that is printed (SEED=7 repeats one, FAULTS_SECONDS=30 is shorter)
 	@scripts/faults
 
-bench: ## Measure on PostgreSQL and Redis beside a bare client (BENCH_QUICK=1: a quarter of it)
-	@scripts/bench
+bench: ## Measure on PostgreSQL and Redis beside a bare client (BENCH_QUICK=1: two minutes; ARGS=bullmq: another mode, docs/performance.md)
+	@scripts/bench $(ARGS)
 
 lint: ## Check the format and run clippy; a warning is an error
 	@cargo fmt --all --check

@@ -50,8 +50,7 @@ impl Services {
     ) -> Self {
         let pusher = Pusher::start(queue.clone());
         let store = Store {
-            db: db.clone(),
-            hot: hot(&db),
+            db: hot(&db),
             clock: clock.clone(),
             settings: settings.clone(),
             catalogs: Catalogs::default(),

@@ -4,24 +4,16 @@ use std::{path::Path, time::Duration};
 
 use anyhow::{Context as _, Result, ensure};
 use chrono::DateTime;
-use relaypost_testkit::{Backend, Receiver, Reply, Tenant, World, WorldOptions, eventually};
+use relaypost_testkit::{Receiver, Reply, Tenant, World, eventually};
 use serde_json::{Value, json};
 
 use crate::{
+    DEADLINE,
+    latency::{self, STEADY},
     load,
+    stack::options,
     steady::{self, Times, answer, quantile, receiver},
 };
-
-const DEADLINE: Duration = Duration::from_secs(600);
-/// Messages a second of steady traffic.
-const STEADY: u64 = 50;
-
-fn options(bin_dir: &Path) -> WorldOptions {
-    WorldOptions {
-        backend: Backend::Stack,
-        ..WorldOptions::new(bin_dir)
-    }
-}
 
 fn row(what: &str, latencies: &[Duration]) {
     println!(
@@ -44,37 +36,11 @@ pub(crate) async fn run(bin_dir: &Path, seconds: u64, backlog: usize) -> Result<
 /// Five endpoints at 50 messages a second in total; then one of them hangs.
 async fn isolation(bin_dir: &Path, seconds: u64) -> Result<()> {
     let world = World::start(options(bin_dir).workers(2)).await;
-    let tenant = world.tenant("isolation").await;
-    let times = Times::default();
-    let mut receivers = Vec::new();
-    for index in 0..5 {
-        let receiver = receiver(&times).await;
-        let name = format!("endpoint.{index}");
-        tenant.endpoint(&receiver.url("/"), &[&name]).await;
-        receivers.push(receiver);
-    }
-    let name = |number: u64| format!("endpoint.{}", number % 5);
-    let count = seconds * STEADY;
-    steady::publish(&tenant, &times, 0, count, STEADY, name).await?;
-    receivers[4].respond(Reply::Hang);
-    steady::publish(&tenant, &times, count, count, STEADY, name).await?;
-    let healthy = |from: u64| (from..from + count).filter(|number| number % 5 != 4);
-    let arrived = eventually(DEADLINE, || async {
-        let latencies = times.of(healthy(count));
-        let expected = healthy(count).count();
-        if latencies.len() == expected {
-            Ok(latencies)
-        } else {
-            Err(latencies.len().to_string())
-        }
-    })
-    .await;
-    let before = times.of(healthy(0));
+    let (before, beside) = latency::isolation(&world, seconds).await?;
     row("five endpoints, all healthy: four of them", &before);
-    row("one of the five hangs: the other four", &arrived);
-    let ratio = quantile(&arrived, 0.99) / quantile(&before, 0.99);
+    row("one of the five hangs: the other four", &beside);
+    let ratio = quantile(&beside, 0.99) / quantile(&before, 0.99);
     println!("| p99 with the hanging one, as a multiple | | | {ratio:.2} | |");
-    receivers[4].release();
     world.stop().await;
     Ok(())
 }

@@ -1,80 +1,124 @@
 //! Measures Relaypost on PostgreSQL and Redis beside a bare HTTP client at the same receiver, in one run on one machine.
-//! `scripts/bench` starts the services and builds the binaries.
+//! `scripts/bench` starts the services and builds the binaries; `docs/performance.md` tells how it is measured.
 
+mod backlog;
+mod bare;
+mod bullmq;
+mod cpu;
 mod engine;
+mod fill;
+mod growth;
+mod latency;
 mod load;
+mod machine;
+mod options;
+mod postgres;
+mod recovery;
+mod redis;
+mod report;
+mod signatures;
+mod stack;
+mod statements;
 mod steady;
+mod throughput;
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{path::PathBuf, time::Duration};
 
-use anyhow::{Context as _, Result};
-use load::{Rates, bare, publish};
-use relaypost_testkit::{Backend, Receiver, World, WorldOptions};
-use serde_json::json;
+use anyhow::Result;
+use serde_json::{Value, json};
 use tokio::time::Instant;
 
-/// Connections that publish at the same time.
-const CONNECTIONS: usize = 64;
+use crate::{
+    bare::Bare,
+    options::{Mode, Options, Sizes},
+    report::Report,
+    stack::Stack,
+};
+
+/// Connections that publish at the same time, and that the bare client has.
+pub(crate) const CONNECTIONS: usize = 64;
 /// Nothing measured here takes this long.
-const DEADLINE: Duration = Duration::from_secs(600);
+pub(crate) const DEADLINE: Duration = Duration::from_secs(600);
+
+/// One run.
+pub(crate) struct Bench {
+    pub(crate) bin_dir: PathBuf,
+    pub(crate) sizes: Sizes,
+    pub(crate) quick: bool,
+    pub(crate) bare: Bare,
+    pub(crate) report: Report,
+    /// The statements that took longest, with what a delivery takes of each.
+    pub(crate) top_statements: Vec<String>,
+}
 
 #[tokio::main]
 async fn main() -> Result<()> {
-    let bin_dir = std::env::current_exe()?
-        .parent()
-        .map(PathBuf::from)
-        .context("the benchmark lies in no folder")?;
-    let quick = std::env::var("BENCH_QUICK").is_ok_and(|value| value == "1");
-    if std::env::args().nth(1).as_deref() == Some("engine") {
-        let (seconds, backlog) = if quick { (5, 10_000) } else { (30, 100_000) };
-        return engine::run(&bin_dir, seconds, backlog).await;
+    let options = Options::read()?;
+    let began = Instant::now();
+    if options.mode == Mode::Engine {
+        let (seconds, backlog) = if options.quick {
+            (5, 10_000)
+        } else {
+            (30, 100_000)
+        };
+        return engine::run(&options.bin_dir, seconds, backlog).await;
     }
-    let messages = if quick { 5_000 } else { 20_000 };
-    let receiver = Arc::new(Receiver::start().await);
-    receiver.record(false);
-
-    let bare = bare(&receiver.url("/bare"), CONNECTIONS, messages).await?;
-    let options = WorldOptions {
-        backend: Backend::Stack,
-        ..WorldOptions::new(bin_dir)
+    let sizes = options.sizes();
+    let mut bench = Bench {
+        bin_dir: options.bin_dir.clone(),
+        sizes,
+        quick: options.quick,
+        bare: Bare::new(sizes.bare).await,
+        report: Report::default(),
+        top_statements: Vec::new(),
     };
-    let mut world = World::start(options.workers(0)).await;
-    let tenant = world.tenant("bench").await;
-    tenant.endpoint(&receiver.url("/hook"), &["bench"]).await;
-
-    let before = receiver.count();
-    let ingest = publish(&tenant.api, CONNECTIONS, messages).await?;
-    let began = Instant::now();
-    world.start_worker().await;
-    receiver.wait_for(before + messages, DEADLINE).await;
-    let drain = Rates::only(messages, began.elapsed());
-
-    let before = receiver.count();
-    let began = Instant::now();
-    let ingest_on = publish(&tenant.api, CONNECTIONS, messages).await?;
-    receiver.wait_for(before + messages, DEADLINE).await;
-    let end_to_end = Rates::only(messages, began.elapsed());
-    world.stop().await;
-
-    let rows = [
-        ("bare client", &bare),
-        ("ingest, 64 connections, delivery off", &ingest),
-        ("backlog drain, one worker, from its start", &drain),
-        ("ingest, 64 connections, delivery on", &ingest_on),
-        ("end to end, one endpoint", &end_to_end),
-    ];
-    println!(
-        "| figure ({messages} messages) | per second | share of bare | p50 ms | p99 ms |\n|---|---|---|---|---|"
-    );
-    for (name, rates) in rows {
-        println!(
-            "| {name} | {:.0} | {:.3} | {} |",
-            rates.per_second,
-            rates.per_second / bare.per_second,
-            rates.latencies()
-        );
+    let mut about = json!({ "mode": format!("{:?}", options.mode).to_lowercase(), "machine": machine(&bench).await? });
+    match options.mode {
+        Mode::Throughput => {
+            about["rounds"] = options.rounds().into();
+            about["sizes"] = sizes.json();
+            throughput(&mut bench, options.rounds()).await?;
+        }
+        Mode::Statements => {
+            statements::count(&mut bench).await?;
+            bench
+                .top_statements
+                .iter()
+                .for_each(|statement| println!("{statement}"));
+        }
+        Mode::Growth => growth::run(&mut bench, options.rounds()).await?,
+        Mode::Signatures => signatures::run(&mut bench, options.rounds()).await?,
+        Mode::Backlog => backlog::run(&mut bench).await?,
+        Mode::Bullmq => bullmq::run(&mut bench, options.rounds()).await?,
+        Mode::Engine => {}
     }
-    let list: Vec<_> = rows.iter().map(|(name, rates)| json!({ "figure": name, "per_second": rates.per_second, "p50_ms": rates.p50_ms, "p99_ms": rates.p99_ms })).collect();
-    println!("{}", json!({ "messages": messages, "figures": list }));
-    Ok(())
+    if !bench.top_statements.is_empty() {
+        about["longest_statements_per_delivery"] = bench.top_statements.clone().into();
+    }
+    about["seconds"] = began.elapsed().as_secs().into();
+    bench.report.finish(about, &options.out)
+}
+
+/// The table of the product's figures.
+async fn throughput(bench: &mut Bench, rounds: usize) -> Result<()> {
+    for round in 1..=rounds {
+        eprintln!("round {round} of {rounds}");
+        // First of all, so that what follows is known not to be limited by it.
+        bench.bare.measure().await?;
+        bench.bare.report(&mut bench.report).await?;
+        throughput::backlog(bench).await?;
+        throughput::delivering(bench).await?;
+        latency::steady_traffic(bench).await?;
+        latency::hanging(bench).await?;
+        recovery::kill(bench).await?;
+        bench.bare.report(&mut bench.report).await?;
+    }
+    statements::count(bench).await
+}
+
+async fn machine(bench: &Bench) -> Result<Value> {
+    let mut stack = Stack::start(&bench.bin_dir, 0).await?;
+    let facts = machine::facts(&mut stack).await?;
+    stack.stop().await?;
+    Ok(facts)
 }

@@ -42,6 +42,11 @@ impl RedisServer {
         format!("redis://127.0.0.1:{}", self.port)
     }
 
+    /// Its process id.
+    pub fn pid(&self) -> u32 {
+        self.process.pid()
+    }
+
     /// Kills it at once and waits until it is gone.
     pub async fn kill9(&self) {
         self.process.kill9();

@@ -15,7 +15,7 @@ use relaypost_shared::{
     queue::{Consumer, Limits},
     settings::Settings,
 };
-use sea_orm::{DatabaseConnection, DbErr, sqlx::PgPool};
+use sea_orm::{DatabaseConnection, DbErr};
 use tokio::task::JoinSet;
 use uuid::Uuid;
 
@@ -54,17 +54,20 @@ pub struct Pipeline {
 impl Pipeline {
     /// A pipeline whose jobs come from `consumer`.
     pub fn new(services: &Services, sender: Sender, consumer: Consumer) -> Self {
+        let services = &Services {
+            db: db::hot(&services.db),
+            ..services.clone()
+        };
         let providers: Arc<[Uuid]> = sender.providers().into();
-        let hot = db::hot(&services.db);
         let keys = services.settings.keyring.clone();
         Self {
+            loader: Loader::new(services.db.clone(), providers.clone(), keys),
             db: services.db.clone(),
-            loader: Loader::new(services.db.clone(), hot.clone(), providers.clone(), keys),
             clock: services.clock.clone(),
             settings: services.settings.clone(),
             providers,
             sender,
-            recorder: recorder(services.clone(), hot, consumer.clone()),
+            recorder: recorder(services.clone(), consumer.clone()),
             consumer,
             unreadable: Unreadable::default(),
         }
@@ -289,16 +292,12 @@ impl Tasks {
 }
 
 /// Records in batches, and acknowledges a batch once it is committed.
-fn recorder(
-    services: Services,
-    hot: Option<PgPool>,
-    consumer: Consumer,
-) -> Batcher<Recorded, Result<(), Arc<DbErr>>> {
+fn recorder(services: Services, consumer: Consumer) -> Batcher<Recorded, Result<(), Arc<DbErr>>> {
     Batcher::start(RECORD_AT_MOST, move |batch: Vec<Recorded>| {
-        let (services, hot, consumer) = (services.clone(), hot.clone(), consumer.clone());
+        let (services, consumer) = (services.clone(), consumer.clone());
         async move {
             let ids: Vec<DeliveryId> = batch.iter().map(|one| one.loaded.delivery.id).collect();
-            let (results, released) = record_each(&services, hot.as_ref(), batch).await;
+            let (results, released) = record_each(&services, batch).await;
             let done: Vec<DeliveryId> = ids
                 .into_iter()
                 .zip(&results)
@@ -319,10 +318,9 @@ fn recorder(
 /// Records a batch: what was simply delivered in one statement, the rest in a transaction.
 async fn record_each(
     services: &Services,
-    hot: Option<&PgPool>,
     batch: Vec<Recorded>,
 ) -> (Vec<Result<(), Arc<DbErr>>>, Vec<Dispatched>) {
-    let done = match hot {
+    let done = match db::postgres(&services.db) {
         Some(pool) => record_delivered(pool, &batch).await,
         None => Ok(HashSet::new()),
     };

@@ -4,14 +4,14 @@ use std::sync::Arc;
 
 use relaypost_shared::{
     clock::Clock,
-    db::{begin_write, rows},
+    db::{begin_write, postgres, rows},
     entities::delivery,
     queue::Job,
     settings::Settings,
 };
 use sea_orm::{
     ConnectionTrait as _, DatabaseConnection, DatabaseTransaction, DbErr, EntityTrait,
-    Iterable as _, Statement, sqlx::PgPool,
+    Iterable as _, Statement,
 };
 
 use super::{Intake, Plans, Submission, Written};
@@ -48,9 +48,8 @@ impl From<Failure> for ApiError {
 /// Writes batches.
 #[derive(Clone, Debug)]
 pub(crate) struct Store {
+    /// The connections for what every message goes through.
     pub(crate) db: DatabaseConnection,
-    /// PostgreSQL's connections for what every message goes through.
-    pub(crate) hot: Option<PgPool>,
     pub(crate) clock: Clock,
     pub(crate) settings: Arc<Settings>,
     pub(crate) catalogs: Catalogs,
@@ -106,7 +105,7 @@ impl Store {
     }
 
     async fn store<I: Intake>(&self, part: &[&Submission<I>]) -> Result<Written, Failure> {
-        if let Some(pool) = &self.hot
+        if let Some(pool) = postgres(&self.db)
             && part.iter().all(|one| one.held.is_none())
             && let Some(written) = I::write_at_once(self, pool, part).await?
         {

@@ -5,7 +5,7 @@
 //! these connections plan a statement once, for any parameters, and only with indexes.
 
 use sea_orm::{
-    DatabaseConnection, DbBackend,
+    DatabaseConnection, DbBackend, SqlxPostgresConnector,
     sqlx::{
         Connection as _, PgPool,
         postgres::{PgConnectOptions, PgPoolOptions},
@@ -15,7 +15,7 @@ use sea_orm::{
 use super::{ACQUIRE_TIMEOUT, IDLE};
 
 /// How many there are.
-const CONNECTIONS: u32 = 3;
+const CONNECTIONS: u32 = 4;
 /// `jit` would take longer than such a statement itself.
 const PLANS: [(&str, &str); 5] = [
     ("plan_cache_mode", "force_generic_plan"),
@@ -25,11 +25,11 @@ const PLANS: [(&str, &str); 5] = [
     ("jit", "off"),
 ];
 
-/// Makes them beside the other connections to the same PostgreSQL. Each is opened when it is first needed. None for SQLite,
-/// which has one connection.
-pub fn hot(db: &DatabaseConnection) -> Option<PgPool> {
+/// Makes them beside the other connections to the same PostgreSQL. Each is opened when it is first needed. SQLite has one
+/// connection, which is this one as well.
+pub fn hot(db: &DatabaseConnection) -> DatabaseConnection {
     if db.get_database_backend() != DbBackend::Postgres {
-        return None;
+        return db.clone();
     }
     let server = db.get_postgres_connection_pool().connect_options();
     let options = PgConnectOptions::clone(&server).options(PLANS);
@@ -46,5 +46,11 @@ pub fn hot(db: &DatabaseConnection) -> Option<PgPool> {
             })
         })
         .connect_lazy_with(options);
-    Some(pool)
+    SqlxPostgresConnector::from_sqlx_postgres_pool(pool)
+}
+
+/// The connections themselves, for statements that are written for PostgreSQL's driver. None on SQLite.
+pub fn postgres(hot: &DatabaseConnection) -> Option<&PgPool> {
+    let is_postgres = hot.get_database_backend() == DbBackend::Postgres;
+    is_postgres.then(|| hot.get_postgres_connection_pool())
 }

@@ -12,7 +12,7 @@ use sea_orm::{
     sqlx::{self, Connection as _, PgConnection},
 };
 
-pub use hot::hot;
+pub use hot::{hot, postgres};
 pub use rows::placeholders;
 
 use crate::{

@@ -10,11 +10,12 @@ use std::{collections::HashMap, fmt, sync::Arc};
 use bytes::Bytes;
 use relaypost_shared::{
     clock::Timestamp,
+    db::postgres,
     entities::{Pairs, circuit, delivery, email, endpoint, message},
     ids::{DeliveryId, MessageId},
     secrets::{Keyring, OpenError},
 };
-use sea_orm::{DatabaseConnection, DbErr, sqlx::PgPool};
+use sea_orm::{DatabaseConnection, DbErr};
 use uuid::Uuid;
 
 use endpoints::Endpoints;
@@ -101,22 +102,15 @@ pub enum Target {
 #[derive(Clone, Debug)]
 pub struct Loader {
     db: DatabaseConnection,
-    hot: Option<PgPool>,
     providers: Arc<[Uuid]>,
     endpoints: Arc<Endpoints>,
 }
 
 impl Loader {
     /// A loader that opens what is sealed with `keys`. `providers` are the ids of the mail providers' circuits.
-    pub fn new(
-        db: DatabaseConnection,
-        hot: Option<PgPool>,
-        providers: Arc<[Uuid]>,
-        keys: Keyring,
-    ) -> Self {
+    pub fn new(db: DatabaseConnection, providers: Arc<[Uuid]>, keys: Keyring) -> Self {
         Self {
             db,
-            hot,
             providers,
             endpoints: Arc::new(Endpoints::new(keys)),
         }
@@ -128,7 +122,7 @@ impl Loader {
     /// # Errors
     /// When the database cannot be asked.
     pub async fn load(&self, ids: &[DeliveryId], now: Timestamp) -> Result<Vec<Loaded>, DbErr> {
-        let Some(pool) = &self.hot else {
+        let Some(pool) = postgres(&self.db) else {
             return self.load_rows(ids, now).await;
         };
         let mut loaded = joined::load(&self.db, pool, &self.endpoints, ids, now).await?;
