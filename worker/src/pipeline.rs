@@ -47,17 +47,13 @@ pub struct Pipeline {
     sender: Sender,
     providers: Arc<[Uuid]>,
     consumer: Consumer,
-    recorder: Batcher<Recorded, Result<(), Arc<DbErr>>>,
+    recorder: Batcher<Arc<Recorded>, Result<(), Arc<DbErr>>>,
     unreadable: Unreadable,
 }
 
 impl Pipeline {
-    /// A pipeline whose jobs come from `consumer`.
+    /// A pipeline whose jobs come from `consumer`. The database is best one of [`db::hot`].
     pub fn new(services: &Services, sender: Sender, consumer: Consumer) -> Self {
-        let services = &Services {
-            db: db::hot(&services.db),
-            ..services.clone()
-        };
         let providers: Arc<[Uuid]> = sender.providers().into();
         let keys = services.settings.keyring.clone();
         Self {
@@ -187,7 +183,7 @@ impl Pipeline {
         {
             let wait = self.unreadable.tell(&loaded.delivery, why);
             let later = Outcome::RetryAt(self.clock.now() + wait);
-            return self.settle(&loaded, None, later).await;
+            return self.settle(loaded, None, later).await;
         }
         let attempted = self.sender.send(&loaded, &pass).await;
         let context = decide::Context {
@@ -197,22 +193,23 @@ impl Pipeline {
         };
         let outcome = decide(&loaded, &attempted, context);
         log(&loaded, &attempted, outcome);
-        self.settle(&loaded, Some(attempted), outcome).await;
+        self.settle(loaded, Some(attempted), outcome).await;
     }
 
     /// Records until it is recorded: what was sent must not be forgotten because the database restarts.
-    async fn settle(&self, loaded: &Loaded, attempted: Option<Attempted>, outcome: Outcome) {
-        let recorded = Recorded {
-            loaded: loaded.clone(),
+    async fn settle(&self, loaded: Loaded, attempted: Option<Attempted>, outcome: Outcome) {
+        let recorded = Arc::new(Recorded {
+            loaded,
             attempted,
             outcome,
             at: self.clock.now(),
-        };
+        });
         for wait in retry::infrastructure() {
             match self.recorder.call(recorded.clone()).await {
                 Ok(Ok(())) => return,
                 Ok(Err(error)) => {
-                    tracing::warn!(%error, delivery = %loaded.delivery.id, "a result cannot be recorded yet")
+                    let delivery = recorded.loaded.delivery.id;
+                    tracing::warn!(%error, %delivery, "a result cannot be recorded yet");
                 }
                 Err(lost) => tracing::error!(error = %lost, "the recorder is gone"),
             }
@@ -272,7 +269,7 @@ impl Tasks {
 
     fn end(&mut self, pipeline: &Pipeline, loaded: Loaded, outcome: Outcome) {
         let (pipeline, delivery) = (pipeline.clone(), loaded.delivery.id);
-        let task = async move { pipeline.settle(&loaded, None, outcome).await };
+        let task = async move { pipeline.settle(loaded, None, outcome).await };
         self.deliveries
             .insert(self.running.spawn(task).id(), delivery);
     }
@@ -292,8 +289,11 @@ impl Tasks {
 }
 
 /// Records in batches, and acknowledges a batch once it is committed.
-fn recorder(services: Services, consumer: Consumer) -> Batcher<Recorded, Result<(), Arc<DbErr>>> {
-    Batcher::start(RECORD_AT_MOST, move |batch: Vec<Recorded>| {
+fn recorder(
+    services: Services,
+    consumer: Consumer,
+) -> Batcher<Arc<Recorded>, Result<(), Arc<DbErr>>> {
+    Batcher::start(RECORD_AT_MOST, move |batch: Vec<Arc<Recorded>>| {
         let (services, consumer) = (services.clone(), consumer.clone());
         async move {
             let ids: Vec<DeliveryId> = batch.iter().map(|one| one.loaded.delivery.id).collect();
@@ -318,7 +318,7 @@ fn recorder(services: Services, consumer: Consumer) -> Batcher<Recorded, Result<
 /// Records a batch: what was simply delivered in one statement, the rest in a transaction.
 async fn record_each(
     services: &Services,
-    batch: Vec<Recorded>,
+    batch: Vec<Arc<Recorded>>,
 ) -> (Vec<Result<(), Arc<DbErr>>>, Vec<Dispatched>) {
     let done = match db::postgres(&services.db) {
         Some(pool) => record_delivered(pool, &batch).await,
@@ -340,7 +340,7 @@ async fn record_each(
         .iter()
         .map(|one| done.contains(&one.loaded.delivery.id))
         .collect();
-    let rest: Vec<Recorded> = batch
+    let rest: Vec<Arc<Recorded>> = batch
         .into_iter()
         .zip(&is_done)
         .filter_map(|(one, done)| (!done).then_some(one))
@@ -363,7 +363,7 @@ async fn record_each(
 /// Records a batch in a transaction. When that fails, each alone, so that one row that cannot be written holds nobody else up.
 async fn record_rest(
     services: &Services,
-    batch: &[Recorded],
+    batch: &[Arc<Recorded>],
 ) -> (Vec<Result<(), Arc<DbErr>>>, Vec<Dispatched>) {
     if batch.is_empty() {
         return (Vec::new(), Vec::new());

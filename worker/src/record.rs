@@ -7,6 +7,7 @@ mod follow;
 use std::{
     collections::{HashMap, HashSet},
     fmt,
+    sync::Arc,
 };
 
 use relaypost_shared::{
@@ -86,15 +87,15 @@ const COUNT_LATE: &str = "UPDATE deliveries SET attempt_count = attempts FROM gi
 pub async fn record(
     db: &DatabaseConnection,
     policy: &settings::Circuit,
-    slice: &[Recorded],
+    slice: &[Arc<Recorded>],
 ) -> Result<Written, DbErr> {
     let Some(now) = slice.iter().map(|recorded| recorded.at).max() else {
         return Ok(Written::default());
     };
     let transaction = db::begin_write(db).await?;
     let told = told(slice);
-    let in_order = slice.iter().filter_map(Recorded::ends_turn_at);
-    let disabling = slice.iter().filter_map(Recorded::disables);
+    let in_order = slice.iter().filter_map(|one| one.ends_turn_at());
+    let disabling = slice.iter().filter_map(|one| one.disables());
     let mut observed = observe(&transaction, policy, &told, in_order.chain(disabling), now).await?;
     let jobs = update(&transaction, slice).await?;
     let late = count_late(&transaction, slice, &jobs).await?;
@@ -104,6 +105,7 @@ pub async fn record(
     .await?;
     let effective: Vec<&Recorded> = slice
         .iter()
+        .map(Arc::as_ref)
         .filter(|one| jobs.contains_key(&one.delivery().id))
         .collect();
     // By the job in the row: another one may have replayed the delivery since it was loaded.
@@ -124,20 +126,20 @@ pub async fn record(
 /// Deliveries that were changed, each with the replay job that it belongs to.
 type Jobs = HashMap<DeliveryId, Option<ReplayId>>;
 
-async fn update(transaction: &DatabaseTransaction, slice: &[Recorded]) -> Result<Jobs, DbErr> {
-    write(transaction, slice.iter().map(Recorded::row), UPDATE).await
+async fn update(transaction: &DatabaseTransaction, slice: &[Arc<Recorded>]) -> Result<Jobs, DbErr> {
+    write(transaction, slice.iter().map(|one| one.row()), UPDATE).await
 }
 
 /// Counts attempts whose deliveries had come to their end meanwhile, and returns which: they were made all the same.
 async fn count_late(
     transaction: &DatabaseTransaction,
-    slice: &[Recorded],
+    slice: &[Arc<Recorded>],
     effective: &Jobs,
 ) -> Result<Jobs, DbErr> {
     let late: Vec<_> = slice
         .iter()
         .filter(|one| one.attempted.is_some() && !effective.contains_key(&one.delivery().id))
-        .map(Recorded::row)
+        .map(|one| one.row())
         .collect();
     if late.is_empty() {
         return Ok(Jobs::new());
@@ -165,13 +167,13 @@ async fn write(
 
 async fn insert_attempts(
     transaction: &DatabaseTransaction,
-    slice: &[Recorded],
+    slice: &[Arc<Recorded>],
     counts: impl Fn(&DeliveryId) -> bool,
 ) -> Result<(), DbErr> {
     let attempts: Vec<attempt::Model> = slice
         .iter()
         .filter(|recorded| counts(&recorded.delivery().id))
-        .filter_map(Recorded::attempt)
+        .filter_map(|one| one.attempt())
         .collect();
     if attempts.is_empty() {
         return Ok(());
@@ -184,17 +186,17 @@ async fn insert_attempts(
 
 /// What the attempts of a slice say about circuits. Where all have succeeded and nothing would change it is left out: an
 /// endpoint without trouble costs no statement.
-fn told(slice: &[Recorded]) -> Vec<Told> {
+fn told(slice: &[Arc<Recorded>]) -> Vec<Told> {
     let troubled = troubled(slice);
     slice
         .iter()
-        .flat_map(Recorded::told)
+        .flat_map(|one| one.told())
         .filter(|told| troubled.contains(&told.report.circuit))
         .collect()
 }
 
 /// The circuits that a slice may change.
-fn troubled(slice: &[Recorded]) -> HashSet<Uuid> {
+fn troubled(slice: &[Arc<Recorded>]) -> HashSet<Uuid> {
     slice
         .iter()
         .flat_map(|one| one.told().map(move |told| (one, told.report)))

@@ -71,6 +71,10 @@ pub async fn run(services: Services, stop: impl Future<Output = ()>) -> Result<(
         .to_string()
         .replace("req_", "worker_");
     let (stopping, stopped) = watch::channel(false);
+    let on_the_way = Services {
+        db: db::hot(&services.db),
+        ..services.clone()
+    };
     let mut lanes = JoinSet::new();
     let mut consumers = Vec::new();
     let mut heartbeats = JoinSet::new();
@@ -86,7 +90,7 @@ pub async fn run(services: Services, stop: impl Future<Output = ()>) -> Result<(
         let alive = consumer.clone();
         heartbeats.spawn(async move { alive.keep_alive().await });
         lanes.spawn(work_lane(
-            services.clone(),
+            on_the_way.clone(),
             sender.clone(),
             consumer,
             name.clone(),

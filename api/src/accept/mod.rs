@@ -20,8 +20,10 @@ use relaypost_shared::{
 };
 use sea_orm::{DatabaseTransaction, DbErr, EntityTrait, sqlx::PgPool};
 
+use tokio::sync::Semaphore;
+
 use crate::{
-    http::{ApiError, request_id::RequestId},
+    http::{ApiError, Code, request_id::RequestId},
     idempotency::{Accepted, Held},
 };
 
@@ -30,6 +32,9 @@ pub(crate) use transaction::{Store, job};
 
 /// How many requests share a transaction at most.
 const BATCH: usize = 100;
+/// How much may wait to be written, in KiB; each submission counts as one more than its own size. Beyond that the client has to
+/// come again: a database that stands still must not fill the memory.
+const ROOM: usize = 64 << 10;
 
 /// Something that is handed in to be delivered. The value is the validated command.
 pub(crate) trait Intake: Sized + Send + Sync + 'static {
@@ -39,6 +44,9 @@ pub(crate) trait Intake: Sized + Send + Sync + 'static {
     type Lookup: Send + Sync;
     /// The queue of its deliveries.
     const LANE: Lane;
+
+    /// About how many bytes it is.
+    fn size(&self) -> usize;
 
     /// Looks up what [`Intake::plan`] needs, for all at once.
     fn look_up(
@@ -149,27 +157,41 @@ impl<R> Plans<R> {
 }
 
 /// Takes in one kind of thing. Clones share the batches.
-pub(crate) struct Acceptor<I>(Batcher<Submission<I>, Result<Accepted, ApiError>>);
+pub(crate) struct Acceptor<I> {
+    batches: Batcher<Submission<I>, Result<Accepted, ApiError>>,
+    room: Arc<Semaphore>,
+}
 
 impl<I: Intake> Acceptor<I> {
     /// Starts the task that writes the batches.
     pub(crate) fn start(store: Store, pusher: Pusher) -> Self {
-        Self(Batcher::start(BATCH, move |batch: Vec<Submission<I>>| {
+        let batches = Batcher::start(BATCH, move |batch: Vec<Submission<I>>| {
             let (store, pusher) = (store.clone(), pusher.clone());
             async move {
                 let (answers, jobs) = store.write(&batch).await;
                 pusher.push(I::LANE, jobs);
                 answers
             }
-        }))
+        });
+        Self {
+            batches,
+            room: Arc::new(Semaphore::new(ROOM)),
+        }
     }
 
     /// Takes in one thing; when this returns it is in the database.
     ///
     /// # Errors
-    /// 409 when its idempotency key was used with another body or is in use; 503 and 500 when the database fails.
+    /// 409 when its idempotency key was used with another body or is in use; 503 when too much waits already; 503 and 500
+    /// when the database fails.
     pub(crate) async fn accept(&self, submission: Submission<I>) -> Result<Accepted, ApiError> {
-        self.0.call(submission).await?
+        let size = 1 + submission.command.size() / 1024;
+        let size = u32::try_from(size.min(ROOM)).unwrap_or(u32::MAX);
+        let Ok(_room) = self.room.try_acquire_many(size) else {
+            let detail = "too much waits to be stored; try again";
+            return Err(ApiError::new(Code::Unavailable, detail));
+        };
+        self.batches.call(submission).await?
     }
 }
 
@@ -191,7 +213,10 @@ pub(crate) fn new_delivery(
 
 impl<I> Clone for Acceptor<I> {
     fn clone(&self) -> Self {
-        Self(self.0.clone())
+        Self {
+            batches: self.batches.clone(),
+            room: self.room.clone(),
+        }
     }
 }
 

@@ -88,6 +88,10 @@ impl Intake for SendEmail {
     type Lookup = ();
     const LANE: Lane = Lane::Emails;
 
+    fn size(&self) -> usize {
+        self.email.size()
+    }
+
     async fn look_up(_: &DatabaseTransaction, _: &[&Submission<Self>]) -> Result<(), DbErr> {
         Ok(())
     }

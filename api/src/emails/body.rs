@@ -111,6 +111,13 @@ impl Example for NewEmail {
 }
 
 impl NewEmail {
+    /// About how many bytes it is.
+    pub(super) fn size(&self) -> usize {
+        let bodies = [&self.text, &self.html];
+        let bodies = bodies.map(|body| body.as_ref().map_or(0, String::len));
+        self.subject.len() + bodies.iter().sum::<usize>()
+    }
+
     /// Checks everything but the addresses.
     pub(super) fn check(&self, checks: &mut Checks, now: Timestamp) {
         checks.line("subject", &self.subject, 1..=MAX_SUBJECT);

@@ -39,6 +39,10 @@ impl Intake for Publish {
     type Lookup = Lookup;
     const LANE: Lane = Lane::Webhooks;
 
+    fn size(&self) -> usize {
+        self.message.size()
+    }
+
     async fn look_up(
         tx: &DatabaseTransaction,
         batch: &[&Submission<Self>],

@@ -120,6 +120,13 @@ impl NewMessage {
         checks.finish()
     }
 
+    /// About how many bytes it is.
+    pub(super) fn size(&self) -> usize {
+        let metadata = self.metadata.iter().flatten();
+        let metadata = metadata.map(|(name, value)| name.len() + value.0.to_string().len());
+        self.payload.get().len() + metadata.sum::<usize>()
+    }
+
     pub(super) fn metadata_json(&self) -> Option<Value> {
         let fields = self.metadata.as_ref()?.iter();
         Some(Value::Object(

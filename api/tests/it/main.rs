@@ -18,6 +18,7 @@ mod deliveries;
 mod demo;
 mod dlq;
 mod document;
+mod elsewhere;
 mod emails;
 mod endpoints;
 mod event_types;

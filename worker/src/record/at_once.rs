@@ -1,6 +1,6 @@
 //! What was delivered without further ado, recorded in one statement of PostgreSQL: one round trip and one commit.
 
-use std::collections::HashSet;
+use std::{collections::HashSet, sync::Arc};
 
 use relaypost_shared::{
     clock::Timestamp,
@@ -55,7 +55,7 @@ struct Columns<'a> {
 /// When the database fails; then nothing is written, unless the connection was lost after it was.
 pub(crate) async fn record_delivered(
     pool: &PgPool,
-    slice: &[Recorded],
+    slice: &[Arc<Recorded>],
 ) -> Result<HashSet<DeliveryId>, DbErr> {
     let troubled = super::troubled(slice);
     let mut columns = Columns::default();

@@ -11,6 +11,7 @@ mod dispatch;
 mod drains;
 mod egress;
 mod emails;
+mod fast_paths;
 mod fixture;
 mod hostile;
 mod interleavings;

@@ -305,7 +305,7 @@ async fn an_end_is_counted_by_the_job_in_the_row_and_not_by_the_one_that_was_loa
         at: bench.now(),
     };
     let policy = &bench.settings.circuit;
-    let written = record::record(&bench.db, policy, &[recorded]).await;
+    let written = record::record(&bench.db, policy, &[recorded.into()]).await;
     assert!(written.unwrap().effective.contains(&id));
     let delivered = [
         bench.job_row(jobs[0]).await.delivered,
