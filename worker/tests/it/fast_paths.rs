@@ -111,7 +111,7 @@ async fn what_every_delivery_goes_through_finds_rows_by_their_ids_in_a_table_tho
         INSERT INTO deliveries (id, tenant_id, kind, status, attempt_count, schedule_start, created_at) \
         SELECT gen_random_uuid(), gen_random_uuid(), 'webhook', 'pending', 0, 0, now() FROM generate_series(1, 5000)";
     bench.db.execute_unprepared(grown).await.unwrap();
-    let explain = "EXPLAIN WITH given AS (SELECT UNNEST(array_fill(gen_random_uuid(), ARRAY[100])) AS delivery) \
+    let explain = "EXPLAIN WITH given AS (SELECT gen_random_uuid() AS delivery FROM generate_series(1, 100)) \
         UPDATE deliveries SET attempt_count = 1 FROM given WHERE id = delivery AND status = 'pending' AND replay_id IS NULL";
     let plan = async |db: &DatabaseConnection| -> String {
         let statement = Statement::from_string(DbBackend::Postgres, explain);
