@@ -1,6 +1,54 @@
 -- Every statement of the hot paths as the product writes it, but with * for lists of all columns.
 
--- api/src/accept, api/src/idempotency, api/src/messages: a batch of a hundred
+-- The connections of shared/src/db/hot.rs.
+SET enable_seqscan = off;
+SET enable_hashjoin = off;
+SET enable_mergejoin = off;
+SET jit = off;
+-- api/src/messages/insert.rs
+CALL measure('accept: 100 messages with 100 deliveries',
+  $$WITH stale AS (SELECT known.tenant FROM UNNEST($1::uuid[], $2::int8[]) AS known(tenant, edition)
+    LEFT JOIN tenants ON tenants.id = known.tenant WHERE tenants.catalog_edition IS DISTINCT FROM known.edition),
+    stored AS (INSERT INTO messages (id, tenant_id, event_type, channels, payload, metadata, request_id, created_at, deliver_at, expires_at)
+    SELECT id, tenant, event_type, channels::jsonb, payload, metadata::jsonb, request, $3, due, expiry FROM UNNEST($4::uuid[], $5::uuid[], $6::text[],
+    $7::text[], $8::bytea[], $9::text[], $10::text[], $11::timestamptz[], $12::timestamptz[])
+    AS new(id, tenant, event_type, channels, payload, metadata, request, due, expiry) WHERE NOT EXISTS (SELECT FROM stale)),
+    sent AS (INSERT INTO deliveries (id, tenant_id, kind, message_id, endpoint_id, status, attempt_count, next_attempt_at, dispatch_at, created_at,
+    schedule_start, expires_at) SELECT id, tenant, 'webhook', message, endpoint, 'pending', 0, due, due, $3, 0, expiry
+    FROM UNNEST($13::uuid[], $14::uuid[], $15::uuid[], $16::uuid[], $17::timestamptz[], $18::timestamptz[])
+    AS new(id, tenant, message, endpoint, due, expiry) WHERE NOT EXISTS (SELECT FROM stale)) SELECT tenant FROM stale$$,
+  $$(ids(1, 1, 20), (SELECT array_agg(catalog_edition ORDER BY id) FROM tenants WHERE id = ANY(ids(1, 1, 20))), now(), ids(4, n() + 100 * %r, 100),
+    ids(1, 1, 20) || ids(1, 1, 20) || ids(1, 1, 20) || ids(1, 1, 20) || ids(1, 1, 20), times('order.created'::text, 100), times('[]'::text, 100),
+    times(convert_to(repeat('{"id":1}', 25), 'UTF8'), 100), times(NULL::text, 100), times('req_01k8z3v5w0f8k9qj2m4n6p8r0t'::text, 100),
+    times(NULL::timestamptz, 100), times(NULL::timestamptz, 100), ids(6, n() + 100 * %r, 100),
+    ids(1, 1, 20) || ids(1, 1, 20) || ids(1, 1, 20) || ids(1, 1, 20) || ids(1, 1, 20), ids(4, n() + 100 * %r, 100), ids(2, 1 + %r, 100),
+    times(NULL::timestamptz, 100), times(NULL::timestamptz, 100))$$);
+-- worker/src/load/joined.rs: a slice of 64
+CALL measure('load: 64 webhooks with their messages',
+  $$SELECT d.id, d.tenant_id, d.message_id, d.endpoint_id, d.attempt_count, d.next_attempt_at, d.dispatch_at, d.error_class, d.created_at, d.replayed_at,
+    d.schedule_start, d.parked_for, d.expires_at, d.replay_id, m.event_type, m.payload, m.request_id, e.xmin::text::int8,
+    c.id IS NOT NULL AND NOT (c.state = 'closed' AND c.failures = 0 AND c.failing_since IS NULL AND c.pace IS NULL)
+    FROM deliveries d LEFT JOIN messages m ON m.id = d.message_id LEFT JOIN endpoints e ON e.id = d.endpoint_id
+    LEFT JOIN circuits c ON c.id = d.endpoint_id WHERE d.id = ANY($1) AND d.status = 'pending'$$,
+  $$(ids(6, n() - 790, 64))$$);
+-- worker/src/record/at_once.rs: a slice of 100
+CALL measure('record: 100 that were delivered',
+  $$WITH given AS (SELECT * FROM UNNEST($1::uuid[], $2::int4[], $3::timestamptz[], $4::uuid[], $5::uuid[], $6::timestamptz[], $7::int4[], $8::int4[],
+    $9::text[], $10::text[]) AS given(delivery, seen, finished, attempt, tenant, started, took, answer, snippet, request)),
+    done AS (UPDATE deliveries SET status = 'delivered', attempt_count = seen + 1, next_attempt_at = NULL, dispatch_at = NULL, reason = NULL,
+    error_class = NULL, finished_at = finished, parked_for = NULL, dead_at = NULL FROM given WHERE id = delivery AND attempt_count = seen
+    AND status = 'pending' AND replay_id IS NULL RETURNING given.*),
+    kept AS (INSERT INTO attempts (delivery_id, number, id, tenant_id, started_at, duration_ms, outcome, http_status, response_snippet, request_id)
+    SELECT delivery, seen + 1, attempt, tenant, started, took, 'delivered', answer, snippet, request FROM done)
+    SELECT delivery FROM done$$,
+  $$(ids(6, n() - 899 + 100 * %r, 100), times(0, 100), times(now(), 100), ids(7, n() - 899 + 100 * %r, 100), times(id(1, 4), 100), times(now(), 100),
+    times(3, 100), times(200, 100), times('ok'::text, 100), times('req_01k8z3v5w0f8k9qj2m4n6p8r0t'::text, 100))$$);
+RESET enable_seqscan;
+RESET enable_hashjoin;
+RESET enable_mergejoin;
+RESET jit;
+
+-- api/src/accept, api/src/idempotency: a batch of a hundred with keys
 CALL measure('accept: API keys', $$SELECT * FROM api_keys WHERE id IN ($1)$$, $$(id(9, 4))$$);
 CALL measure('accept: event types',
   $$SELECT id, tenant_id, name, schema_version, archived_at FROM event_types WHERE tenant_id IN ($1) AND name IN ($2)$$,
@@ -22,7 +70,7 @@ CALL measure('accept: remember 100 answers',
     created_at = excluded.created_at, expires_at = excluded.expires_at WHERE idempotency_keys.expires_at <= $1$$,
   $$(now(), times(id(1, 4), 100), new_keys(%r), times(sha256('x'), 100), times(false, 100), times(convert_to(repeat('{"id":1}', 30), 'UTF8'), 100),
     times(now(), 100), times(now() + interval '1 day', 100))$$);
-CALL measure('accept: insert 100 messages',
+CALL measure('accept with keys: insert 100 messages',
   $$INSERT INTO messages (id, tenant_id, event_type, channels, payload, metadata, request_id, created_at, deliver_at, expires_at, cancelled_at)
     SELECT * FROM UNNEST($1::uuid[], $2::uuid[], $3::text[], $4::text::jsonb[], $5::bytea[], $6::text::jsonb[], $7::text[], $8::timestamptz[],
     $9::text::timestamptz[], $10::text::timestamptz[], $11::text::timestamptz[])$$,
@@ -30,7 +78,7 @@ CALL measure('accept: insert 100 messages',
     times('order.created'::text, 100), times('[]'::jsonb, 100)::text, times(convert_to(repeat('{"id":1}', 25), 'UTF8'), 100),
     times(NULL::jsonb, 100)::text, times('req_01k8z3v5w0f8k9qj2m4n6p8r0t'::text, 100), times(now(), 100),
     times(NULL::timestamptz, 100)::text, times(NULL::timestamptz, 100)::text, times(NULL::timestamptz, 100)::text)$$);
-CALL measure('accept: insert 100 deliveries',
+CALL measure('accept with keys: insert 100 deliveries',
   $$INSERT INTO deliveries (id, tenant_id, kind, message_id, endpoint_id, email_id, recipient, status, attempt_count, next_attempt_at, dispatch_at,
     reason, error_class, created_at, finished_at, dead_at, replayed_at, schedule_start, parked_for, expires_at, replay_id)
     SELECT * FROM UNNEST($1::uuid[], $2::uuid[], $3::text[], $4::text::uuid[], $5::text::uuid[], $6::text::uuid[], $7::text::text[], $8::text[],
@@ -44,7 +92,7 @@ CALL measure('accept: insert 100 deliveries',
     times(NULL::timestamptz, 100)::text, times(NULL::timestamptz, 100)::text, times(NULL::timestamptz, 100)::text, times(0, 100),
     times(NULL::uuid, 100)::text, times(NULL::timestamptz, 100)::text, times(NULL::uuid, 100)::text)$$);
 
--- worker/src/load.rs: a slice of 64
+-- worker/src/load: what is no webhook, and endpoints that have changed
 CALL measure('load: 64 deliveries', $$SELECT * FROM deliveries WHERE id = ANY($1) AND status = $2$$, $$(ids(6, n() - 790, 64), 'pending')$$);
 CALL measure('load: their messages', $$SELECT * FROM messages WHERE id = ANY($1)$$, $$(ids(4, (n() - 790) / 2, 32))$$);
 CALL measure('load: their endpoints', $$SELECT * FROM endpoints WHERE id = ANY($1)$$, $$(ids(2, 1, 20))$$);
@@ -52,7 +100,7 @@ CALL measure('load: secrets', $$SELECT * FROM endpoint_secrets WHERE endpoint_id
   $$(ids(2, 1, 20), now())$$);
 CALL measure('load: circuits', $$SELECT * FROM circuits WHERE id = ANY($1)$$, $$(ids(2, 1, 20))$$);
 
--- worker/src/record.rs, worker/src/circuit: a slice of 100
+-- worker/src/record.rs, worker/src/circuit: a slice of 100 of which something else follows
 CALL measure('record: update 100 deliveries',
   $$WITH given(delivery_id, seen, attempts, new_status, next_at, why, class, finished) AS (SELECT * FROM UNNEST($1::uuid[], $2::int4[], $3::int4[],
     $4::text[], $5::text::timestamptz[], $6::text::text[], $7::text::text[], $8::text::timestamptz[])) UPDATE deliveries SET status = new_status,

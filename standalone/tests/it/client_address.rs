@@ -7,7 +7,7 @@ use crate::{SOON, world};
 #[tokio::test]
 async fn the_log_line_of_a_request_names_the_client_behind_the_proxy() {
     for (trust, expected) in [("1", "203.0.113.7"), ("0", "127.0.0.1")] {
-        let world = world(&[("TRUST_PROXY", trust), ("LOG", "access=debug")]).await;
+        let world = world(&[("TRUST_PROXY", trust), ("LOG", "info,access=debug")]).await;
         let forwarded = world
             .client
             .with_header("x-forwarded-for", "198.51.100.1, 203.0.113.7")

@@ -241,7 +241,7 @@ async fn no_second_request_can_be_smuggled_behind_an_ambiguous_one() {
 
 #[tokio::test]
 async fn the_log_tells_the_time_of_a_request_as_a_number() {
-    let world = world(&[("APP_ENV", "production"), ("LOG", "access=debug")]).await;
+    let world = world(&[("APP_ENV", "production"), ("LOG", "info,access=debug")]).await;
     world.client.get("/health").await.expect(200);
     let answered = eventually(SOON, || async {
         let log = world.apis[0].stderr();

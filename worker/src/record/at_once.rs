@@ -25,13 +25,13 @@ WITH given AS ( \
 ), done AS ( \
   UPDATE deliveries SET status = 'delivered', attempt_count = seen + 1, next_attempt_at = NULL, dispatch_at = NULL, \
     reason = NULL, error_class = NULL, finished_at = finished, parked_for = NULL, dead_at = NULL \
-  FROM given WHERE id = delivery AND attempt_count = seen AND status = 'pending' AND replay_id IS NULL RETURNING id \
+  FROM given WHERE id = delivery AND attempt_count = seen AND status = 'pending' AND replay_id IS NULL RETURNING given.* \
 ), kept AS ( \
   INSERT INTO attempts (delivery_id, number, id, tenant_id, started_at, duration_ms, outcome, http_status, response_snippet, request_id) \
   SELECT delivery, seen + 1, attempt, tenant, started, took, 'delivered', answer, snippet, request \
-  FROM given JOIN done ON done.id = delivery \
+  FROM done \
 ) \
-SELECT id FROM done";
+SELECT delivery FROM done";
 
 /// The columns of a slice.
 #[derive(Default)]
