@@ -9,7 +9,8 @@ use crate::tables::execute_all;
 pub(super) struct Migration;
 
 /// A trigger, and no code at each place that changes something: one that is forgotten would lose messages. Columns that say
-/// nothing about which endpoints get a message are left out. SQLite has one process, which keeps nothing.
+/// nothing about which endpoints get a message are left out. It counts at the commit, so that a long transaction does not hold
+/// the tenant's row meanwhile. SQLite has one process, which keeps nothing.
 const POSTGRES: &[&str] = &[
     "CREATE FUNCTION catalog_changed() RETURNS trigger LANGUAGE plpgsql AS $$ \
      BEGIN \
@@ -20,10 +21,10 @@ const POSTGRES: &[&str] = &[
        END IF; \
        RETURN NULL; \
      END $$",
-    "CREATE TRIGGER catalog_changed AFTER INSERT OR DELETE OR UPDATE OF event_types, channels, status, deleted_at \
-     ON endpoints FOR EACH ROW EXECUTE FUNCTION catalog_changed()",
-    "CREATE TRIGGER catalog_changed AFTER INSERT OR DELETE OR UPDATE OF name, schema_version, archived_at \
-     ON event_types FOR EACH ROW EXECUTE FUNCTION catalog_changed()",
+    "CREATE CONSTRAINT TRIGGER catalog_changed AFTER INSERT OR DELETE OR UPDATE OF event_types, channels, status, deleted_at \
+     ON endpoints DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION catalog_changed()",
+    "CREATE CONSTRAINT TRIGGER catalog_changed AFTER INSERT OR DELETE OR UPDATE OF name, schema_version, archived_at \
+     ON event_types DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION catalog_changed()",
 ];
 
 const BACK: &[&str] = &[

@@ -13,7 +13,7 @@ use relaypost_shared::{
     delivery::{DeliveryKind, Ordering, Outcome},
     ids::DeliveryId,
     queue::{Consumer, Limits},
-    settings::Settings,
+    settings::{self, Settings},
 };
 use sea_orm::{DatabaseConnection, DbErr};
 use tokio::task::JoinSet;
@@ -52,18 +52,24 @@ pub struct Pipeline {
 }
 
 impl Pipeline {
-    /// A pipeline whose jobs come from `consumer`. The database is best one of [`db::hot`].
-    pub fn new(services: &Services, sender: Sender, consumer: Consumer) -> Self {
+    /// A pipeline whose jobs come from `consumer`, and which loads and records over the connections of [`db::hot`]. What waits
+    /// for circuits does so on the ordinary ones: a circuit that somebody holds must not hold up other endpoints.
+    pub fn new(
+        services: &Services,
+        hot: &DatabaseConnection,
+        sender: Sender,
+        consumer: Consumer,
+    ) -> Self {
         let providers: Arc<[Uuid]> = sender.providers().into();
         let keys = services.settings.keyring.clone();
         Self {
-            loader: Loader::new(services.db.clone(), providers.clone(), keys),
+            loader: Loader::new(hot.clone(), providers.clone(), keys),
             db: services.db.clone(),
             clock: services.clock.clone(),
             settings: services.settings.clone(),
             providers,
             sender,
-            recorder: recorder(services.clone(), consumer.clone()),
+            recorder: recorder(services.clone(), hot.clone(), consumer.clone()),
             consumer,
             unreadable: Unreadable::default(),
         }
@@ -291,13 +297,14 @@ impl Tasks {
 /// Records in batches, and acknowledges a batch once it is committed.
 fn recorder(
     services: Services,
+    hot: DatabaseConnection,
     consumer: Consumer,
 ) -> Batcher<Arc<Recorded>, Result<(), Arc<DbErr>>> {
     Batcher::start(RECORD_AT_MOST, move |batch: Vec<Arc<Recorded>>| {
-        let (services, consumer) = (services.clone(), consumer.clone());
+        let (services, hot, consumer) = (services.clone(), hot.clone(), consumer.clone());
         async move {
             let ids: Vec<DeliveryId> = batch.iter().map(|one| one.loaded.delivery.id).collect();
-            let (results, released) = record_each(&services, batch).await;
+            let (results, released) = record_each(&hot, &services.settings.circuit, batch).await;
             let done: Vec<DeliveryId> = ids
                 .into_iter()
                 .zip(&results)
@@ -317,10 +324,11 @@ fn recorder(
 
 /// Records a batch: what was simply delivered in one statement, the rest in a transaction.
 async fn record_each(
-    services: &Services,
+    hot: &DatabaseConnection,
+    policy: &settings::Circuit,
     batch: Vec<Arc<Recorded>>,
 ) -> (Vec<Result<(), Arc<DbErr>>>, Vec<Dispatched>) {
-    let done = match db::postgres(&services.db) {
+    let done = match db::postgres(hot) {
         Some(pool) => record_delivered(pool, &batch).await,
         None => Ok(HashSet::new()),
     };
@@ -332,7 +340,7 @@ async fn record_each(
         }
         // One of them cannot be written like that: the transaction finds out which.
         Err(error) => {
-            tracing::debug!(%error, "a batch of successes is recorded one by one");
+            tracing::warn!(%error, "successes go the way of what has failed");
             HashSet::new()
         }
     };
@@ -345,7 +353,7 @@ async fn record_each(
         .zip(&is_done)
         .filter_map(|(one, done)| (!done).then_some(one))
         .collect();
-    let (results, released) = record_rest(services, &rest).await;
+    let (results, released) = record_rest(hot, policy, &rest).await;
     let mut results = results.into_iter();
     let results = is_done
         .into_iter()
@@ -353,7 +361,8 @@ async fn record_each(
             if done {
                 Ok(())
             } else {
-                results.next().unwrap_or(Ok(()))
+                let unanswered = || Err(Arc::new(DbErr::Custom("not recorded".to_owned())));
+                results.next().unwrap_or_else(unanswered)
             }
         })
         .collect();
@@ -362,13 +371,13 @@ async fn record_each(
 
 /// Records a batch in a transaction. When that fails, each alone, so that one row that cannot be written holds nobody else up.
 async fn record_rest(
-    services: &Services,
+    db: &DatabaseConnection,
+    policy: &settings::Circuit,
     batch: &[Arc<Recorded>],
 ) -> (Vec<Result<(), Arc<DbErr>>>, Vec<Dispatched>) {
     if batch.is_empty() {
         return (Vec::new(), Vec::new());
     }
-    let (db, policy) = (&services.db, &services.settings.circuit);
     let error = match record(db, policy, batch).await {
         Ok(Written {
             effective,

@@ -71,10 +71,7 @@ pub async fn run(services: Services, stop: impl Future<Output = ()>) -> Result<(
         .to_string()
         .replace("req_", "worker_");
     let (stopping, stopped) = watch::channel(false);
-    let on_the_way = Services {
-        db: db::hot(&services.db),
-        ..services.clone()
-    };
+    let hot = db::hot(&services.db);
     let mut lanes = JoinSet::new();
     let mut consumers = Vec::new();
     let mut heartbeats = JoinSet::new();
@@ -90,7 +87,8 @@ pub async fn run(services: Services, stop: impl Future<Output = ()>) -> Result<(
         let alive = consumer.clone();
         heartbeats.spawn(async move { alive.keep_alive().await });
         lanes.spawn(work_lane(
-            on_the_way.clone(),
+            services.clone(),
+            hot.clone(),
             sender.clone(),
             consumer,
             name.clone(),
@@ -135,12 +133,13 @@ fn slots(settings: &Settings, lane: Lane) -> usize {
 /// Runs apalis's worker on one lane. Should it ever end by itself, it is started again.
 async fn work_lane(
     services: Services,
+    hot: DatabaseConnection,
     sender: Sender,
     consumer: Consumer,
     name: String,
     mut stopped: watch::Receiver<bool>,
 ) {
-    let pipeline = Pipeline::new(&services, sender, consumer.clone());
+    let pipeline = Pipeline::new(&services, &hot, sender, consumer.clone());
     while !*stopped.borrow_and_update() {
         let pipeline = pipeline.clone();
         let worker = WorkerBuilder::new(format!("{name}-{}", consumer.lane().name()))

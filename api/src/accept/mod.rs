@@ -1,6 +1,6 @@
 //! Taking in what is to be delivered: messages and emails. The heart of the API.
 //!
-//! Requests that arrive together share one transaction (group commit) that writes what they handed in, its deliveries
+//! Requests that arrive together share one statement or one transaction (group commit) that writes what they handed in, its deliveries
 //! and the remembered answers. Only then do the deliveries' ids go onto the queue, beside the requests: the database
 //! is the truth, and a sweep of the workers finds whatever the queue did not get.
 
@@ -20,7 +20,7 @@ use relaypost_shared::{
 };
 use sea_orm::{DatabaseTransaction, DbErr, EntityTrait, sqlx::PgPool};
 
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::{
     http::{ApiError, Code, request_id::RequestId},
@@ -30,10 +30,10 @@ use crate::{
 pub(crate) use pusher::Pusher;
 pub(crate) use transaction::{Store, job};
 
-/// How many requests share a transaction at most.
+/// How many requests share a statement or a transaction at most.
 const BATCH: usize = 100;
-/// How much may wait to be written, in KiB; each submission counts as one more than its own size. Beyond that the client has to
-/// come again: a database that stands still must not fill the memory.
+/// How much of one kind may wait to be written, in KiB; each submission counts as one more than its own size. Beyond that
+/// the client has to come again: a database that stands still must not fill the memory.
 const ROOM: usize = 64 << 10;
 
 /// Something that is handed in to be delivered. The value is the validated command.
@@ -158,16 +158,20 @@ impl<R> Plans<R> {
 
 /// Takes in one kind of thing. Clones share the batches.
 pub(crate) struct Acceptor<I> {
-    batches: Batcher<Submission<I>, Result<Accepted, ApiError>>,
+    batches: Batcher<Waiting<I>, Result<Accepted, ApiError>>,
     room: Arc<Semaphore>,
 }
+
+/// A submission with the room that it takes until it is written, whether or not its sender waits for that.
+type Waiting<I> = (Submission<I>, OwnedSemaphorePermit);
 
 impl<I: Intake> Acceptor<I> {
     /// Starts the task that writes the batches.
     pub(crate) fn start(store: Store, pusher: Pusher) -> Self {
-        let batches = Batcher::start(BATCH, move |batch: Vec<Submission<I>>| {
+        let batches = Batcher::start(BATCH, move |waiting: Vec<Waiting<I>>| {
             let (store, pusher) = (store.clone(), pusher.clone());
             async move {
+                let (batch, _room): (Vec<_>, Vec<_>) = waiting.into_iter().unzip();
                 let (answers, jobs) = store.write(&batch).await;
                 pusher.push(I::LANE, jobs);
                 answers
@@ -187,11 +191,11 @@ impl<I: Intake> Acceptor<I> {
     pub(crate) async fn accept(&self, submission: Submission<I>) -> Result<Accepted, ApiError> {
         let size = 1 + submission.command.size() / 1024;
         let size = u32::try_from(size.min(ROOM)).unwrap_or(u32::MAX);
-        let Ok(_room) = self.room.try_acquire_many(size) else {
+        let Ok(room) = self.room.clone().try_acquire_many_owned(size) else {
             let detail = "too much waits to be stored; try again";
             return Err(ApiError::new(Code::Unavailable, detail));
         };
-        self.batches.call(submission).await?
+        self.batches.call((submission, room)).await?
     }
 }
 

@@ -31,7 +31,8 @@ const WANTED: [Column; 2] = [
     Column::new("wanted", Kind::Text),
 ];
 
-const LOOK_UP: &str = "SELECT known.* FROM given \
+const LOOK_UP: &str = "SELECT known.tenant_id, known.key, known.fingerprint, known.sealed, known.response, known.created_at, \
+     known.expires_at FROM given \
      JOIN idempotency_keys known ON known.tenant_id = of_tenant AND known.key = wanted WHERE known.expires_at > $1";
 
 /// An answer that has expired gives way.

@@ -33,6 +33,8 @@ pub(crate) struct Publish {
 
 /// How often a batch is planned anew because the catalog of one of its tenants has changed meanwhile.
 const TRIES: usize = 3;
+/// How many deliveries one statement takes; more go in several, in a transaction.
+const AT_ONCE: usize = 20_000;
 
 impl Intake for Publish {
     type Entity = message::Entity;
@@ -65,6 +67,9 @@ impl Intake for Publish {
             let lookup = catalogs.of(&store.db, tenants).await?;
             let now = store.clock.now();
             let plans = Plans::of(batch, &lookup, now);
+            if plans.deliveries.len() > AT_ONCE {
+                return Ok(None);
+            }
             let stale = insert(pool, &lookup, &plans.rows, &plans.deliveries, now).await?;
             if stale.is_empty() {
                 let due_now = plans.due_now();

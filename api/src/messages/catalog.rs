@@ -1,6 +1,6 @@
 //! What decides where a tenant's messages go, its endpoints and event types, kept in memory.
 //!
-//! Nothing here is ever old in effect. A trigger of the database counts `tenants.catalog_edition` up with every change, and
+//! Nothing here is old in effect. A trigger of the database counts `tenants.catalog_edition` up with every change, and
 //! the statement that stores messages stores nothing when one of its tenants has another edition than the one that was
 //! gone by: then it is loaded again. So an endpoint gets every message that is published after it was created, through
 //! whichever process.
@@ -8,6 +8,7 @@
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
 };
 
 use relaypost_shared::{entities::endpoint, ids::TenantId};
@@ -15,8 +16,12 @@ use sea_orm::{ConnectionTrait, DbErr, Statement};
 
 use crate::{endpoints, event_types::Registered};
 
-/// Rows that are kept of all tenants together; each takes a kilobyte or two. Beyond it everything is forgotten.
-const ROOM: usize = 100_000;
+/// How many bytes the catalogs of all tenants may take, about. Beyond it everything is forgotten.
+const ROOM: usize = 64 << 20;
+/// What a row takes beside its texts, about.
+const ROW: usize = 512;
+/// How long one is kept. An edition says nothing across a restored backup or a standby that has lost the last changes.
+const LASTS: Duration = Duration::from_secs(10);
 
 /// One tenant's endpoints and event types, as they were at one edition or later.
 #[derive(Debug)]
@@ -27,11 +32,19 @@ pub(crate) struct Catalog {
     pub(super) endpoints: Vec<endpoint::Model>,
     /// The event types that were registered.
     pub(super) registered: Registered,
+    loaded: Instant,
 }
 
 impl Catalog {
     fn weight(&self) -> usize {
-        1 + self.endpoints.len() + self.registered.len()
+        let endpoints = self.endpoints.iter().map(|endpoint| {
+            let names = endpoint.event_types.0.iter().chain(&endpoint.channels.0);
+            let headers = endpoint.headers.0.iter();
+            let headers = headers.map(|(name, value)| name.len() + value.len() + ROW / 4);
+            let names = names.map(|name| name.len() + ROW / 16);
+            ROW + endpoint.url.len() + names.sum::<usize>() + headers.sum::<usize>()
+        });
+        ROW + self.registered.len() * ROW + endpoints.sum::<usize>()
     }
 
     /// Loads those of some tenants. `names` narrows down which event types are looked up.
@@ -52,6 +65,7 @@ impl Catalog {
             .map(|tenant| {
                 let catalog = Self {
                     edition: None,
+                    loaded: Instant::now(),
                     endpoints: endpoints.remove(&tenant).unwrap_or_default(),
                     registered: registered.remove(&tenant).unwrap_or_default(),
                 };
@@ -92,8 +106,10 @@ impl Catalogs {
                     continue;
                 }
                 match kept.catalogs.get(&tenant) {
-                    Some(catalog) => _ = found.insert(tenant, catalog.clone()),
-                    None => missing.push(tenant),
+                    Some(catalog) if catalog.loaded.elapsed() < LASTS => {
+                        found.insert(tenant, catalog.clone());
+                    }
+                    _ => missing.push(tenant),
                 }
             }
         }
@@ -128,6 +144,9 @@ impl Catalogs {
 impl Kept {
     fn keep(&mut self, tenant: TenantId, catalog: &Arc<Catalog>) {
         self.forget(&tenant);
+        if catalog.weight() > ROOM {
+            return;
+        }
         if self.weight + catalog.weight() > ROOM {
             *self = Self::default();
         }
@@ -142,6 +161,7 @@ impl Kept {
     }
 }
 
+/// The editions of these tenants in PostgreSQL.
 async fn editions(
     db: &impl ConnectionTrait,
     tenants: &[TenantId],

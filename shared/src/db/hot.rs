@@ -1,6 +1,6 @@
 //! Connections for the few statements that every delivery goes through.
 //!
-//! All of them find rows by their ids. PostgreSQL has to be told that this is the way: its statistics are empty for a new
+//! They find rows by their ids, or a few by an index and in its order. PostgreSQL has to be told that this is the way: its statistics are empty for a new
 //! database and old for one that grows fast, and going by them it has been seen to read a whole table for each batch. So
 //! these connections plan a statement once, for any parameters, and only with indexes.
 
@@ -14,8 +14,8 @@ use sea_orm::{
 
 use super::{ACQUIRE_TIMEOUT, IDLE};
 
-/// How many there are.
-const CONNECTIONS: u32 = 4;
+/// How many there are: one for each lane's recorder, which may wait for a row, and as many to load with.
+const CONNECTIONS: u32 = 6;
 /// `jit` would take longer than such a statement itself.
 const PLANS: [(&str, &str); 5] = [
     ("plan_cache_mode", "force_generic_plan"),

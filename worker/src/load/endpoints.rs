@@ -20,7 +20,8 @@ use sea_orm::{ConnectionTrait, DbErr};
 
 use super::{Credentials, rows};
 
-/// A version is a 32-bit number that comes again after four billion transactions: nothing is kept for that long.
+/// How long one is used, and what is opened of it stays in memory: for twice as long at most, as long as something is
+/// delivered. A version is a 32-bit number that comes again after four billion transactions.
 const LASTS: Duration = Duration::from_secs(60);
 /// How many are kept at most.
 const ROOM: usize = 10_000;
@@ -48,14 +49,23 @@ struct Entry {
 #[derive(Debug)]
 pub(super) struct Endpoints {
     keys: Keyring,
-    kept: Mutex<HashMap<EndpointId, Entry>>,
+    kept: Mutex<Kept>,
+}
+
+#[derive(Debug)]
+struct Kept {
+    entries: HashMap<EndpointId, Entry>,
+    cleared: Instant,
 }
 
 impl Endpoints {
     pub(super) fn new(keys: Keyring) -> Self {
         Self {
             keys,
-            kept: Mutex::default(),
+            kept: Mutex::new(Kept {
+                entries: HashMap::new(),
+                cleared: Instant::now(),
+            }),
         }
     }
 
@@ -78,7 +88,7 @@ impl Endpoints {
         {
             let kept = self.kept();
             for (id, version) in versions {
-                match kept.get(id) {
+                match kept.entries.get(id) {
                     Some(entry) if entry.holds(*version, now) => {
                         found.insert(*id, entry.known.clone());
                     }
@@ -116,13 +126,18 @@ impl Endpoints {
 
     fn keep(&self, id: EndpointId, entry: Entry) {
         let mut kept = self.kept();
-        if kept.len() >= ROOM {
-            kept.clear();
+        if kept.entries.len() >= ROOM {
+            kept.entries.clear();
         }
-        kept.insert(id, entry);
+        if kept.cleared.elapsed() >= LASTS {
+            kept.cleared = Instant::now();
+            kept.entries
+                .retain(|_, entry| entry.loaded.elapsed() < LASTS);
+        }
+        kept.entries.insert(id, entry);
     }
 
-    fn kept(&self) -> MutexGuard<'_, HashMap<EndpointId, Entry>> {
+    fn kept(&self) -> MutexGuard<'_, Kept> {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

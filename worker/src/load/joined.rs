@@ -1,9 +1,6 @@
 //! Webhooks with their messages in one statement of PostgreSQL.
 
-use std::{
-    collections::{HashMap, hash_map},
-    sync::Arc,
-};
+use std::{collections::HashMap, sync::Arc};
 
 use bytes::Bytes;
 use relaypost_shared::{
@@ -25,11 +22,11 @@ use super::{
     rows,
 };
 
-/// A circuit that is at rest is the same as none.
+/// A circuit that is at rest is the same as none. The payload comes once, however many deliveries of the message there are.
 const SELECT: &str = "\
 SELECT d.id, d.tenant_id, d.message_id, d.endpoint_id, d.attempt_count, d.next_attempt_at, d.dispatch_at, d.error_class, \
   d.created_at, d.replayed_at, d.schedule_start, d.parked_for, d.expires_at, d.replay_id, \
-  m.event_type, m.payload, m.request_id, e.xmin::text::int8, \
+  m.event_type, CASE row_number() OVER (PARTITION BY d.message_id) WHEN 1 THEN m.payload END, m.request_id, e.xmin::text::int8, \
   c.id IS NOT NULL AND NOT (c.state = 'closed' AND c.failures = 0 AND c.failing_since IS NULL AND c.pace IS NULL) \
 FROM deliveries d \
 LEFT JOIN messages m ON m.id = d.message_id \
@@ -65,10 +62,15 @@ pub(super) async fn load(
 ) -> Result<Joined, DbErr> {
     let ids: Vec<Uuid> = ids.iter().map(|id| id.uuid()).collect();
     let found = sqlx::query(SELECT).bind(ids).fetch_all(pool).await;
+    let found = found.map_err(driver_error)?;
     let mut slice = Slice::default();
-    for row in &found.map_err(driver_error)? {
+    for row in &found {
+        slice.add_message(row).map_err(driver_error)?;
+    }
+    for row in &found {
         slice.add(row).map_err(driver_error)?;
     }
+    drop(found);
     let known = endpoints.of(db, &slice.versions, now).await?;
     let circuits = rows::circuits(db, slice.troubled).await?;
     let mut joined = Joined {
@@ -110,37 +112,38 @@ struct Slice {
 }
 
 impl Slice {
+    /// Takes the message from the row that has its payload.
+    fn add_message(&mut self, row: &PgRow) -> Result<(), sqlx::Error> {
+        let payload: Option<&[u8]> = row.try_get(15)?;
+        let Some(payload) = payload else {
+            return Ok(());
+        };
+        let id = MessageId::from_uuid(row.try_get(2)?);
+        let outgoing = Outgoing {
+            id,
+            event_type: row.try_get(14)?,
+            payload: Bytes::copy_from_slice(payload),
+            request_id: row.try_get(16)?,
+        };
+        self.messages.insert(id, Arc::new(outgoing));
+        Ok(())
+    }
+
     fn add(&mut self, row: &PgRow) -> Result<(), sqlx::Error> {
         let id = DeliveryId::from_uuid(row.try_get(0)?);
         let message: Option<Uuid> = row.try_get(2)?;
+        let message = message.and_then(|id| self.messages.get(&MessageId::from_uuid(id)));
         let endpoint: Option<Uuid> = row.try_get(3)?;
-        let event_type: Option<String> = row.try_get(14)?;
         let version: Option<Version> = row.try_get(17)?;
-        let (Some(message), Some(endpoint), Some(event_type), Some(version)) =
-            (message, endpoint, event_type, version)
-        else {
+        let (Some(message), Some(endpoint), Some(version)) = (message, endpoint, version) else {
             self.others.push(id);
             return Ok(());
         };
-        let (message, endpoint) = (
-            MessageId::from_uuid(message),
-            EndpointId::from_uuid(endpoint),
-        );
+        let endpoint = EndpointId::from_uuid(endpoint);
         if row.try_get::<bool, _>(18)? && !self.troubled.contains(&endpoint.uuid()) {
             self.troubled.push(endpoint.uuid());
         }
         self.versions.insert(endpoint, version);
-        let outgoing = match self.messages.entry(message) {
-            hash_map::Entry::Occupied(entry) => entry.get().clone(),
-            hash_map::Entry::Vacant(entry) => entry
-                .insert(Arc::new(Outgoing {
-                    id: message,
-                    event_type,
-                    payload: Bytes::copy_from_slice(row.try_get(15)?),
-                    request_id: row.try_get(16)?,
-                }))
-                .clone(),
-        };
         let pending = delivery::Model::pending(
             id,
             DeliveryKind::Webhook,
@@ -150,7 +153,7 @@ impl Slice {
         let error_class: Option<&str> = row.try_get(7)?;
         self.found.push(Found {
             delivery: delivery::Model {
-                message_id: Some(message),
+                message_id: Some(message.id),
                 endpoint_id: Some(endpoint),
                 attempt_count: row.try_get(4)?,
                 next_attempt_at: row.try_get(5)?,
@@ -163,7 +166,7 @@ impl Slice {
                 replay_id: row.try_get::<Option<Uuid>, _>(13)?.map(ReplayId::from_uuid),
                 ..pending
             },
-            message: outgoing,
+            message: message.clone(),
             endpoint,
         });
         Ok(())

@@ -59,6 +59,9 @@ pub(crate) async fn record_delivered(
 ) -> Result<HashSet<DeliveryId>, DbErr> {
     let troubled = super::troubled(slice);
     let mut columns = Columns::default();
+    // Rows are locked in this order: that of their ids, as where many are changed.
+    let mut slice: Vec<&Recorded> = slice.iter().map(Arc::as_ref).collect();
+    slice.sort_unstable_by_key(|recorded| recorded.delivery().id);
     for recorded in slice {
         let plain = recorded.is_plain()
             && recorded

@@ -58,6 +58,7 @@ impl WebhookClient {
             .user_agent(format!("Relaypost/{VERSION}"))
             .connect_timeout(settings.connect_timeout)
             .pool_idle_timeout(Duration::from_secs(30))
+            .pool_max_idle_per_host(settings.concurrency)
             .tcp_nodelay(true)
             .dns_resolver(Arc::new(VettingResolver(guard.clone())))
             .build()?;

@@ -116,12 +116,13 @@ impl Bench {
     pub(crate) fn guarded(&self, lane: Lane, guard: Guard) -> LaneBench {
         let consumer = Consumer::new(&self.queue, lane, "test", 1_000, None).unwrap();
         let sender = Sender::guarded(&self.settings, guard, self.clock.clone()).unwrap();
-        let services = Services {
-            db: db::hot(&self.db),
-            ..self.services()
-        };
         LaneBench {
-            pipeline: Pipeline::new(&services, sender, consumer.clone()),
+            pipeline: Pipeline::new(
+                &self.services(),
+                &db::hot(&self.db),
+                sender,
+                consumer.clone(),
+            ),
             consumer,
         }
     }
