@@ -1,5 +1,9 @@
 -- Every statement of the hot paths as the product writes it, but with * for lists of all columns.
 
+CREATE FUNCTION editions(of uuid[]) RETURNS bigint[] LANGUAGE sql AS $$
+  SELECT array_agg(catalog_edition ORDER BY id) FROM tenants WHERE id = ANY(of)
+$$;
+
 -- The connections of shared/src/db/hot.rs.
 SET enable_seqscan = off;
 SET enable_hashjoin = off;
@@ -17,7 +21,7 @@ CALL measure('accept: 100 messages with 100 deliveries',
     schedule_start, expires_at) SELECT id, tenant, 'webhook', message, endpoint, 'pending', 0, due, due, $3, 0, expiry
     FROM UNNEST($13::uuid[], $14::uuid[], $15::uuid[], $16::uuid[], $17::timestamptz[], $18::timestamptz[])
     AS new(id, tenant, message, endpoint, due, expiry) WHERE NOT EXISTS (SELECT FROM stale)) SELECT tenant FROM stale$$,
-  $$(ids(1, 1, 20), (SELECT array_agg(catalog_edition ORDER BY id) FROM tenants WHERE id = ANY(ids(1, 1, 20))), now(), ids(4, n() + 100 * %r, 100),
+  $$(ids(1, 1, 20), editions(ids(1, 1, 20)), now(), ids(4, n() + 100 * %r, 100),
     ids(1, 1, 20) || ids(1, 1, 20) || ids(1, 1, 20) || ids(1, 1, 20) || ids(1, 1, 20), times('order.created'::text, 100), times('[]'::text, 100),
     times(convert_to(repeat('{"id":1}', 25), 'UTF8'), 100), times(NULL::text, 100), times('req_01k8z3v5w0f8k9qj2m4n6p8r0t'::text, 100),
     times(NULL::timestamptz, 100), times(NULL::timestamptz, 100), ids(6, n() + 100 * %r, 100),
@@ -26,7 +30,8 @@ CALL measure('accept: 100 messages with 100 deliveries',
 -- worker/src/load/joined.rs: a slice of 64
 CALL measure('load: 64 webhooks with their messages',
   $$SELECT d.id, d.tenant_id, d.message_id, d.endpoint_id, d.attempt_count, d.next_attempt_at, d.dispatch_at, d.error_class, d.created_at, d.replayed_at,
-    d.schedule_start, d.parked_for, d.expires_at, d.replay_id, m.event_type, m.payload, m.request_id, e.xmin::text::int8,
+    d.schedule_start, d.parked_for, d.expires_at, d.replay_id, m.event_type,
+    CASE row_number() OVER (PARTITION BY d.message_id) WHEN 1 THEN m.payload END, m.request_id, e.xmin::text::int8,
     c.id IS NOT NULL AND NOT (c.state = 'closed' AND c.failures = 0 AND c.failing_since IS NULL AND c.pace IS NULL)
     FROM deliveries d LEFT JOIN messages m ON m.id = d.message_id LEFT JOIN endpoints e ON e.id = d.endpoint_id
     LEFT JOIN circuits c ON c.id = d.endpoint_id WHERE d.id = ANY($1) AND d.status = 'pending'$$,
