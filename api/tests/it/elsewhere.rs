@@ -125,7 +125,6 @@ async fn what_cannot_be_stored_yet_is_refused_once_too_much_waits_and_nothing_ta
         assert!([201, 503].contains(&answer.status), "{answer}");
         stored += u64::from(answer.status == 201);
     }
-    assert!(stored >= 300, "{stored}");
     assert_eq!(api.count::<message::Entity>().await, stored);
     publish(&there, "a").await.expect(201);
     api.stop().await;
