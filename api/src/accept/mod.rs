@@ -19,7 +19,6 @@ use relaypost_shared::{
     queue::{Job, Lane},
 };
 use sea_orm::{DatabaseTransaction, DbErr, EntityTrait, sqlx::PgPool};
-
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::{

@@ -1,6 +1,6 @@
 //! Taking in a message: which endpoints get it, and what is written.
 
-use std::sync::Arc;
+use std::{collections::HashMap, sync::Arc};
 
 use relaypost_shared::{
     clock::Timestamp,
@@ -53,7 +53,13 @@ impl Intake for Publish {
         let names = batch
             .iter()
             .map(|one| one.command.message.event_type.as_str());
-        Catalog::load(tx, tenants.collect(), Some(names.collect())).await
+        Catalog::load(
+            tx,
+            tenants.collect(),
+            Some(names.collect()),
+            &HashMap::new(),
+        )
+        .await
     }
 
     async fn write_at_once(

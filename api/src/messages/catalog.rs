@@ -47,11 +47,13 @@ impl Catalog {
         ROW + self.registered.len() * ROW + endpoints.sum::<usize>()
     }
 
-    /// Loads those of some tenants. `names` narrows down which event types are looked up.
+    /// Loads those of some tenants, with editions that were read before, if they are to be kept. `names` narrows down which
+    /// event types are looked up.
     pub(super) async fn load(
         db: &impl ConnectionTrait,
         mut tenants: Vec<TenantId>,
         names: Option<Vec<&str>>,
+        editions: &HashMap<TenantId, i64>,
     ) -> Result<Lookup, DbErr> {
         tenants.sort_unstable();
         tenants.dedup();
@@ -64,7 +66,7 @@ impl Catalog {
             .into_iter()
             .map(|tenant| {
                 let catalog = Self {
-                    edition: None,
+                    edition: editions.get(&tenant).copied(),
                     loaded: Instant::now(),
                     endpoints: endpoints.remove(&tenant).unwrap_or_default(),
                     registered: registered.remove(&tenant).unwrap_or_default(),
@@ -118,10 +120,7 @@ impl Catalogs {
         }
         // Before the rows: what is loaded may be newer than its edition says, and never older.
         let editions = editions(db, &missing).await?;
-        for (tenant, mut catalog) in Catalog::load(db, missing, None).await? {
-            if let Some(loaded) = Arc::get_mut(&mut catalog) {
-                loaded.edition = editions.get(&tenant).copied();
-            }
+        for (tenant, catalog) in Catalog::load(db, missing, None, &editions).await? {
             self.kept().keep(tenant, &catalog);
             found.insert(tenant, catalog);
         }
@@ -144,13 +143,14 @@ impl Catalogs {
 impl Kept {
     fn keep(&mut self, tenant: TenantId, catalog: &Arc<Catalog>) {
         self.forget(&tenant);
-        if catalog.weight() > ROOM {
+        let weight = catalog.weight();
+        if weight > ROOM {
             return;
         }
-        if self.weight + catalog.weight() > ROOM {
+        if self.weight + weight > ROOM {
             *self = Self::default();
         }
-        self.weight += catalog.weight();
+        self.weight += weight;
         self.catalogs.insert(tenant, catalog.clone());
     }
 
