@@ -15,6 +15,7 @@ pub mod events;
 pub mod files;
 pub mod headers;
 pub mod ids;
+pub mod mail_address;
 pub mod people;
 pub mod queue;
 pub mod replay;

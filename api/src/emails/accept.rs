@@ -8,15 +8,13 @@ use relaypost_shared::{
     delivery::DeliveryKind,
     entities::{Texts, delivery, email},
     ids::EmailId,
+    mail_address,
     queue::Lane,
     settings::Emails,
 };
 use sea_orm::{DatabaseTransaction, DbErr};
 
-use super::{
-    address,
-    body::{Email, NewEmail},
-};
+use super::body::{Email, NewEmail};
 use crate::{
     accept::{Intake, Plan, Submission, new_delivery},
     deliveries::Delivery,
@@ -48,9 +46,9 @@ impl SendEmail {
         email.check(&mut checks, now);
         let sender = email.from.clone();
         let sender = sender.unwrap_or_else(|| settings.default_from.clone());
-        checks.result("from", address::parse(&sender));
+        checks.result("from", mail_address::parse(&sender));
         if let Some(reply_to) = &email.reply_to {
-            checks.result("reply_to", address::parse(reply_to));
+            checks.result("reply_to", mail_address::parse(reply_to));
         }
         let recipients = recipients(&email, &mut checks);
         checks.finish()?;
@@ -75,8 +73,8 @@ fn recipients(email: &NewEmail, checks: &mut Checks) -> Vec<String> {
     for (path, list) in lists {
         for (index, text) in list.iter().take(MAX_RECIPIENTS).enumerate() {
             let mailbox: Option<Mailbox> =
-                checks.result(format!("{path}[{index}]"), address::parse(text));
-            let address = mailbox.as_ref().map(address::bare);
+                checks.result(format!("{path}[{index}]"), mail_address::parse(text));
+            let address = mailbox.as_ref().map(mail_address::bare);
             recipients.extend(address.filter(|address| seen.insert(address.clone())));
         }
     }

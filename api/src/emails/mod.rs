@@ -1,7 +1,6 @@
 //! Emails: handed in once, delivered to each recipient on its own.
 
 mod accept;
-mod address;
 mod body;
 
 use std::collections::HashMap;
@@ -22,7 +21,7 @@ use sea_orm::{
 };
 
 use self::body::{Email, EmailBatch, EmailDetail, NewEmail, RescheduleEmail};
-pub(crate) use self::{accept::SendEmail, address::bare_address, body::EmailContent};
+pub(crate) use self::{accept::SendEmail, body::EmailContent};
 use crate::{
     Services,
     accept::Submission,

@@ -1,11 +1,11 @@
 //! The address by which somebody is known.
 
-use relaypost_shared::entities::user;
+use relaypost_shared::{entities::user, mail_address::bare_address};
 use sea_orm::{
     ColumnTrait as _, ConnectionTrait, DbErr, EntityTrait as _, QueryFilter as _, QueryOrder as _,
 };
 
-use crate::{emails::bare_address, http::ApiError};
+use crate::http::ApiError;
 
 /// An address in lower case: the form in which it is stored and compared.
 ///

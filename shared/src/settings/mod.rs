@@ -30,7 +30,7 @@ pub use web_url::WebUrl;
 
 use crate::secrets::Keyring;
 use reader::Reader;
-use values::{Address, List, Text, Whole};
+use values::{Address, List, LogFilter, Sender, Whole};
 use variables::Variables;
 
 /// The settings of one process.
@@ -245,7 +245,7 @@ impl Settings {
             env,
             bind_addr: from.or::<Address>("BIND_ADDR", "127.0.0.1:3000", "Where the API listens. In a container: `0.0.0.0:3000`.").0,
             worker_bind_addr: from.or::<Address>("WORKER_BIND_ADDR", "127.0.0.1:3001", "Where a worker serves its probes. Port 0 takes a free one, for several workers on one machine.").0,
-            log: from.or::<Text>("LOG", "info", "Which log lines are written, in the syntax of `tracing-subscriber`: `info,relaypost_worker=debug`. `info,access=debug` adds a line for each request that went well in less than a second.").0,
+            log: from.or::<LogFilter>("LOG", "info", "Which log lines are written, in the syntax of `tracing-subscriber`: `info,relaypost_worker=debug`. `info,access=debug` adds a line for each request that went well in less than a second.").0,
             database_url: from.or("DATABASE_URL", "sqlite://data/relaypost.db", "`postgres://user:password@host/name` or `sqlite://file`. SQLite is for one process."),
             database_connections: from.or::<Whole<1, 500>>("DATABASE_CONNECTIONS", "10", "How many connections one process opens to PostgreSQL, 1 to 500; up to six more are for what every delivery goes through. Behind PgBouncer it has to be asked for sessions, and to let the startup parameter `options` through.").into(),
             redis_url: from.optional("REDIS_URL", "`redis://host:port/`: the queue between the API and the workers. Without it the queue lives in the process, which only `relaypost` can use."),
@@ -368,7 +368,7 @@ impl Emails {
         Self {
             providers: providers.0,
             default_from: from
-                .or::<Text>(
+                .or::<Sender>(
                     "EMAIL_DEFAULT_FROM",
                     "Relaypost <relaypost@localhost>",
                     "The sender of a mail that names none.",

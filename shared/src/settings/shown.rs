@@ -4,6 +4,19 @@ use url::Url;
 
 use super::secret::is_secret;
 
+/// The schemes of addresses that settings have. What else has a `://` may have a secret anywhere.
+const SCHEMES: [&str; 10] = [
+    "postgres",
+    "postgresql",
+    "sqlite",
+    "redis",
+    "redis+unix",
+    "unix",
+    "smtp",
+    "file",
+    "http",
+    "https",
+];
 /// Stands for what is not shown.
 const HIDDEN: &str = "[not shown]";
 
@@ -52,6 +65,9 @@ fn address(text: &str) -> String {
     let Ok(url) = Url::parse(text.trim()) else {
         return HIDDEN.to_owned();
     };
+    if !SCHEMES.contains(&url.scheme()) {
+        return HIDDEN.to_owned();
+    }
     // An `@` behind the host may be the one before it, when a password has a `/`, `?` or `#` as it is.
     let behind = [url.path(), url.query().unwrap_or_default()];
     if url.fragment().is_some() || behind.iter().any(|part| part.contains('@')) {
@@ -85,8 +101,8 @@ mod tests {
             ),
             ("file:///var/mail", "file:///var/mail"),
             (
-                "smtp://a:hunt,er2@one:25?tls=none, resend://hunter2@two",
-                "smtp://one:25,resend://two",
+                "smtp://a:hunt,er2@one:25?tls=none, resend://hunter2",
+                "smtp://one:25,[not shown]",
             ),
             ("postgres://me:12,34@db/name", "postgres://db/name"),
             ("postgres://me:12/34@db/name", HIDDEN),

@@ -3,6 +3,9 @@
 use std::{fmt, net::SocketAddr, ops::Deref, str::FromStr, time::Duration};
 
 use ipnet::{IpNet, Ipv4Net};
+use tracing_subscriber::EnvFilter;
+
+use crate::mail_address;
 
 /// What the process runs for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -213,15 +216,31 @@ impl FromStr for Address {
     }
 }
 
-/// Any text.
+/// Which log lines are written, as it was given.
 #[derive(Default)]
-pub(super) struct Text(pub(super) String);
+pub(super) struct LogFilter(pub(super) String);
 
-impl FromStr for Text {
-    type Err = std::convert::Infallible;
+impl FromStr for LogFilter {
+    type Err = &'static str;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        Ok(Self(text.to_owned()))
+        // The filter takes any text for the name of a target; ours have neither, and what somebody put here by mistake has.
+        match EnvFilter::try_new(text) {
+            Ok(_) if !text.contains(['/', '@']) => Ok(Self(text.to_owned())),
+            _ => Err("expected a level, or targets with levels"),
+        }
+    }
+}
+
+/// Who sends a mail, with or without a display name.
+#[derive(Default)]
+pub(super) struct Sender(pub(super) String);
+
+impl FromStr for Sender {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        mail_address::parse(text).map(|_| Self(text.to_owned()))
     }
 }
 

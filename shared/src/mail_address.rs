@@ -1,4 +1,4 @@
-//! Mail addresses, with or without a display name.
+//! Mail addresses, with or without a display name: of senders and recipients, of users, and of the setting that names a sender.
 
 use lettre::message::Mailbox;
 
@@ -10,16 +10,14 @@ const MAX_NAME: usize = 200;
 ///
 /// # Errors
 /// What is wrong with it, in words.
-pub(super) fn parse(text: &str) -> Result<Mailbox, String> {
+pub fn parse(text: &str) -> Result<Mailbox, String> {
     if text.chars().any(char::is_control) {
-        return Err("control characters and line ends are not allowed".to_owned());
+        return Err("expected no control characters and no line ends".to_owned());
     }
     // A mail server without SMTPUTF8, which most are, cannot take any other.
     let (_, address) = text.rsplit_once('<').unwrap_or(("", text));
     if !address.is_ascii() {
-        return Err(
-            "only ASCII addresses are supported; write an international domain as xn--…".to_owned(),
-        );
+        return Err("expected an ASCII address; write an international domain as xn--…".to_owned());
     }
     let mailbox: Mailbox = text
         .parse()
@@ -38,7 +36,7 @@ pub(super) fn parse(text: &str) -> Result<Mailbox, String> {
 }
 
 /// The address alone, with its domain in lower case: the same for two spellings of one recipient.
-pub(super) fn bare(mailbox: &Mailbox) -> String {
+pub fn bare(mailbox: &Mailbox) -> String {
     let domain = mailbox.email.domain().to_ascii_lowercase();
     format!("{}@{domain}", mailbox.email.user())
 }
@@ -47,7 +45,7 @@ pub(super) fn bare(mailbox: &Mailbox) -> String {
 ///
 /// # Errors
 /// What is wrong with it, in words.
-pub(crate) fn bare_address(text: &str) -> Result<String, String> {
+pub fn bare_address(text: &str) -> Result<String, String> {
     parse(text).map(|mailbox| bare(&mailbox))
 }
 
