@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use relaypost_shared::{
     clock::Clock,
-    db::{begin_write, postgres, rows},
+    db::{begin_write, is_unavailable, postgres, rows},
     entities::delivery,
     queue::Job,
     settings::Settings,
@@ -16,7 +16,7 @@ use sea_orm::{
 
 use super::{Intake, Plans, Submission, Written};
 use crate::{
-    http::{ApiError, Code, translate::is_unavailable},
+    http::{ApiError, Code},
     idempotency::{self, Known, Raced, Stage},
     messages::Catalogs,
 };

@@ -22,7 +22,7 @@ pub(crate) mod reply;
 pub(crate) mod request_id;
 pub(crate) mod strict_json;
 pub(crate) mod text;
-pub(crate) mod translate;
+mod translate;
 
 pub(crate) use checks::Checks;
 pub(crate) use header_map::HeaderMap;

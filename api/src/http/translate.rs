@@ -4,9 +4,10 @@ use poem::error::{MethodNotAllowedError, NotFoundError, ReadBodyError};
 use poem_openapi::error::{ContentTypeError, ParseParamError, ParsePathError};
 use relaypost_shared::{
     batch::BatchLost,
+    db::is_unavailable,
     secrets::{OpenError, SealError},
 };
-use sea_orm::{DbErr, RuntimeErr, SqlxError};
+use sea_orm::DbErr;
 
 use super::{
     incoming,
@@ -101,35 +102,6 @@ impl From<DbErr> for ApiError {
         };
         Self::caused(code, error)
     }
-}
-
-/// Whether the database cannot be reached or is too busy: nothing about the statement itself.
-pub(crate) fn is_unavailable(error: &DbErr) -> bool {
-    match error {
-        DbErr::ConnectionAcquire(_) | DbErr::Conn(_) => true,
-        DbErr::Exec(RuntimeErr::SqlxError(error)) | DbErr::Query(RuntimeErr::SqlxError(error)) => {
-            match &**error {
-                SqlxError::Io(_)
-                | SqlxError::Tls(_)
-                | SqlxError::Protocol(_)
-                | SqlxError::PoolTimedOut
-                | SqlxError::PoolClosed
-                | SqlxError::WorkerCrashed => true,
-                SqlxError::Database(error) => error.code().is_some_and(|code| is_passing(&code)),
-                _ => false,
-            }
-        }
-        _ => false,
-    }
-}
-
-/// Error codes of the database that pass. PostgreSQL: connection faults, serialization and deadlock, out of resources,
-/// shutting down, read-only during a failover. SQLite: busy and locked.
-fn is_passing(code: &str) -> bool {
-    let class = code.get(..2).filter(|_| code.len() == 5);
-    let postgres = class.is_some_and(|class| ["08", "53", "57"].contains(&class))
-        || ["40001", "40P01", "25006"].contains(&code);
-    postgres || ["5", "6", "261", "517", "773"].contains(&code)
 }
 
 #[cfg(test)]

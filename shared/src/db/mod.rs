@@ -1,17 +1,19 @@
 //! The database: connecting, write transactions, and statements over many rows at once.
 
+mod fault;
 mod hot;
 pub mod rows;
 
 use std::{path::Path, time::Duration};
 
 use sea_orm::{
-    ConnAcquireErr, ConnectOptions, ConnectionTrait as _, Database, DatabaseConnection,
-    DatabaseTransaction, DbBackend, DbErr, RuntimeErr, SqliteTransactionMode, Statement,
-    TransactionOptions, TransactionTrait,
-    sqlx::{self, Connection as _, PgConnection},
+    ConnectOptions, ConnectionTrait as _, Database, DatabaseConnection, DatabaseTransaction,
+    DbBackend, DbErr, RuntimeErr, SqliteTransactionMode, Statement, TransactionOptions,
+    TransactionTrait,
+    sqlx::{Connection as _, PgConnection},
 };
 
+pub use fault::{driver_error, is_unavailable};
 pub use hot::{hot, postgres};
 pub use rows::placeholders;
 
@@ -85,29 +87,6 @@ pub async fn begin_write(db: &DatabaseConnection) -> Result<DatabaseTransaction,
         ..TransactionOptions::default()
     })
     .await
-}
-
-/// An error of the driver: of the connection, where that is what failed or what the server has ended, or of the statement.
-pub fn driver_error(error: sqlx::Error) -> DbErr {
-    use sqlx::Error::{Database, Io, PoolClosed, PoolTimedOut, Protocol, Tls, WorkerCrashed};
-    match error {
-        PoolTimedOut => DbErr::ConnectionAcquire(ConnAcquireErr::Timeout),
-        PoolClosed => DbErr::ConnectionAcquire(ConnAcquireErr::ConnectionClosed),
-        lost @ (Io(_) | Protocol(_) | Tls(_) | WorkerCrashed) => {
-            DbErr::Conn(RuntimeErr::SqlxError(lost.into()))
-        }
-        Database(error) if error.code().is_some_and(|code| is_of_connection(&code)) => {
-            DbErr::Conn(RuntimeErr::SqlxError(Database(error).into()))
-        }
-        other => DbErr::Query(RuntimeErr::SqlxError(other.into())),
-    }
-}
-
-/// PostgreSQL's error classes for a connection that is refused or ended: 08, 28, 3D, and 57P for a server that stops.
-fn is_of_connection(code: &str) -> bool {
-    ["08", "28", "3D", "57P"]
-        .iter()
-        .any(|class| code.starts_with(class))
 }
 
 /// The time that the whole fleet agrees on: PostgreSQL's. An SQLite database is of this machine, and so is its time.
