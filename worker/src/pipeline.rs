@@ -1,19 +1,16 @@
 //! The way of one job through the five steps.
 
-use std::{
-    collections::{HashMap, HashSet},
-    sync::Arc,
-};
+use std::{collections::HashMap, sync::Arc};
 
 use chrono::TimeDelta;
+use futures::{FutureExt as _, future::BoxFuture};
 use relaypost_shared::{
     batch::Batcher,
     clock::{Clock, Timestamp},
-    db,
     delivery::{DeliveryKind, Ordering, Outcome},
     ids::DeliveryId,
     queue::{Consumer, Limits},
-    settings::{self, Settings},
+    settings::Settings,
 };
 use sea_orm::{DatabaseConnection, DbErr};
 use tokio::task::JoinSet;
@@ -23,10 +20,9 @@ use crate::{
     Services,
     circuit::{self, Answer, Pass},
     decide::{self, decide},
-    dispatch::{self, Dispatched},
     guard::{Verdict, guard},
     load::{Loaded, Loader, Target},
-    record::{Recorded, Written, record, record_delivered},
+    record::{Recorded, recorder},
     retry,
     send::{Attempted, Sender},
     unreadable::Unreadable,
@@ -34,8 +30,6 @@ use crate::{
 
 /// How long a job with a rate may be held up between the queue and the attempt.
 const HELD_UP: TimeDelta = TimeDelta::milliseconds(500);
-/// How many results share one transaction at most.
-const RECORD_AT_MOST: usize = 100;
 
 /// What a lane's jobs are worked on with. Clones share it.
 #[derive(Clone, Debug)]
@@ -269,15 +263,19 @@ impl Tasks {
     fn attempt(&mut self, pipeline: &Pipeline, loaded: Loaded, pass: Pass) {
         let (pipeline, delivery) = (pipeline.clone(), loaded.delivery.id);
         let task = async move { pipeline.attempt(loaded, pass).await };
-        self.deliveries
-            .insert(self.running.spawn(task).id(), delivery);
+        self.spawn(delivery, task.boxed());
     }
 
     fn end(&mut self, pipeline: &Pipeline, loaded: Loaded, outcome: Outcome) {
         let (pipeline, delivery) = (pipeline.clone(), loaded.delivery.id);
         let task = async move { pipeline.settle(loaded, None, outcome).await };
-        self.deliveries
-            .insert(self.running.spawn(task).id(), delivery);
+        self.spawn(delivery, task.boxed());
+    }
+
+    /// A future is moved several times on its way into a task, and these are large: what is moved is a box.
+    fn spawn(&mut self, delivery: DeliveryId, task: BoxFuture<'static, ()>) {
+        let task = self.running.spawn(task);
+        self.deliveries.insert(task.id(), delivery);
     }
 
     async fn finish(mut self, consumer: &Consumer) {
@@ -292,120 +290,6 @@ impl Tasks {
                 .await;
         }
     }
-}
-
-/// Records in batches, and acknowledges a batch once it is committed.
-fn recorder(
-    services: Services,
-    hot: DatabaseConnection,
-    consumer: Consumer,
-) -> Batcher<Arc<Recorded>, Result<(), Arc<DbErr>>> {
-    Batcher::start(RECORD_AT_MOST, move |batch: Vec<Arc<Recorded>>| {
-        let (services, hot, consumer) = (services.clone(), hot.clone(), consumer.clone());
-        async move {
-            let ids: Vec<DeliveryId> = batch.iter().map(|one| one.loaded.delivery.id).collect();
-            let (results, released) = record_each(&hot, &services.settings.circuit, batch).await;
-            let done: Vec<DeliveryId> = ids
-                .into_iter()
-                .zip(&results)
-                .filter_map(|(id, result)| result.is_ok().then_some(id))
-                .collect();
-            consumer.acknowledge(&done).await;
-            let now = services.clock.now();
-            let pushed = dispatch::push(&services.db, &services.queue, &released, now).await;
-            if let Err(error) = pushed {
-                // They are in the database, where the dispatcher and the sweep find them.
-                tracing::debug!(%error, "what was released is not on the queue yet");
-            }
-            results
-        }
-    })
-}
-
-/// Records a batch: what was simply delivered in one statement, the rest in a transaction.
-async fn record_each(
-    hot: &DatabaseConnection,
-    policy: &settings::Circuit,
-    batch: Vec<Arc<Recorded>>,
-) -> (Vec<Result<(), Arc<DbErr>>>, Vec<Dispatched>) {
-    let done = match db::postgres(hot) {
-        Some(pool) => record_delivered(pool, &batch).await,
-        None => Ok(HashSet::new()),
-    };
-    let done = match done {
-        Ok(done) => done,
-        Err(error) if is_connection(&error) => {
-            let error = Arc::new(error);
-            return (vec![Err(error); batch.len()], Vec::new());
-        }
-        // One of them cannot be written like that: the transaction finds out which.
-        Err(error) => {
-            tracing::warn!(%error, "successes go the way of what has failed");
-            HashSet::new()
-        }
-    };
-    let is_done: Vec<bool> = batch
-        .iter()
-        .map(|one| done.contains(&one.loaded.delivery.id))
-        .collect();
-    let rest: Vec<Arc<Recorded>> = batch
-        .into_iter()
-        .zip(&is_done)
-        .filter_map(|(one, done)| (!done).then_some(one))
-        .collect();
-    let (results, released) = record_rest(hot, policy, &rest).await;
-    let mut results = results.into_iter();
-    let results = is_done
-        .into_iter()
-        .map(|done| {
-            if done {
-                Ok(())
-            } else {
-                let unanswered = || Err(Arc::new(DbErr::Custom("not recorded".to_owned())));
-                results.next().unwrap_or_else(unanswered)
-            }
-        })
-        .collect();
-    (results, released)
-}
-
-/// Records a batch in a transaction. When that fails, each alone, so that one row that cannot be written holds nobody else up.
-async fn record_rest(
-    db: &DatabaseConnection,
-    policy: &settings::Circuit,
-    batch: &[Arc<Recorded>],
-) -> (Vec<Result<(), Arc<DbErr>>>, Vec<Dispatched>) {
-    if batch.is_empty() {
-        return (Vec::new(), Vec::new());
-    }
-    let error = match record(db, policy, batch).await {
-        Ok(Written {
-            effective,
-            released,
-        }) => {
-            let late = batch.iter().map(|one| one.loaded.delivery.id);
-            for delivery in late.filter(|id| !effective.contains(id)) {
-                tracing::warn!(%delivery, "it was changed meanwhile: another worker had it too and was first, or it was cancelled");
-            }
-            return (vec![Ok(()); batch.len()], released);
-        }
-        Err(error) => Arc::new(error),
-    };
-    if batch.len() == 1 || is_connection(&error) {
-        return (vec![Err(error); batch.len()], Vec::new());
-    }
-    let (mut results, mut released) = (Vec::with_capacity(batch.len()), Vec::new());
-    for recorded in batch {
-        let written = record(db, policy, std::slice::from_ref(recorded)).await;
-        results.push(written.map_err(Arc::new).map(|mut written| {
-            released.append(&mut written.released);
-        }));
-    }
-    (results, released)
-}
-
-fn is_connection(error: &DbErr) -> bool {
-    matches!(error, DbErr::Conn(_) | DbErr::ConnectionAcquire(_))
 }
 
 /// One structured entry for each failed webhook and mail; what was sent, and to whom, is never in it.

@@ -2,16 +2,17 @@
 //! attempts say about the circuits, and what follows from all that.
 
 mod at_once;
+mod batches;
 mod follow;
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{BTreeSet, HashMap, HashSet},
     fmt,
     sync::Arc,
 };
 
 use relaypost_shared::{
-    circuit::Signal,
+    circuit::{self, Signal},
     clock::Timestamp,
     db::{
         self,
@@ -32,7 +33,7 @@ use crate::{
     send::Attempted,
 };
 
-pub(crate) use at_once::record_delivered;
+pub(crate) use batches::recorder;
 
 /// A decided delivery, to be written down.
 #[derive(Clone, Debug)]
@@ -93,7 +94,7 @@ pub async fn record(
         return Ok(Written::default());
     };
     let transaction = db::begin_write(db).await?;
-    let told = told(slice);
+    let told = told(&transaction, slice).await?;
     let in_order = slice.iter().filter_map(|one| one.ends_turn_at());
     let disabling = slice.iter().filter_map(|one| one.disables());
     let mut observed = observe(&transaction, policy, &told, in_order.chain(disabling), now).await?;
@@ -106,11 +107,11 @@ pub async fn record(
     let effective: Vec<&Recorded> = slice
         .iter()
         .map(Arc::as_ref)
-        .filter(|one| jobs.contains_key(&one.delivery().id))
+        .filter(|one| jobs.contains_key(&one.id()))
         .collect();
     // By the job in the row: another one may have replayed the delivery since it was loaded.
     let of_jobs = effective.iter().filter_map(|one| {
-        let job = (*jobs.get(&one.delivery().id)?)?;
+        let job = (*jobs.get(&one.id())?)?;
         Some((job, one.outcome.status()))
     });
     replay::count(&transaction, of_jobs, now).await?;
@@ -138,7 +139,7 @@ async fn count_late(
 ) -> Result<Jobs, DbErr> {
     let late: Vec<_> = slice
         .iter()
-        .filter(|one| one.attempted.is_some() && !effective.contains_key(&one.delivery().id))
+        .filter(|one| one.attempted.is_some() && !effective.contains_key(&one.id()))
         .map(|one| one.row())
         .collect();
     if late.is_empty() {
@@ -172,7 +173,7 @@ async fn insert_attempts(
 ) -> Result<(), DbErr> {
     let attempts: Vec<attempt::Model> = slice
         .iter()
-        .filter(|recorded| counts(&recorded.delivery().id))
+        .filter(|recorded| counts(&recorded.id()))
         .filter_map(|one| one.attempt())
         .collect();
     if attempts.is_empty() {
@@ -185,31 +186,43 @@ async fn insert_attempts(
 }
 
 /// What the attempts of a slice say about circuits. Where all have succeeded and nothing would change it is left out: an
-/// endpoint without trouble costs no statement.
-fn told(slice: &[Arc<Recorded>]) -> Vec<Told> {
-    let troubled = troubled(slice);
-    slice
+/// endpoint without trouble is not locked.
+async fn told(
+    transaction: &DatabaseTransaction,
+    slice: &[Arc<Recorded>],
+) -> Result<Vec<Told>, DbErr> {
+    let mut told: Vec<Told> = slice.iter().flat_map(|one| one.told()).collect();
+    let mut changed = troubled(slice);
+    let others: BTreeSet<Uuid> = told
         .iter()
-        .flat_map(|one| one.told())
-        .filter(|told| troubled.contains(&told.report.circuit))
-        .collect()
+        .map(|told| told.report.circuit)
+        .filter(|circuit| !changed.contains(circuit))
+        .collect();
+    if !others.is_empty() {
+        // As they are now: since the deliveries were loaded, others may have failed.
+        changed.extend(circuit::restless(transaction, others).await?);
+    }
+    told.retain(|told| changed.contains(&told.report.circuit));
+    Ok(told)
 }
 
-/// The circuits that a slice may change.
+/// The circuits about which a slice says something else than that they work.
 fn troubled(slice: &[Arc<Recorded>]) -> HashSet<Uuid> {
     slice
         .iter()
-        .flat_map(|one| one.told().map(move |told| (one, told.report)))
-        .filter(|(recorded, report)| {
-            report.signal != Signal::Success || !recorded.is_quiet(report.circuit)
-        })
-        .map(|(_, report)| report.circuit)
+        .flat_map(|one| one.told())
+        .filter(|told| told.report.signal != Signal::Success)
+        .map(|told| told.report.circuit)
         .collect()
 }
 
 impl Recorded {
     fn delivery(&self) -> &delivery::Model {
         &self.loaded.delivery
+    }
+
+    fn id(&self) -> DeliveryId {
+        self.loaded.delivery.id
     }
 
     /// Whether it delivers an operator event or a test, about which operators hear nothing.
@@ -239,17 +252,6 @@ impl Recorded {
             && self.ends_turn_at().is_none()
     }
 
-    /// Whether the circuit was at rest when the delivery was loaded.
-    fn is_quiet(&self, circuit: Uuid) -> bool {
-        match &self.loaded.target {
-            Target::Webhook { circuit, .. } => circuit.as_ref().is_none_or(|row| row.is_quiet()),
-            Target::Email { circuits, .. } => {
-                circuits.get(&circuit).is_none_or(|row| row.is_quiet())
-            }
-            Target::Missing => true,
-        }
-    }
-
     /// The circuit of an endpoint that gets its messages in order, if this delivery has ended.
     fn ends_turn_at(&self) -> Option<Uuid> {
         let Target::Webhook { endpoint, .. } = &self.loaded.target else {
@@ -275,7 +277,7 @@ impl Recorded {
         let attempts = seen + i32::from(self.attempted.is_some());
         let finished = (status != Status::Pending).then_some(self.at);
         vec![
-            self.delivery().id.into(),
+            self.id().into(),
             seen.into(),
             attempts.into(),
             status.as_str().into(),
@@ -316,7 +318,7 @@ impl Recorded {
             ),
         };
         Some(attempt::Model {
-            delivery_id: self.delivery().id,
+            delivery_id: self.id(),
             number: self.delivery().attempt_count + 1,
             id: AttemptId::generate(self.at),
             tenant_id: self.delivery().tenant_id,
@@ -333,6 +335,6 @@ impl Recorded {
 
 impl fmt::Display for Recorded {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {}", self.delivery().id, self.outcome.name())
+        write!(f, "{} {}", self.id(), self.outcome.name())
     }
 }

@@ -21,7 +21,7 @@ use crate::{
     settings,
 };
 
-pub use store::{create_missing, lock, save, save_changed, wake};
+pub use store::{RESTLESS, create_missing, lock, restless, save, save_changed, wake};
 
 /// Requests a second that a circuit lets through when it has just closed, or was resumed.
 const FIRST_PACE: i32 = 16;
@@ -108,14 +108,6 @@ impl Model {
             history: History::default(),
             updated_at: now,
         }
-    }
-
-    /// Whether a success would change nothing about it.
-    pub fn is_quiet(&self) -> bool {
-        self.state == CircuitState::Closed
-            && self.failures == 0
-            && self.failing_since.is_none()
-            && self.pace.is_none()
     }
 
     /// Whether a delivery may be sent now. A half-open circuit counts it as one of its probes, so this is asked under

@@ -19,6 +19,26 @@ use crate::{
     ids::TenantId,
 };
 
+/// Of circuits about which a success changes something, in SQL. Any other is the same as none.
+pub const RESTLESS: &str =
+    "NOT (state = 'closed' AND failures = 0 AND failing_since IS NULL AND pace IS NULL)";
+
+/// Which of these circuits a success changes, without locking them.
+///
+/// # Errors
+/// When the database fails.
+pub async fn restless(
+    tx: &impl ConnectionTrait,
+    ids: impl IntoIterator<Item = Uuid>,
+) -> Result<Vec<Uuid>, DbErr> {
+    let restless = Entity::find()
+        .select_only()
+        .column(Column::Id)
+        .filter(Column::Id.is_in(ids))
+        .filter(Expr::cust(RESTLESS));
+    restless.into_tuple().all(tx).await
+}
+
 /// Locks the rows of these circuits until the transaction ends. A circuit without a row is closed, and is not in the
 /// answer.
 ///

@@ -1,9 +1,13 @@
 //! Webhooks with their messages in one statement of PostgreSQL.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::HashMap,
+    sync::{Arc, LazyLock},
+};
 
 use bytes::Bytes;
 use relaypost_shared::{
+    circuit::RESTLESS,
     clock::Timestamp,
     db::driver_error,
     delivery::DeliveryKind,
@@ -23,16 +27,20 @@ use super::{
 };
 
 /// A circuit that is at rest is the same as none. The payload comes once, however many deliveries of the message there are.
-const SELECT: &str = "\
+static SELECT: LazyLock<String> = LazyLock::new(|| {
+    format!(
+        "\
 SELECT d.id, d.tenant_id, d.message_id, d.endpoint_id, d.attempt_count, d.next_attempt_at, d.dispatch_at, d.error_class, \
   d.created_at, d.replayed_at, d.schedule_start, d.parked_for, d.expires_at, d.replay_id, \
   m.event_type, CASE row_number() OVER (PARTITION BY d.message_id) WHEN 1 THEN m.payload END, m.request_id, e.xmin::text::int8, \
-  c.id IS NOT NULL AND NOT (c.state = 'closed' AND c.failures = 0 AND c.failing_since IS NULL AND c.pace IS NULL) \
+  c.id IS NOT NULL \
 FROM deliveries d \
 LEFT JOIN messages m ON m.id = d.message_id \
 LEFT JOIN endpoints e ON e.id = d.endpoint_id \
-LEFT JOIN circuits c ON c.id = d.endpoint_id \
-WHERE d.id = ANY($1) AND d.status = 'pending'";
+LEFT JOIN (SELECT id FROM circuits WHERE {RESTLESS}) c ON c.id = d.endpoint_id \
+WHERE d.id = ANY($1) AND d.status = 'pending'"
+    )
+});
 
 /// What was loaded.
 #[derive(Debug, Default)]
@@ -61,7 +69,7 @@ pub(super) async fn load(
     now: Timestamp,
 ) -> Result<Joined, DbErr> {
     let ids: Vec<Uuid> = ids.iter().map(|id| id.uuid()).collect();
-    let found = sqlx::query(SELECT).bind(ids).fetch_all(pool).await;
+    let found = sqlx::query(SELECT.as_str()).bind(ids).fetch_all(pool).await;
     let found = found.map_err(driver_error)?;
     let mut slice = Slice::default();
     for row in &found {

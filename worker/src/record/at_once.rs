@@ -1,8 +1,12 @@
 //! What was delivered without further ado, recorded in one statement of PostgreSQL: one round trip and one commit.
 
-use std::{collections::HashSet, sync::Arc};
+use std::{
+    collections::HashSet,
+    sync::{Arc, LazyLock},
+};
 
 use relaypost_shared::{
+    circuit::RESTLESS,
     clock::Timestamp,
     db::driver_error,
     ids::{AttemptId, DeliveryId},
@@ -15,23 +19,29 @@ use uuid::Uuid;
 
 use super::Recorded;
 
-/// As the statements of [`super::record`] for a delivery that was delivered, and for those alone that no replay job counts: only a
-/// delivery that is still as it was loaded is changed, and only then its attempt is stored.
-const RECORD: &str = "\
+/// As the statements of [`super::record`] for a delivery that was delivered, and for those alone that no replay job counts and
+/// whose circuit a success does not change: only a delivery that is still as it was loaded is changed, and only then its
+/// attempt is stored.
+static RECORD: LazyLock<String> = LazyLock::new(|| {
+    format!(
+        "\
 WITH given AS ( \
   SELECT * FROM UNNEST($1::uuid[], $2::int4[], $3::timestamptz[], $4::uuid[], $5::uuid[], $6::timestamptz[], $7::int4[], \
-    $8::int4[], $9::text[], $10::text[]) \
-    AS given(delivery, seen, finished, attempt, tenant, started, took, answer, snippet, request) \
+    $8::int4[], $9::text[], $10::text[], $11::uuid[]) \
+    AS given(delivery, seen, finished, attempt, tenant, started, took, answer, snippet, request, circuit) \
 ), done AS ( \
   UPDATE deliveries SET status = 'delivered', attempt_count = seen + 1, next_attempt_at = NULL, dispatch_at = NULL, \
     reason = NULL, error_class = NULL, finished_at = finished, parked_for = NULL, dead_at = NULL \
-  FROM given WHERE id = delivery AND attempt_count = seen AND status = 'pending' AND replay_id IS NULL RETURNING given.* \
+  FROM given WHERE id = delivery AND attempt_count = seen AND status = 'pending' AND replay_id IS NULL \
+    AND NOT EXISTS (SELECT FROM circuits WHERE circuits.id = circuit AND {RESTLESS}) RETURNING given.* \
 ), kept AS ( \
   INSERT INTO attempts (delivery_id, number, id, tenant_id, started_at, duration_ms, outcome, http_status, response_snippet, request_id) \
   SELECT delivery, seen + 1, attempt, tenant, started, took, 'delivered', answer, snippet, request \
   FROM done \
 ) \
-SELECT delivery FROM done";
+SELECT delivery FROM done"
+    )
+});
 
 /// The columns of a slice.
 #[derive(Default)]
@@ -46,6 +56,7 @@ struct Columns<'a> {
     answers: Vec<Option<i32>>,
     snippets: Vec<Option<&'a str>>,
     requests: Vec<&'a str>,
+    circuits: Vec<Option<Uuid>>,
 }
 
 /// Writes down those of a slice that were delivered, have an attempt and concern nothing but their own rows; returns the
@@ -53,7 +64,7 @@ struct Columns<'a> {
 ///
 /// # Errors
 /// When the database fails; then nothing is written, unless the connection was lost after it was.
-pub(crate) async fn record_delivered(
+pub(super) async fn record_delivered(
     pool: &PgPool,
     slice: &[Arc<Recorded>],
 ) -> Result<HashSet<DeliveryId>, DbErr> {
@@ -61,7 +72,7 @@ pub(crate) async fn record_delivered(
     let mut columns = Columns::default();
     // Rows are locked in this order: that of their ids, as where many are changed.
     let mut slice: Vec<&Recorded> = slice.iter().map(Arc::as_ref).collect();
-    slice.sort_unstable_by_key(|recorded| recorded.delivery().id);
+    slice.sort_unstable_by_key(|recorded| recorded.id());
     for recorded in slice {
         let plain = recorded.is_plain()
             && recorded
@@ -70,7 +81,7 @@ pub(crate) async fn record_delivered(
         if let Some(attempted) = recorded.attempted.as_ref().filter(|_| plain)
             && let Ok(success) = &attempted.result
         {
-            columns.deliveries.push(recorded.delivery().id.uuid());
+            columns.deliveries.push(recorded.id().uuid());
             columns.seen.push(recorded.delivery().attempt_count);
             columns.finished.push(recorded.at);
             columns
@@ -82,12 +93,16 @@ pub(crate) async fn record_delivered(
             columns.answers.push(success.status.map(i32::from));
             columns.snippets.push(success.snippet.as_deref());
             columns.requests.push(recorded.loaded.request_id());
+            let mut told = recorded.told();
+            columns
+                .circuits
+                .push(told.next().map(|told| told.report.circuit));
         }
     }
     if columns.deliveries.is_empty() {
         return Ok(HashSet::new());
     }
-    let done: Vec<Uuid> = sqlx::query_scalar(RECORD)
+    let done: Vec<Uuid> = sqlx::query_scalar(RECORD.as_str())
         .bind(columns.deliveries)
         .bind(columns.seen)
         .bind(columns.finished)
@@ -98,6 +113,7 @@ pub(crate) async fn record_delivered(
         .bind(columns.answers)
         .bind(columns.snippets)
         .bind(columns.requests)
+        .bind(columns.circuits)
         .fetch_all(pool)
         .await
         .map_err(driver_error)?;

@@ -1,5 +1,7 @@
 //! What a circuit lets through, holds back and releases again.
 
+use std::time::Duration;
+
 use chrono::TimeDelta;
 use relaypost_shared::{
     delivery::{CircuitState, EndpointStatus, Ordering, Reason, Status},
@@ -82,6 +84,34 @@ pub(crate) async fn open(
     assert_eq!(bench.circuit(endpoint).await.state, CircuitState::Open);
     assert_eq!(bench.parked().await, waiting);
     (endpoint, parked)
+}
+
+#[tokio::test]
+async fn a_success_ends_a_row_of_failures_that_began_after_it_was_sent() {
+    let bench = Bench::new(SETTINGS).await;
+    let receiver = Receiver::start().await;
+    let (here, elsewhere) = (bench.lane(Lane::Webhooks), bench.lane(Lane::Webhooks));
+    let endpoint = bench
+        .endpoint(&receiver.url("/"), Some(vec![3600, 3600]))
+        .await;
+    let ids = bench.webhooks(endpoint, 5).await;
+    receiver.respond(Reply::Hang);
+    let slow = here.work(&ids[..1]);
+    let meanwhile = async {
+        receiver.wait_in_flight(1, Duration::from_secs(10)).await;
+        receiver.respond(Reply::Status(500));
+        elsewhere.work(&ids[1..3]).await;
+        assert_eq!(bench.circuit(endpoint).await.failures, 2);
+        receiver.release();
+    };
+    tokio::join!(slow, meanwhile);
+    assert_eq!(bench.circuit(endpoint).await.failures, 0);
+
+    receiver.respond(Reply::Status(500));
+    elsewhere.work(&ids[3..]).await;
+    let circuit = bench.circuit(endpoint).await;
+    assert_eq!((circuit.state, circuit.failures), (CircuitState::Closed, 2));
+    bench.close().await;
 }
 
 #[tokio::test]

@@ -19,7 +19,7 @@ use crate::{
 };
 
 /// A worker that has said nothing for this long is taken for dead, and others take over its jobs.
-const DEAD_AFTER_SECONDS: u32 = 5;
+const DEAD_AFTER_SECONDS: u32 = 4;
 /// The shortest wait for the bell. Redis takes 0 for "forever".
 const SHORTEST_WAIT: Duration = Duration::from_millis(1);
 
