@@ -4,7 +4,7 @@
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicU64, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -93,7 +93,15 @@ fn take(left: &AtomicUsize) -> Option<usize> {
 pub(crate) struct Request {
     address: String,
     bytes: Vec<u8>,
+    /// Where the digits of its idempotency key stand.
+    key_at: Option<usize>,
 }
+
+/// What stands before the digits of an idempotency key.
+const KEY_HEADER: &str = "idempotency-key: ";
+const KEY_DIGITS: usize = 16;
+/// The number of the next idempotency key: no two requests have the same.
+static NEXT_KEY: AtomicU64 = AtomicU64::new(0);
 
 impl Request {
     /// `POST` of a JSON body.
@@ -114,7 +122,27 @@ impl Request {
         Ok(Self {
             address,
             bytes: bytes.into_bytes(),
+            key_at: None,
         })
+    }
+
+    /// The same with an idempotency key that is another one each time.
+    fn keyed(mut self) -> Result<Self> {
+        let mut lines = self.bytes.windows(2);
+        let first_line = lines.position(|two| two == b"\r\n").context("a line")? + 2;
+        let header = format!("{KEY_HEADER}{:0KEY_DIGITS$}\r\n", 0);
+        self.bytes.splice(first_line..first_line, header.bytes());
+        self.key_at = Some(first_line + KEY_HEADER.len());
+        Ok(self)
+    }
+
+    /// Writes a key in that no request had.
+    fn renew_key(&mut self) {
+        let Some(digits) = self.key_at.map(|at| &mut self.bytes[at..at + KEY_DIGITS]) else {
+            return;
+        };
+        let number = NEXT_KEY.fetch_add(1, Ordering::Relaxed);
+        digits.copy_from_slice(format!("{number:0KEY_DIGITS$}").as_bytes());
     }
 
     /// Publishes [`BODY`].
@@ -198,18 +226,19 @@ pub(crate) async fn send_all(
     connections: usize,
     count: usize,
 ) -> Result<Rates> {
-    let requests: Arc<[Request]> = requests.into();
     let left = Arc::new(AtomicUsize::new(count));
     let began = Instant::now();
     let tasks = (0..connections).map(|_| {
-        let (requests, left) = (requests.clone(), left.clone());
+        let (mut requests, left) = (requests.to_vec(), left.clone());
         async move {
             tokio::spawn(async move {
                 let mut connection = Connection::open(&requests[0]).await?;
                 let mut latencies = Vec::new();
                 while let Some(number) = take(&left) {
+                    let turn = number % requests.len();
+                    requests[turn].renew_key();
                     let sent = Instant::now();
-                    connection.send(&requests[number % requests.len()]).await?;
+                    connection.send(&requests[turn]).await?;
                     latencies.push(sent.elapsed());
                 }
                 anyhow::Ok(latencies)
@@ -224,4 +253,9 @@ pub(crate) async fn send_all(
 /// Publishes messages.
 pub(crate) async fn publish(api: &Api, connections: usize, count: usize) -> Result<Rates> {
     send_all(&[Request::publish(api)?], connections, count).await
+}
+
+/// Publishes messages, each with an idempotency key of its own.
+pub(crate) async fn publish_keyed(api: &Api, connections: usize, count: usize) -> Result<Rates> {
+    send_all(&[Request::publish(api)?.keyed()?], connections, count).await
 }

@@ -99,6 +99,8 @@ pub(crate) struct Sizes {
     /// Connections, and the messages that they publish with delivery off. All of them together are the backlog that
     /// one worker drains, and then two.
     pub(crate) ingest_off: [(usize, usize); 3],
+    /// Messages that have an idempotency key each, with delivery off. They belong to the backlog too.
+    pub(crate) keyed: usize,
     /// The same with delivery on, before the run of 64 connections that is measured from end to end.
     pub(crate) ingest_on: [(usize, usize); 2],
     /// Messages of a run from end to end.
@@ -120,6 +122,7 @@ impl Sizes {
         bare: 40_000,
         commits: 500,
         ingest_off: [(1, 2_000), (16, 8_000), (64, 40_000)],
+        keyed: 10_000,
         ingest_on: [(1, 1_000), (16, 5_000)],
         end_to_end: 20_000,
         fan_out: 20_000,
@@ -132,6 +135,7 @@ impl Sizes {
         bare: 20_000,
         commits: 200,
         ingest_off: [(1, 500), (16, 2_000), (64, 9_500)],
+        keyed: 2_500,
         ingest_on: [(1, 200), (16, 1_500)],
         end_to_end: 8_000,
         fan_out: 2_000,
@@ -143,7 +147,8 @@ impl Sizes {
 
     /// How many messages wait for a worker after [`Sizes::ingest_off`].
     pub(crate) fn backlog(&self) -> usize {
-        self.ingest_off.iter().map(|(_, count)| count).sum()
+        let without: usize = self.ingest_off.iter().map(|(_, count)| count).sum();
+        without + self.keyed
     }
 
     pub(crate) fn json(&self) -> Value {
@@ -151,6 +156,7 @@ impl Sizes {
             "bare_requests": self.bare,
             "commits": self.commits,
             "ingest_delivery_off": self.ingest_off,
+            "ingest_with_keys": self.keyed,
             "ingest_delivery_on": self.ingest_on,
             "end_to_end_messages": self.end_to_end,
             "five_endpoints_messages": self.fan_out,

@@ -22,6 +22,13 @@ pub(crate) async fn backlog(bench: &mut Bench) -> Result<()> {
     for (connections, count) in bench.sizes.ingest_off {
         ingest_off(bench, &stack, &tenant, connections, count).await?;
     }
+    let keyed = load::publish_keyed(&tenant.api, CONNECTIONS, bench.sizes.keyed).await?;
+    ingest(
+        &mut bench.report,
+        CONNECTIONS,
+        "off, with idempotency keys",
+        keyed,
+    );
     let waiting = bench.sizes.backlog();
     let bound = Target::at_least(0.15, 0.25);
     let (rate, share) = drain(bench, &mut stack, &sink, 1, waiting).await?;

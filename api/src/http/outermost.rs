@@ -114,7 +114,8 @@ impl Outermost {
         E: Endpoint<Output = Response>,
     {
         let limited = self.limits.check(&mut request)?;
-        let answering = AssertUnwindSafe(inside.call(request)).catch_unwind();
+        // Boxed: what is around it holds it several times over, and all that would be moved for each request.
+        let answering = AssertUnwindSafe(inside.call(request).boxed()).catch_unwind();
         match limited.run(answering).await? {
             Ok(response) => Ok(response?),
             Err(_) => {
