@@ -32,22 +32,26 @@ CALL measure('load: 64 webhooks with their messages',
   $$SELECT d.id, d.tenant_id, d.message_id, d.endpoint_id, d.attempt_count, d.next_attempt_at, d.dispatch_at, d.error_class, d.created_at, d.replayed_at,
     d.schedule_start, d.parked_for, d.expires_at, d.replay_id, m.event_type,
     CASE row_number() OVER (PARTITION BY d.message_id) WHEN 1 THEN m.payload END, m.request_id, e.xmin::text::int8,
-    c.id IS NOT NULL AND NOT (c.state = 'closed' AND c.failures = 0 AND c.failing_since IS NULL AND c.pace IS NULL)
+    c.id IS NOT NULL
     FROM deliveries d LEFT JOIN messages m ON m.id = d.message_id LEFT JOIN endpoints e ON e.id = d.endpoint_id
-    LEFT JOIN circuits c ON c.id = d.endpoint_id WHERE d.id = ANY($1) AND d.status = 'pending'$$,
+    LEFT JOIN (SELECT id FROM circuits WHERE NOT (state = 'closed' AND failures = 0 AND failing_since IS NULL AND pace IS NULL)) c
+    ON c.id = d.endpoint_id WHERE d.id = ANY($1) AND d.status = 'pending'$$,
   $$(ids(6, n() - 790, 64))$$);
 -- worker/src/record/at_once.rs: a slice of 100
 CALL measure('record: 100 that were delivered',
   $$WITH given AS (SELECT * FROM UNNEST($1::uuid[], $2::int4[], $3::timestamptz[], $4::uuid[], $5::uuid[], $6::timestamptz[], $7::int4[], $8::int4[],
-    $9::text[], $10::text[]) AS given(delivery, seen, finished, attempt, tenant, started, took, answer, snippet, request)),
+    $9::text[], $10::text[], $11::uuid[])
+    AS given(delivery, seen, finished, attempt, tenant, started, took, answer, snippet, request, circuit)),
     done AS (UPDATE deliveries SET status = 'delivered', attempt_count = seen + 1, next_attempt_at = NULL, dispatch_at = NULL, reason = NULL,
     error_class = NULL, finished_at = finished, parked_for = NULL, dead_at = NULL FROM given WHERE id = delivery AND attempt_count = seen
-    AND status = 'pending' AND replay_id IS NULL RETURNING given.*),
+    AND status = 'pending' AND replay_id IS NULL AND circuit <> ALL (ARRAY(SELECT id FROM circuits WHERE id = ANY($12)
+    AND NOT (state = 'closed' AND failures = 0 AND failing_since IS NULL AND pace IS NULL))) RETURNING given.*),
     kept AS (INSERT INTO attempts (delivery_id, number, id, tenant_id, started_at, duration_ms, outcome, http_status, response_snippet, request_id)
     SELECT delivery, seen + 1, attempt, tenant, started, took, 'delivered', answer, snippet, request FROM done)
     SELECT delivery FROM done$$,
   $$(ids(6, n() - 899 + 100 * %r, 100), times(0, 100), times(now(), 100), ids(7, n() - 899 + 100 * %r, 100), times(id(1, 4), 100), times(now(), 100),
-    times(3, 100), times(200, 100), times('ok'::text, 100), times('req_01k8z3v5w0f8k9qj2m4n6p8r0t'::text, 100))$$);
+    times(3, 100), times(200, 100), times('ok'::text, 100), times('req_01k8z3v5w0f8k9qj2m4n6p8r0t'::text, 100),
+    ids(2, 301, 20) || ids(2, 301, 20) || ids(2, 301, 20) || ids(2, 301, 20) || ids(2, 301, 20), ids(2, 301, 20))$$);
 RESET enable_seqscan;
 RESET enable_hashjoin;
 RESET enable_mergejoin;
@@ -121,6 +125,9 @@ CALL measure('record: insert 100 attempts',
   $$(ids(6, n() - 899 + 100 * %r, 100), times(1, 100), ids(7, n() - 899 + 100 * %r, 100), times(id(1, 4), 100), times(now(), 100), times(3, 100),
     times('delivered'::text, 100), times(NULL::text, 100)::text, times(200, 100)::text, times('ok'::text, 100)::text,
     times('req_01k8z3v5w0f8k9qj2m4n6p8r0t'::text, 100))$$);
+CALL measure('record: circuits that a success changes',
+  $$SELECT id FROM circuits WHERE id = ANY($1) AND (NOT (state = 'closed' AND failures = 0 AND failing_since IS NULL AND pace IS NULL))$$,
+  $$(ids(2, 1, 20))$$);
 CALL measure('record: lock circuits', $$SELECT * FROM circuits WHERE id = ANY($1) ORDER BY id FOR UPDATE$$, $$(ids(2, 1, 20))$$);
 CALL measure('record: save a circuit', $$UPDATE circuits SET failures = $2, failed_at = $3, updated_at = $3 WHERE id = $1$$,
   $$(id(2, 10 + %r), 1, now())$$);

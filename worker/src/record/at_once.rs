@@ -1,7 +1,7 @@
 //! What was delivered without further ado, recorded in one statement of PostgreSQL: one round trip and one commit.
 
 use std::{
-    collections::HashSet,
+    collections::{BTreeSet, HashSet},
     sync::{Arc, LazyLock},
 };
 
@@ -33,7 +33,7 @@ WITH given AS ( \
   UPDATE deliveries SET status = 'delivered', attempt_count = seen + 1, next_attempt_at = NULL, dispatch_at = NULL, \
     reason = NULL, error_class = NULL, finished_at = finished, parked_for = NULL, dead_at = NULL \
   FROM given WHERE id = delivery AND attempt_count = seen AND status = 'pending' AND replay_id IS NULL \
-    AND NOT EXISTS (SELECT FROM circuits WHERE circuits.id = circuit AND {RESTLESS}) RETURNING given.* \
+    AND circuit <> ALL (ARRAY(SELECT id FROM circuits WHERE id = ANY($12) AND {RESTLESS})) RETURNING given.* \
 ), kept AS ( \
   INSERT INTO attempts (delivery_id, number, id, tenant_id, started_at, duration_ms, outcome, http_status, response_snippet, request_id) \
   SELECT delivery, seen + 1, attempt, tenant, started, took, 'delivered', answer, snippet, request \
@@ -102,6 +102,8 @@ pub(super) async fn record_delivered(
     if columns.deliveries.is_empty() {
         return Ok(HashSet::new());
     }
+    let circuits: BTreeSet<Uuid> = columns.circuits.iter().flatten().copied().collect();
+    let circuits: Vec<Uuid> = circuits.into_iter().collect();
     let done: Vec<Uuid> = sqlx::query_scalar(RECORD.as_str())
         .bind(columns.deliveries)
         .bind(columns.seen)
@@ -114,6 +116,7 @@ pub(super) async fn record_delivered(
         .bind(columns.snippets)
         .bind(columns.requests)
         .bind(columns.circuits)
+        .bind(circuits)
         .fetch_all(pool)
         .await
         .map_err(driver_error)?;
