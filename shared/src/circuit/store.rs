@@ -19,11 +19,12 @@ use crate::{
     ids::TenantId,
 };
 
-/// Of circuits about which a success changes something, in SQL. Any other is the same as none.
+/// Of circuits that are not closed and at rest, in SQL: a success may change something about them. Any other is the same as
+/// none.
 pub const RESTLESS: &str =
     "NOT (state = 'closed' AND failures = 0 AND failing_since IS NULL AND pace IS NULL)";
 
-/// Which of these circuits a success changes, without locking them.
+/// Which of these circuits a success may change, without locking them.
 ///
 /// # Errors
 /// When the database fails.

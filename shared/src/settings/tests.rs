@@ -66,16 +66,21 @@ fn every_wrong_setting_is_named_at_once_and_no_value_is_repeated() {
 }
 
 #[test]
-fn a_sender_or_log_filter_that_none_could_use_is_refused_at_the_start() {
+fn what_could_not_be_used_is_refused_at_the_start() {
     for (name, value) in [
         ("EMAIL_DEFAULT_FROM", "nobody at example"),
         ("EMAIL_DEFAULT_FROM", "a@example.com\r\nBcc: b@example.com"),
         ("LOG", "info,relaypost_worker=loud"),
         ("LOG", "https://logs.example.com"),
+        ("LOG", "inof"),
+        ("LOG", "warn,relaypost_worker"),
+        ("DATABASE_URL", "postgres://me:pass/word@db/name"),
+        ("REDIS_URL", "redis://:pass#word@cache/"),
     ] {
         let text = problems(read(&[(name, value)]));
         assert!(text.starts_with(&format!("{name}: expected ")), "{text}");
     }
+    assert!(read(&[("LOG", "info,[request{path}]=debug")]).is_ok());
     let good = [
         ("EMAIL_DEFAULT_FROM", "Zoë <zoe@example.com>"),
         ("LOG", "warn,relaypost_worker=debug,access=off"),

@@ -3,7 +3,9 @@
 use std::{fmt, net::SocketAddr, ops::Deref, str::FromStr, time::Duration};
 
 use ipnet::{IpNet, Ipv4Net};
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::{EnvFilter, filter::LevelFilter};
+
+use url::Url;
 
 use crate::mail_address;
 
@@ -27,6 +29,11 @@ impl FromStr for AppEnv {
             _ => Err("expected development or production"),
         }
     }
+}
+
+/// Whether an address can be taken apart. A `/`, `?` or `#` in a password has to be percent-encoded.
+fn is_url(text: &str) -> bool {
+    Url::parse(text).is_ok()
 }
 
 /// The address of the database.
@@ -69,10 +76,12 @@ impl FromStr for DatabaseUrl {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let known = ["postgres://", "postgresql://", "sqlite:"];
-        if known.iter().any(|scheme| text.starts_with(scheme)) {
+        if known.iter().any(|scheme| text.starts_with(scheme)) && is_url(text) {
             Ok(Self(text.to_owned()))
         } else {
-            Err("expected postgres://user:password@host/name or sqlite://file")
+            Err(
+                "expected postgres://user:password@host/name, with %2F for a / in the password, or sqlite://file",
+            )
         }
     }
 }
@@ -100,10 +109,10 @@ impl FromStr for RedisUrl {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let known = ["redis://", "redis+unix://", "unix://"];
-        if known.iter().any(|scheme| text.starts_with(scheme)) {
+        if known.iter().any(|scheme| text.starts_with(scheme)) && is_url(text) {
             Ok(Self(text.to_owned()))
         } else {
-            Err("expected redis://host:port/")
+            Err("expected redis://:password@host:port/0, with %2F for a / in the password")
         }
     }
 }
@@ -224,10 +233,18 @@ impl FromStr for LogFilter {
     type Err = &'static str;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        // The filter takes any text for the name of a target; ours have neither, and what somebody put here by mistake has.
+        // The filter takes any text for the name of a target, and with a misspelt level nothing at all would be logged.
+        let is_known =
+            |part: &str| part.contains(['=', '[']) || part.parse::<LevelFilter>().is_ok();
+        let plain = text
+            .split(',')
+            .map(str::trim)
+            .all(|part| part.is_empty() || is_known(part));
         match EnvFilter::try_new(text) {
-            Ok(_) if !text.contains(['/', '@']) => Ok(Self(text.to_owned())),
-            _ => Err("expected a level, or targets with levels"),
+            Ok(_) if plain && !text.contains(['/', '@']) => Ok(Self(text.to_owned())),
+            _ => {
+                Err("expected error, warn, info, debug, trace or off, or targets with one of them")
+            }
         }
     }
 }

@@ -20,7 +20,7 @@ use uuid::Uuid;
 use super::Recorded;
 
 /// As the statements of [`super::record`] for a delivery that was delivered, and for those alone that no replay job counts and
-/// whose circuit a success does not change: only a delivery that is still as it was loaded is changed, and only then its
+/// whose circuit is at rest: only a delivery that is still as it was loaded is changed, and only then its
 /// attempt is stored.
 static RECORD: LazyLock<String> = LazyLock::new(|| {
     format!(

@@ -5,7 +5,7 @@
 -- Returns how many were moved, and whether that was all.
 local score = tonumber(call('ZSCORE', KEYS[2], ARGV[1]))
 local silence = tonumber(ARGV[3])
-if score and silence and score > call('TIME')[1] - silence then
+if score and silence and score > seconds() - silence then
   return { 0, 1 }
 end
 local ids = call('SPOP', KEYS[4], ARGV[2])

@@ -4,6 +4,12 @@ local IN_FLIGHT = 'relaypost:flows:inflight'
 local BLOCKED = 'relaypost:flows:blocked'
 local LIMITS = 'relaypost:flows:limits:'
 
+-- The time in seconds, with its fraction. The server's clock decides, so that the workers' clocks need not agree.
+local function seconds()
+  local time = call('TIME')
+  return time[1] + time[2] / 1000000
+end
+
 -- The tenant and the flow of an owner, which is written 'tenant flow'.
 local function split(owner)
   local space = string.find(owner, ' ', 1, true)

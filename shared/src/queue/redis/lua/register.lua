@@ -2,7 +2,7 @@
 -- Redis has lost that, so that the sweep does not queue it a second time and it keeps its places. What Redis knows is
 -- left as it is: it waits, or somebody has it.
 -- KEYS: lane, worker set, worker metadata, the worker's in-flight set, apalis's list of queues.
-local now = tonumber(call('TIME')[1])
+local now = seconds()
 call('ZADD', KEYS[2], now, ARGV[1])
 call('ZADD', KEYS[5], 'GT', now, KEYS[2])
 call('HSET', KEYS[3], 'backend_name', 'RedisStorage', 'service', 'relaypost')
