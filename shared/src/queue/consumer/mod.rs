@@ -27,7 +27,7 @@ pub(super) const WAIT: Duration = Duration::from_secs(1);
 /// Deliveries in one job at most.
 const JOB_SIZE: usize = 64;
 /// How often a worker says that it lives.
-const HEARTBEAT: Duration = Duration::from_secs(1);
+const HEARTBEAT: Duration = Duration::from_millis(500);
 /// How long to leave Redis alone after a fault.
 const FAULT_PAUSE: Duration = Duration::from_millis(200);
 
@@ -105,7 +105,7 @@ impl Consumer {
         self.0.lost.notified().await;
     }
 
-    /// Says once a second that this worker lives, until the future is dropped. Without it the other workers take over
+    /// Says twice a second that this worker lives, until the future is dropped. Without it the other workers take over
     /// what it holds; so it has to go on for as long as anything is in flight.
     pub async fn keep_alive(&self) {
         let mut beats = tokio::time::interval(HEARTBEAT);

@@ -18,7 +18,7 @@ use crate::{
     },
 };
 
-/// A worker that has said nothing for this long is taken for dead, and others take over its jobs.
+/// A worker that has said nothing for this long, which is eight heartbeats, is taken for dead, and others take over its jobs.
 const DEAD_AFTER_SECONDS: u32 = 4;
 /// The shortest wait for the bell. Redis takes 0 for "forever".
 const SHORTEST_WAIT: Duration = Duration::from_millis(1);
