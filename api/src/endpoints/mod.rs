@@ -71,7 +71,9 @@ impl EndpointsApi {
             Begun::Work(once) => once,
         };
         // Only now: what was answered once is answered again, whatever its name means today.
-        reachable?;
+        if let Err(refused) = reachable {
+            return Err(once.refuse(refused).await);
+        }
         let row = body.value.into_row(caller.tenant, once.now());
         let keys = &services.settings.keyring;
         let secret = secret::generate(keys, &row, once.now())?;
