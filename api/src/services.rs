@@ -3,8 +3,13 @@
 use std::sync::Arc;
 
 use poem::Request;
-use relaypost_shared::{clock::Clock, db::hot, queue::Queue, settings::Settings, ssrf::Guard};
-use sea_orm::DatabaseConnection;
+use relaypost_shared::{
+    clock::Clock,
+    db::{Database, hot},
+    queue::Queue,
+    settings::Settings,
+    ssrf::Guard,
+};
 
 use crate::{
     accept::{Acceptor, Pusher, Store},
@@ -22,7 +27,7 @@ use crate::{
 /// Everything that the API needs to answer requests. Clones share it.
 #[derive(Clone, Debug)]
 pub struct Services {
-    pub(crate) db: DatabaseConnection,
+    pub(crate) db: Database,
     pub(crate) queue: Queue,
     pub(crate) clock: Clock,
     pub(crate) settings: Arc<Settings>,
@@ -42,12 +47,7 @@ pub struct Services {
 
 impl Services {
     /// Starts the background tasks of the API on the current Tokio runtime. The schema of `db` has to be up to date.
-    pub fn new(
-        db: DatabaseConnection,
-        queue: Queue,
-        clock: Clock,
-        settings: Arc<Settings>,
-    ) -> Self {
+    pub fn new(db: Database, queue: Queue, clock: Clock, settings: Arc<Settings>) -> Self {
         let pusher = Pusher::start(queue.clone());
         let store = Store {
             db: hot(&db),

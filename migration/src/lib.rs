@@ -10,12 +10,11 @@ pub mod sealed;
 mod tables;
 
 use anyhow::{Context as _, ensure};
-use relaypost_shared::{db, settings::Settings};
-use sea_orm_migration::{
-    prelude::*,
-    sea_orm::{DatabaseConnection, EntityTrait as _},
-    seaql_migrations,
+use relaypost_shared::{
+    db::{self, Database},
+    settings::Settings,
 };
+use sea_orm_migration::{prelude::*, sea_orm::EntityTrait as _, seaql_migrations};
 
 /// Every migration, in order. A new one goes at the end and is never changed once released.
 #[derive(Debug)]
@@ -38,23 +37,23 @@ impl MigratorTrait for Migrator {
 ///
 /// # Errors
 /// When the database fails; what was already applied stays.
-pub async fn up(db: &DatabaseConnection) -> Result<(), DbErr> {
-    Migrator::up(db, None).await
+pub async fn up(db: &Database) -> Result<(), DbErr> {
+    Migrator::up(&db.connection(), None).await
 }
 
 /// Takes back the newest migration.
 ///
 /// # Errors
 /// When the database fails.
-pub async fn down(db: &DatabaseConnection) -> Result<(), DbErr> {
-    Migrator::down(db, Some(1)).await
+pub async fn down(db: &Database) -> Result<(), DbErr> {
+    Migrator::down(&db.connection(), Some(1)).await
 }
 
 /// Every migration by name, with whether it is applied.
 ///
 /// # Errors
 /// When the database fails.
-pub async fn status(db: &DatabaseConnection) -> Result<Vec<(String, bool)>, DbErr> {
+pub async fn status(db: &Database) -> Result<Vec<(String, bool)>, DbErr> {
     let pending = pending(db).await?;
     let all = Migrator::migrations()
         .into_iter()
@@ -71,9 +70,11 @@ pub async fn status(db: &DatabaseConnection) -> Result<Vec<(String, bool)>, DbEr
 ///
 /// # Errors
 /// When the database fails.
-pub async fn pending(db: &DatabaseConnection) -> Result<Vec<String>, DbErr> {
+pub async fn pending(db: &Database) -> Result<Vec<String>, DbErr> {
     // The migrator's own answer creates the table of applied migrations first, and readiness probes ask this.
-    let applied: Vec<String> = if SchemaManager::new(db).has_table("seaql_migrations").await? {
+    let connection = db.connection();
+    let schema = SchemaManager::new(&connection);
+    let applied: Vec<String> = if schema.has_table("seaql_migrations").await? {
         let rows = seaql_migrations::Entity::find().all(db).await?;
         rows.into_iter().map(|row| row.version).collect()
     } else {
@@ -89,8 +90,9 @@ pub async fn pending(db: &DatabaseConnection) -> Result<Vec<String>, DbErr> {
 ///
 /// # Errors
 /// When it cannot be reached, or lacks migrations; the text says what to do.
-pub async fn open_current(settings: &Settings) -> anyhow::Result<DatabaseConnection> {
-    let db = db::connect(&settings.database_url, settings.database_connections)
+pub async fn open_current(settings: &Settings) -> anyhow::Result<Database> {
+    let (url, patience) = (&settings.database_url, Some(settings.database_timeout));
+    let db = db::connect(url, settings.database_connections, patience)
         .await
         .context("DATABASE_URL: the database cannot be reached")?;
     let missing = pending(&db)

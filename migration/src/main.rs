@@ -39,7 +39,7 @@ async fn main() -> anyhow::Result<()> {
     let cli = Cli::parse();
     let settings = Settings::from_env_or_exit(Program::Migrate);
     telemetry::start(&settings);
-    let db = db::connect(&settings.database_url, 1)
+    let db = db::connect(&settings.database_url, 1, None)
         .await
         .context("DATABASE_URL: the database cannot be reached")?;
     match cli.command.unwrap_or(Command::Up) {

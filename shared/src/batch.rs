@@ -2,26 +2,33 @@
 //! database round trip serves them all.
 //!
 //! The first item of a quiet moment goes out alone and at once; while its call runs, later items gather and go out
-//! together as the next batch. Nothing ever waits for a timer.
+//! together as the next batch. No item waits for a timer.
+//!
+//! Batches follow one another, so a call that never returned would hold up every item after it. Each call has a limit.
 
-use std::{fmt, future::Future};
+use std::{fmt, future::Future, time::Duration};
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::timeout,
+};
 
 /// A handle through which tasks hand in items. Clones share one queue.
 pub struct Batcher<T, R> {
     items: mpsc::Sender<(T, oneshot::Sender<R>)>,
 }
 
-/// The batch function was cut off before it answered: its task ended or panicked.
+/// The batch function was cut off before it answered: it took longer than its limit, or panicked.
 #[derive(Clone, Copy, Debug, thiserror::Error)]
 #[error("the batch ended before this item was answered")]
 pub struct BatchLost;
 
 impl<T: Send + 'static, R: Send + 'static> Batcher<T, R> {
-    /// Starts the task that runs `work` on up to `max` items at a time. `work` answers each item, in the order given.
-    /// At most `4 × max` items wait; beyond that [`Batcher::call`] waits for room, which is the back-pressure.
-    pub fn start<F, W>(max: usize, mut work: F) -> Self
+    /// Starts the task that runs `work` on up to `max` items at a time, for up to `limit`. `work` answers each item, in the
+    /// order given. At most `4 × max` items wait; beyond that [`Batcher::call`] waits for room, which is the back-pressure.
+    ///
+    /// The waits inside `work` have deadlines of their own; `limit` is for the case that one of them has not.
+    pub fn start<F, W>(max: usize, limit: Duration, mut work: F) -> Self
     where
         F: FnMut(Vec<T>) -> W + Send + 'static,
         W: Future<Output = Vec<R>> + Send + 'static,
@@ -32,7 +39,13 @@ impl<T: Send + 'static, R: Send + 'static> Batcher<T, R> {
             while inbox.recv_many(&mut waiting, max).await > 0 {
                 let (batch, replies): (Vec<_>, Vec<_>) = waiting.drain(..).unzip();
                 // A task of its own, so that a panic costs one batch and not every batch after it.
-                match tokio::spawn(work(batch)).await {
+                let mut call = tokio::spawn(work(batch));
+                let Ok(ended) = timeout(limit, &mut call).await else {
+                    call.abort();
+                    tracing::error!(?limit, "a batch took too long and was cut off");
+                    continue;
+                };
+                match ended {
                     Ok(answers) => {
                         for (reply, answer) in replies.into_iter().zip(answers) {
                             // A caller that went away does not need its answer.
@@ -83,12 +96,14 @@ mod tests {
 
     use super::*;
 
+    const LIMIT: Duration = Duration::from_secs(30);
+
     #[tokio::test]
     async fn items_that_arrive_together_share_a_call_and_each_gets_its_own_answer() {
         let sizes = Arc::new(Mutex::new(Vec::new()));
         let gate = Arc::new(Semaphore::new(0));
         let (seen, door) = (sizes.clone(), gate.clone());
-        let batcher = Batcher::start(64, move |items: Vec<u32>| {
+        let batcher = Batcher::start(64, LIMIT, move |items: Vec<u32>| {
             let (seen, door) = (seen.clone(), door.clone());
             async move {
                 seen.lock().unwrap().push(items.len());
@@ -110,8 +125,20 @@ mod tests {
 
     #[tokio::test]
     async fn a_batch_that_panics_is_lost_and_the_next_one_is_not() {
-        let batcher = Batcher::start(8, |items: Vec<u32>| async move {
+        let batcher = Batcher::start(8, LIMIT, |items: Vec<u32>| async move {
             assert!(items.iter().all(|item| *item > 0), "zero");
+            items
+        });
+        assert!(batcher.call(0).await.is_err());
+        assert_eq!(batcher.call(1).await.unwrap(), 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_batch_that_never_ends_holds_up_the_next_one_only_for_its_limit() {
+        let batcher = Batcher::start(8, LIMIT, |items: Vec<u32>| async move {
+            if items.contains(&0) {
+                std::future::pending::<()>().await;
+            }
             items
         });
         assert!(batcher.call(0).await.is_err());

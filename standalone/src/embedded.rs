@@ -82,10 +82,18 @@ impl Embedded {
     /// When the database cannot be opened or the address is taken.
     pub(crate) async fn start(settings: Settings) -> Result<Self> {
         let settings = Arc::new(settings);
-        let db = db::connect(&settings.database_url, settings.database_connections)
+        let url = &settings.database_url;
+        // Migrations take as long as they take; everything after them has deadlines.
+        let migrating = db::connect(url, 1, None)
             .await
             .context("DATABASE_URL: the database cannot be opened")?;
-        migration::up(&db).await.context("the migrations failed")?;
+        let migrated = migration::up(&migrating).await;
+        migrated.context("the migrations failed")?;
+        migrating.close().await;
+        let patience = Some(settings.database_timeout);
+        let db = db::connect(url, settings.database_connections, patience)
+            .await
+            .context("DATABASE_URL: the database cannot be opened")?;
         migration::sealed::keys_or_exit(&db, &settings.keyring).await?;
         let queue = Queue::open(settings.redis_url.as_deref()).context("REDIS_URL")?;
         let clock = Clock::system();

@@ -6,15 +6,15 @@
 use chrono::TimeDelta;
 use relaypost_shared::{
     clock::Timestamp,
-    db,
+    db::{self, Database},
     delivery::DeliveryKind,
     entities::delivery,
     ids::{DeliveryId, TenantId},
     queue::{Job, Lane, Queue, QueueError},
 };
 use sea_orm::{
-    ColumnTrait, ConnectionTrait, DatabaseConnection, DbErr, EntityTrait, QueryFilter, QueryResult,
-    Statement, TryGetable, sea_query::Expr,
+    ColumnTrait, ConnectionTrait, DbErr, EntityTrait, QueryFilter, QueryResult, Statement,
+    TryGetable, sea_query::Expr,
 };
 
 /// How many deliveries one step moves at most.
@@ -44,11 +44,7 @@ pub enum StepError {
 ///
 /// # Errors
 /// When the database or the queue cannot be reached; nothing is lost then.
-pub async fn step(
-    db: &DatabaseConnection,
-    queue: &Queue,
-    now: Timestamp,
-) -> Result<u64, StepError> {
+pub async fn step(db: &Database, queue: &Queue, now: Timestamp) -> Result<u64, StepError> {
     step_since(db, queue, Timestamp::UNIX_EPOCH, now).await
 }
 
@@ -57,16 +53,12 @@ pub async fn step(
 ///
 /// # Errors
 /// As [`step`].
-pub async fn step_recent(
-    db: &DatabaseConnection,
-    queue: &Queue,
-    now: Timestamp,
-) -> Result<u64, StepError> {
+pub async fn step_recent(db: &Database, queue: &Queue, now: Timestamp) -> Result<u64, StepError> {
     step_since(db, queue, now - RECENT, now).await
 }
 
 async fn step_since(
-    db: &DatabaseConnection,
+    db: &Database,
     queue: &Queue,
     since: Timestamp,
     now: Timestamp,
@@ -89,7 +81,7 @@ async fn step_since(
 /// Puts deliveries that were released or are due at once onto their queues. What cannot be put there is left to the next
 /// step.
 pub(crate) async fn push(
-    db: &DatabaseConnection,
+    db: &Database,
     queue: &Queue,
     dispatched: &[Dispatched],
     now: Timestamp,
@@ -106,7 +98,7 @@ pub(crate) async fn push(
 
 /// Queues what is claimed, or takes the claim back.
 async fn push_claimed(
-    db: &DatabaseConnection,
+    db: &Database,
     queue: &Queue,
     lane: Lane,
     jobs: &[Job],
@@ -120,7 +112,7 @@ async fn push_claimed(
 }
 
 async fn claim(
-    db: &DatabaseConnection,
+    db: &Database,
     lane: Lane,
     since: Timestamp,
     now: Timestamp,
@@ -182,7 +174,7 @@ impl Dispatched {
 }
 
 /// Takes a claim back, so that the next step finds the deliveries at once.
-async fn return_claim(db: &DatabaseConnection, jobs: &[Job], now: Timestamp) -> Result<(), DbErr> {
+async fn return_claim(db: &Database, jobs: &[Job], now: Timestamp) -> Result<(), DbErr> {
     delivery::Entity::update_many()
         .col_expr(delivery::Column::DispatchAt, Expr::value(now))
         .filter(delivery::Column::Id.is_in(jobs.iter().map(|job| job.delivery)))

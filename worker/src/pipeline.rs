@@ -7,12 +7,13 @@ use futures::{FutureExt as _, future::BoxFuture};
 use relaypost_shared::{
     batch::Batcher,
     clock::{Clock, Timestamp},
+    db::Database,
     delivery::{DeliveryKind, Ordering, Outcome},
     ids::DeliveryId,
     queue::{Consumer, Limits},
     settings::Settings,
 };
-use sea_orm::{DatabaseConnection, DbErr};
+use sea_orm::DbErr;
 use tokio::task::JoinSet;
 use uuid::Uuid;
 
@@ -34,7 +35,7 @@ const HELD_UP: TimeDelta = TimeDelta::milliseconds(500);
 /// What a lane's jobs are worked on with. Clones share it.
 #[derive(Clone, Debug)]
 pub struct Pipeline {
-    db: DatabaseConnection,
+    db: Database,
     loader: Loader,
     clock: Clock,
     settings: Arc<Settings>,
@@ -48,12 +49,7 @@ pub struct Pipeline {
 impl Pipeline {
     /// A pipeline whose jobs come from `consumer`, and which loads and records over the connections of [`db::hot`]. What waits
     /// for circuits does so on the ordinary ones: a circuit that somebody holds must not hold up other endpoints.
-    pub fn new(
-        services: &Services,
-        hot: &DatabaseConnection,
-        sender: Sender,
-        consumer: Consumer,
-    ) -> Self {
+    pub fn new(services: &Services, hot: &Database, sender: Sender, consumer: Consumer) -> Self {
         let providers: Arc<[Uuid]> = sender.providers().into();
         let keys = services.settings.keyring.clone();
         Self {

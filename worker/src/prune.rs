@@ -1,7 +1,7 @@
 //! Removes what has outlived its purpose, in bounded batches.
 
-use relaypost_shared::clock::Timestamp;
-use sea_orm::{ConnectionTrait, DatabaseConnection, DbErr, Statement};
+use relaypost_shared::{clock::Timestamp, db::Database};
+use sea_orm::{ConnectionTrait, DbErr, Statement};
 
 /// How many rows of a table one step removes at most.
 pub const BATCH: u64 = 1_000;
@@ -26,7 +26,7 @@ const EXPIRED: [&str; 6] = [
 ///
 /// # Errors
 /// When the database fails.
-pub async fn step(db: &DatabaseConnection, now: Timestamp) -> Result<u64, DbErr> {
+pub async fn step(db: &Database, now: Timestamp) -> Result<u64, DbErr> {
     let mut removed = 0;
     for sql in EXPIRED {
         let parameters = [now.into(), BATCH.cast_signed().into()];

@@ -15,7 +15,7 @@ use relaypost_shared::{
     circuit::{self, Signal},
     clock::Timestamp,
     db::{
-        self,
+        self, Database, Transaction,
         rows::{self, Column, Kind},
     },
     delivery::{AttemptOutcome, ErrorClass, Ordering, Outcome, Status, is_reserved},
@@ -23,7 +23,7 @@ use relaypost_shared::{
     ids::{AttemptId, DeliveryId, ReplayId},
     replay, settings,
 };
-use sea_orm::{ConnectionTrait, DatabaseConnection, DatabaseTransaction, DbErr, TryGetable};
+use sea_orm::{ConnectionTrait, DbErr, TryGetable};
 use uuid::Uuid;
 
 use crate::{
@@ -86,7 +86,7 @@ const COUNT_LATE: &str = "UPDATE deliveries SET attempt_count = attempts FROM gi
 /// # Errors
 /// When the database fails; then nothing of the slice is written.
 pub async fn record(
-    db: &DatabaseConnection,
+    db: &Database,
     policy: &settings::Circuit,
     slice: &[Arc<Recorded>],
 ) -> Result<Written, DbErr> {
@@ -127,13 +127,13 @@ pub async fn record(
 /// Deliveries that were changed, each with the replay job that it belongs to.
 type Jobs = HashMap<DeliveryId, Option<ReplayId>>;
 
-async fn update(transaction: &DatabaseTransaction, slice: &[Arc<Recorded>]) -> Result<Jobs, DbErr> {
+async fn update(transaction: &Transaction, slice: &[Arc<Recorded>]) -> Result<Jobs, DbErr> {
     write(transaction, slice.iter().map(|one| one.row()), UPDATE).await
 }
 
 /// Counts attempts whose deliveries had come to their end meanwhile, and returns which: they were made all the same.
 async fn count_late(
-    transaction: &DatabaseTransaction,
+    transaction: &Transaction,
     slice: &[Arc<Recorded>],
     effective: &Jobs,
 ) -> Result<Jobs, DbErr> {
@@ -149,7 +149,7 @@ async fn count_late(
 }
 
 async fn write(
-    transaction: &DatabaseTransaction,
+    transaction: &Transaction,
     rows: impl IntoIterator<Item = Vec<sea_orm::Value>>,
     statement: &str,
 ) -> Result<Jobs, DbErr> {
@@ -167,7 +167,7 @@ async fn write(
 }
 
 async fn insert_attempts(
-    transaction: &DatabaseTransaction,
+    transaction: &Transaction,
     slice: &[Arc<Recorded>],
     counts: impl Fn(&DeliveryId) -> bool,
 ) -> Result<(), DbErr> {
@@ -187,10 +187,7 @@ async fn insert_attempts(
 
 /// What the attempts of a slice say about circuits. Where all have succeeded and nothing would change it is left out: an
 /// endpoint without trouble is not locked.
-async fn told(
-    transaction: &DatabaseTransaction,
-    slice: &[Arc<Recorded>],
-) -> Result<Vec<Told>, DbErr> {
+async fn told(transaction: &Transaction, slice: &[Arc<Recorded>]) -> Result<Vec<Told>, DbErr> {
     let mut told: Vec<Told> = slice.iter().flat_map(|one| one.told()).collect();
     let mut changed = troubled(slice);
     let others: BTreeSet<Uuid> = told

@@ -5,12 +5,11 @@ use std::{future::Future, sync::Arc, time::Duration};
 use apalis::prelude::WorkerBuilder;
 use relaypost_shared::{
     clock::Clock,
-    db,
+    db::{self, Database},
     ids::RequestId,
     queue::{Consumer, JobBackend, Lane, Queue, QueueError},
     settings::Settings,
 };
-use sea_orm::DatabaseConnection;
 use tokio::{
     sync::watch,
     task::JoinSet,
@@ -39,7 +38,7 @@ const FULL_EVERY: Duration = Duration::from_secs(600);
 #[derive(Clone, Debug)]
 pub struct Services {
     /// The database.
-    pub db: DatabaseConnection,
+    pub db: Database,
     /// The queue.
     pub queue: Queue,
     /// The clock.
@@ -133,7 +132,7 @@ fn slots(settings: &Settings, lane: Lane) -> usize {
 /// Runs apalis's worker on one lane. Should it ever end by itself, it is started again.
 async fn work_lane(
     services: Services,
-    hot: DatabaseConnection,
+    hot: Database,
     sender: Sender,
     consumer: Consumer,
     name: String,

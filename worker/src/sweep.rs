@@ -13,14 +13,15 @@
 use chrono::TimeDelta;
 use relaypost_shared::{
     clock::Timestamp,
+    db::Database,
     delivery::{DeliveryKind, Status},
     entities::delivery::{self, Column},
     ids::{DeliveryId, EndpointId, TenantId},
     queue::{Job, Lane, Queue},
 };
 use sea_orm::{
-    ColumnTrait, Condition, DatabaseConnection, DbErr, EntityTrait, FromQueryResult, QueryFilter,
-    QueryOrder, QuerySelect, QueryTrait, Select,
+    ColumnTrait, Condition, DbErr, EntityTrait, FromQueryResult, QueryFilter, QueryOrder,
+    QuerySelect, QueryTrait, Select,
 };
 
 use crate::dispatch::StepError;
@@ -78,7 +79,7 @@ impl Recent {
     /// When the database or the queue cannot be reached; the same deliveries are looked at again then.
     pub async fn step(
         &mut self,
-        db: &DatabaseConnection,
+        db: &Database,
         queue: &Queue,
         now: Timestamp,
     ) -> Result<Found, StepError> {
@@ -135,7 +136,7 @@ impl Full {
     /// When the database or the queue cannot be reached; the same deliveries are looked at again then.
     pub async fn step(
         &mut self,
-        db: &DatabaseConnection,
+        db: &Database,
         queue: &Queue,
         now: Timestamp,
     ) -> Result<Found, StepError> {
@@ -167,7 +168,7 @@ impl Full {
 
     /// The last delivery that the next step looks at; none when it comes to the end. The index alone tells it, and what is
     /// settled never leaves the database.
-    async fn last(&self, db: &DatabaseConnection) -> Result<Option<DeliveryId>, DbErr> {
+    async fn last(&self, db: &Database) -> Result<Option<DeliveryId>, DbErr> {
         delivery::Entity::find()
             .select_only()
             .column(Column::Id)
@@ -237,7 +238,7 @@ impl Seen {
 
 /// Deliveries between two ids that wait for their first job.
 async fn waiting_between(
-    db: &DatabaseConnection,
+    db: &Database,
     after: DeliveryId,
     before: DeliveryId,
 ) -> Result<Vec<(Job, Lane)>, DbErr> {
@@ -254,10 +255,7 @@ async fn waiting_between(
 }
 
 /// Those of some deliveries that wait for their first job.
-async fn waiting_among(
-    db: &DatabaseConnection,
-    ids: &[DeliveryId],
-) -> Result<Vec<(Job, Lane)>, DbErr> {
+async fn waiting_among(db: &Database, ids: &[DeliveryId]) -> Result<Vec<(Job, Lane)>, DbErr> {
     if ids.is_empty() {
         return Ok(Vec::new());
     }

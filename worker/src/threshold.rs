@@ -3,7 +3,7 @@
 
 use relaypost_shared::{
     clock::Timestamp,
-    db::begin_write,
+    db::{Database, begin_write},
     delivery::OperatorEvent,
     entities::tenant,
     events::{self, Event},
@@ -11,8 +11,8 @@ use relaypost_shared::{
     queue::Queue,
 };
 use sea_orm::{
-    ColumnTrait as _, ConnectionTrait as _, DatabaseConnection, DbErr, EntityTrait as _,
-    QueryFilter as _, Statement, TryGetable as _, sea_query::Expr,
+    ColumnTrait as _, ConnectionTrait as _, DbErr, EntityTrait as _, QueryFilter as _, Statement,
+    TryGetable as _, sea_query::Expr,
 };
 use serde_json::json;
 
@@ -29,7 +29,7 @@ const CROSSED: &str = "SELECT id, dead FROM (SELECT t.id AS id, t.dlq_warned_at 
 /// # Errors
 /// When the database or the queue cannot be reached; whoever was not told then is told later.
 pub async fn step(
-    db: &DatabaseConnection,
+    db: &Database,
     queue: &Queue,
     threshold: u32,
     now: Timestamp,

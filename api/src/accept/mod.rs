@@ -13,12 +13,13 @@ use bytes::Bytes;
 use relaypost_shared::{
     batch::Batcher,
     clock::Timestamp,
+    db::{Postgres, Transaction},
     delivery::DeliveryKind,
     entities::delivery,
     ids::{DeliveryId, TenantId},
     queue::{Job, Lane},
 };
-use sea_orm::{DatabaseTransaction, DbErr, EntityTrait, sqlx::PgPool};
+use sea_orm::{DbErr, EntityTrait};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::{
@@ -49,7 +50,7 @@ pub(crate) trait Intake: Sized + Send + Sync + 'static {
 
     /// Looks up what [`Intake::plan`] needs, for all at once.
     fn look_up(
-        tx: &DatabaseTransaction,
+        tx: &Transaction,
         batch: &[&Submission<Self>],
     ) -> impl Future<Output = Result<Self::Lookup, DbErr>> + Send;
 
@@ -60,7 +61,7 @@ pub(crate) trait Intake: Sized + Send + Sync + 'static {
     /// When the database fails; then nothing is stored, unless the connection was lost after it was.
     fn write_at_once(
         _: &Store,
-        _: &PgPool,
+        _: &Postgres,
         _: &[&Submission<Self>],
     ) -> impl Future<Output = Result<Option<Written>, DbErr>> + Send {
         async { Ok(None) }
@@ -167,15 +168,19 @@ type Waiting<I> = (Submission<I>, OwnedSemaphorePermit);
 impl<I: Intake> Acceptor<I> {
     /// Starts the task that writes the batches.
     pub(crate) fn start(store: Store, pusher: Pusher) -> Self {
-        let batches = Batcher::start(BATCH, move |waiting: Vec<Waiting<I>>| {
-            let (store, pusher) = (store.clone(), pusher.clone());
-            async move {
-                let (batch, _room): (Vec<_>, Vec<_>) = waiting.into_iter().unzip();
-                let (answers, jobs) = store.write(&batch).await;
-                pusher.push(I::LANE, jobs);
-                answers
-            }
-        });
+        let batches = Batcher::start(
+            BATCH,
+            store.db.batch_limit(),
+            move |waiting: Vec<Waiting<I>>| {
+                let (store, pusher) = (store.clone(), pusher.clone());
+                async move {
+                    let (batch, _room): (Vec<_>, Vec<_>) = waiting.into_iter().unzip();
+                    let (answers, jobs) = store.write(&batch).await;
+                    pusher.push(I::LANE, jobs);
+                    answers
+                }
+            },
+        );
         Self {
             batches,
             room: Arc::new(Semaphore::new(ROOM)),

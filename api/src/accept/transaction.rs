@@ -4,15 +4,12 @@ use std::sync::Arc;
 
 use relaypost_shared::{
     clock::Clock,
-    db::{begin_write, is_unavailable, postgres, rows},
+    db::{Database, Transaction, begin_write, is_unavailable, rows},
     entities::delivery,
     queue::Job,
     settings::Settings,
 };
-use sea_orm::{
-    ConnectionTrait as _, DatabaseConnection, DatabaseTransaction, DbErr, EntityTrait,
-    Iterable as _, Statement,
-};
+use sea_orm::{ConnectionTrait as _, DbErr, EntityTrait, Iterable as _, Statement};
 
 use super::{Intake, Plans, Submission, Written};
 use crate::{
@@ -49,7 +46,7 @@ impl From<Failure> for ApiError {
 #[derive(Clone, Debug)]
 pub(crate) struct Store {
     /// The connections for what every message goes through.
-    pub(crate) db: DatabaseConnection,
+    pub(crate) db: Database,
     pub(crate) clock: Clock,
     pub(crate) settings: Arc<Settings>,
     pub(crate) catalogs: Catalogs,
@@ -105,9 +102,9 @@ impl Store {
     }
 
     async fn store<I: Intake>(&self, part: &[&Submission<I>]) -> Result<Written, Failure> {
-        if let Some(pool) = postgres(&self.db)
+        if let Some(postgres) = self.db.postgres()
             && part.iter().all(|one| one.held.is_none())
-            && let Some(written) = I::write_at_once(self, pool, part).await?
+            && let Some(written) = I::write_at_once(self, &postgres, part).await?
         {
             return Ok(written);
         }
@@ -133,7 +130,7 @@ impl Store {
     /// Writes submissions into the transaction.
     async fn fill<I: Intake>(
         &self,
-        tx: &DatabaseTransaction,
+        tx: &Transaction,
         part: &[&Submission<I>],
     ) -> Result<Written, Failure> {
         let now = self.clock.now();
@@ -186,10 +183,7 @@ pub(crate) fn job(delivery: &delivery::Model) -> Job {
 }
 
 /// Inserts many rows in as few statements as the databases take.
-async fn insert<E: EntityTrait>(
-    tx: &DatabaseTransaction,
-    models: Vec<E::Model>,
-) -> Result<(), DbErr> {
+async fn insert<E: EntityTrait>(tx: &Transaction, models: Vec<E::Model>) -> Result<(), DbErr> {
     let statements: Vec<Statement> = models
         .chunks(rows::at_once(E::Column::iter().count()))
         .map(|part| rows::insert::<E>(tx.get_database_backend(), part, Vec::new(), ""))

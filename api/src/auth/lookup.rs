@@ -10,12 +10,12 @@ use chrono::TimeDelta;
 use relaypost_shared::{
     batch::Batcher,
     clock::{Clock, Timestamp},
+    db::Database,
     entities::api_key,
     ids::KeyId,
 };
 use sea_orm::{
-    ColumnTrait as _, DatabaseConnection, DbErr, EntityTrait as _, ExprTrait as _,
-    QueryFilter as _, sea_query::Expr,
+    ColumnTrait as _, DbErr, EntityTrait as _, ExprTrait as _, QueryFilter as _, sea_query::Expr,
 };
 
 use super::{
@@ -41,14 +41,14 @@ pub(crate) struct Keys {
 
 impl Keys {
     /// Starts the task that asks the database.
-    pub(crate) fn start(db: DatabaseConnection, clock: Clock) -> Self {
+    pub(crate) fn start(db: Database, clock: Clock) -> Self {
         let last_used = LastUsed {
             db: db.clone(),
             written: Arc::default(),
         };
         let remembered = Remembered::default();
         let kept = remembered.clone();
-        let rows = Batcher::start(BATCH, move |ids: Vec<KeyId>| {
+        let rows = Batcher::start(BATCH, db.batch_limit(), move |ids: Vec<KeyId>| {
             let (db, remembered) = (db.clone(), kept.clone());
             async move { load(&db, &remembered, &ids).await }
         });
@@ -76,7 +76,7 @@ impl Keys {
     }
 }
 
-async fn load(db: &DatabaseConnection, remembered: &Remembered, ids: &[KeyId]) -> Vec<Found> {
+async fn load(db: &Database, remembered: &Remembered, ids: &[KeyId]) -> Vec<Found> {
     let began = remembered.begin();
     let mut distinct = ids.to_vec();
     distinct.sort_unstable();
@@ -125,7 +125,7 @@ fn caller(
 /// Writes `last_used_at`, at most once a minute for each key, beside the requests and not in their way.
 #[derive(Clone, Debug)]
 struct LastUsed {
-    db: DatabaseConnection,
+    db: Database,
     /// When this process last wrote which key.
     written: Arc<Mutex<HashMap<KeyId, Timestamp>>>,
 }

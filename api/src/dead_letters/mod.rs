@@ -7,13 +7,12 @@ mod emails;
 mod webhooks;
 
 use relaypost_shared::{
+    db::Database,
     delivery::DeliveryKind,
     entities::{attempt, delivery},
     ids::{DeliveryId, TenantId},
 };
-use sea_orm::{
-    ColumnTrait as _, DatabaseConnection, DbErr, QueryFilter as _, QueryOrder as _, Select,
-};
+use sea_orm::{ColumnTrait as _, DbErr, QueryFilter as _, QueryOrder as _, Select};
 
 pub(crate) use self::{emails::EmailDeadLettersApi, webhooks::WebhookDeadLettersApi};
 use crate::{deliveries::Attempt, http::ApiError};
@@ -32,7 +31,7 @@ fn of(tenant: TenantId, kind: DeliveryKind) -> Select<delivery::Entity> {
 /// # Errors
 /// 404 when there is none: no such delivery, another tenant's, of the other kind, or not dead.
 async fn find(
-    db: &DatabaseConnection,
+    db: &Database,
     tenant: TenantId,
     kind: DeliveryKind,
     id: DeliveryId,
@@ -42,10 +41,7 @@ async fn find(
 }
 
 /// Every attempt to deliver one of them, in the order in which they were made.
-async fn attempts_of(
-    db: &DatabaseConnection,
-    dead: &delivery::Model,
-) -> Result<Vec<Attempt>, DbErr> {
+async fn attempts_of(db: &Database, dead: &delivery::Model) -> Result<Vec<Attempt>, DbErr> {
     let attempts = attempt::Entity::of_tenant(dead.tenant_id)
         .filter(attempt::Column::DeliveryId.eq(dead.id))
         .order_by_asc(attempt::Column::Number)

@@ -5,6 +5,7 @@ use std::collections::HashSet;
 use lettre::message::Mailbox;
 use relaypost_shared::{
     clock::Timestamp,
+    db::Transaction,
     delivery::DeliveryKind,
     entities::{Texts, delivery, email},
     ids::EmailId,
@@ -12,7 +13,7 @@ use relaypost_shared::{
     queue::Lane,
     settings::Emails,
 };
-use sea_orm::{DatabaseTransaction, DbErr};
+use sea_orm::DbErr;
 
 use super::body::{Email, NewEmail};
 use crate::{
@@ -90,7 +91,7 @@ impl Intake for SendEmail {
         self.email.size()
     }
 
-    async fn look_up(_: &DatabaseTransaction, _: &[&Submission<Self>]) -> Result<(), DbErr> {
+    async fn look_up(_: &Transaction, _: &[&Submission<Self>]) -> Result<(), DbErr> {
         Ok(())
     }
 

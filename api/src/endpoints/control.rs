@@ -8,16 +8,14 @@ use poem_openapi::{OpenApi, param::Path};
 use relaypost_shared::{
     circuit::{self as machine, Notice},
     clock::Timestamp,
-    db::begin_write,
+    db::{Transaction, begin_write},
     delivery::EndpointStatus,
     entities::{circuit, endpoint},
     events::{self, Event},
     ids::{Endpoint as EndpointKind, EndpointId},
     queue::Lane,
 };
-use sea_orm::{
-    ColumnTrait as _, DatabaseTransaction, EntityTrait as _, QueryFilter as _, sea_query::Expr,
-};
+use sea_orm::{ColumnTrait as _, EntityTrait as _, QueryFilter as _, sea_query::Expr};
 
 use super::{
     body::Endpoint,
@@ -161,7 +159,7 @@ impl EndpointControlsApi {
 struct Locked<'a> {
     services: &'a Services,
     caller: &'a ForTenant,
-    tx: DatabaseTransaction,
+    tx: Transaction,
     now: Timestamp,
     endpoint: endpoint::Model,
     circuit: circuit::Model,

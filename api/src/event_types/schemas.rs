@@ -10,10 +10,11 @@ use std::{
 };
 
 use relaypost_shared::{
+    db::Database,
     entities::event_type,
     ids::{EventTypeId, TenantId},
 };
-use sea_orm::{ColumnTrait as _, DatabaseConnection, QueryFilter as _};
+use sea_orm::{ColumnTrait as _, QueryFilter as _};
 use tokio::sync::Semaphore;
 
 use super::schema::{Findings, Schema, payload_fault};
@@ -170,7 +171,7 @@ impl Schemas {
     /// When the database fails, or what it holds is no schema.
     pub(crate) async fn load(
         &self,
-        db: &DatabaseConnection,
+        db: &Database,
         tenant: TenantId,
         event_type: &str,
         checked: Option<Edition>,

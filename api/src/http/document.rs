@@ -201,6 +201,10 @@ fn problems(operation: &MetaOperation, access: Option<Access>) -> Vec<(u16, &'st
             503,
             "Not available right now; try again after `Retry-After` seconds.",
         ),
+        (
+            507,
+            "The disk of the database is full and nothing was stored; try again after `Retry-After` seconds.",
+        ),
     ]);
     problems
 }

@@ -7,10 +7,13 @@ use poem_openapi::{
     registry::{MetaSchema, MetaSchemaRef, Registry},
     types::{ParseError, ParseFromParameter, ParseResult, Type},
 };
-use relaypost_shared::ids::{Id, Kind};
+use relaypost_shared::{
+    db::Database,
+    ids::{Id, Kind},
+};
 use sea_orm::{
-    ColumnTrait, DatabaseConnection, DbErr, EntityTrait, FromQueryResult, QueryFilter as _,
-    QueryOrder as _, QuerySelect as _, Select,
+    ColumnTrait, DbErr, EntityTrait, FromQueryResult, QueryFilter as _, QueryOrder as _,
+    QuerySelect as _, Select,
 };
 use serde::Serialize;
 use serde_json::json;
@@ -61,7 +64,7 @@ impl Paging {
     /// When the database fails.
     pub(crate) async fn load<E: EntityTrait, K: Kind>(
         self,
-        db: &DatabaseConnection,
+        db: &Database,
         select: Select<E>,
         id: E::Column,
         id_of: impl Fn(&E::Model) -> Id<K>,
@@ -75,7 +78,7 @@ impl Paging {
     /// When the database fails.
     pub(crate) async fn load_as<E: EntityTrait, M: FromQueryResult, K: Kind>(
         self,
-        db: &DatabaseConnection,
+        db: &Database,
         select: Select<E>,
         id: E::Column,
         id_of: impl Fn(&M) -> Id<K>,

@@ -46,6 +46,7 @@ pub(crate) enum Code {
     EventTypeArchived,
     Internal,
     Unavailable,
+    StorageFull,
     ApiKeyEnded,
     RequestTimeout,
     TookTooLong,
@@ -96,6 +97,7 @@ impl Code {
             Self::EventTypeArchived => "event_type_archived",
             Self::Internal => "internal",
             Self::Unavailable => "unavailable",
+            Self::StorageFull => "storage_full",
             Self::ApiKeyEnded => "api_key_ended",
             Self::RequestTimeout => "request_timeout",
             Self::TookTooLong => "took_too_long",
@@ -145,6 +147,7 @@ impl Code {
             Self::ValidationFailed | Self::EventTypeArchived => StatusCode::UNPROCESSABLE_ENTITY,
             Self::Internal | Self::SecretUnreadable => StatusCode::INTERNAL_SERVER_ERROR,
             Self::Unavailable | Self::TookTooLong => StatusCode::SERVICE_UNAVAILABLE,
+            Self::StorageFull => StatusCode::INSUFFICIENT_STORAGE,
             Self::RateLimited | Self::SignInLocked | Self::TooManyInFlight => {
                 StatusCode::TOO_MANY_REQUESTS
             }
@@ -190,6 +193,7 @@ impl Code {
             Self::EventTypeArchived => "The event type is archived",
             Self::Internal => "Something went wrong here",
             Self::Unavailable => "Not available right now",
+            Self::StorageFull => "The service has no room left to store anything",
             Self::ApiKeyEnded => "The API key is revoked or has expired",
             Self::RequestTimeout => "The request did not arrive in time",
             Self::TookTooLong => "It took too long",
@@ -221,6 +225,7 @@ impl Code {
         match self {
             Self::Internal
             | Self::Unavailable
+            | Self::StorageFull
             | Self::RequestTimeout
             | Self::TookTooLong
             | Self::SecretUnreadable
@@ -374,6 +379,9 @@ impl ApiError {
     pub(crate) fn caused(code: Code, cause: impl StdError + Send + Sync + 'static) -> Self {
         let detail = match code {
             Code::Unavailable => "the service cannot do this right now; try again",
+            Code::StorageFull => {
+                "nothing was stored, because the disk of the database is full; try again once an operator has made room"
+            }
             Code::SecretUnreadable => {
                 "the service cannot open what it has stored; the request id leads to the log entry, which says why"
             }
@@ -424,6 +432,10 @@ impl ApiError {
             | Code::TooManyInFlight
             | Code::ProviderUnavailable => {
                 headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+            }
+            // Room has to be made by a person.
+            Code::StorageFull => {
+                headers.insert(header::RETRY_AFTER, HeaderValue::from_static("10"));
             }
             // The rest of the body may still come, and nobody would read it.
             Code::RequestTimeout => {

@@ -4,7 +4,7 @@ use poem::error::{MethodNotAllowedError, NotFoundError, ReadBodyError};
 use poem_openapi::error::{ContentTypeError, ParseParamError, ParsePathError};
 use relaypost_shared::{
     batch::BatchLost,
-    db::is_unavailable,
+    db::{is_full, is_unavailable},
     secrets::{OpenError, SealError},
 };
 use sea_orm::DbErr;
@@ -77,7 +77,7 @@ fn body(error: &ReadBodyError) -> ApiError {
 
 impl From<BatchLost> for ApiError {
     fn from(lost: BatchLost) -> Self {
-        Self::caused(Code::Internal, lost)
+        Self::caused(Code::Unavailable, lost)
     }
 }
 
@@ -95,7 +95,9 @@ impl From<SealError> for ApiError {
 
 impl From<DbErr> for ApiError {
     fn from(error: DbErr) -> Self {
-        let code = if is_unavailable(&error) {
+        let code = if is_full(&error) {
+            Code::StorageFull
+        } else if is_unavailable(&error) {
             Code::Unavailable
         } else {
             Code::Internal

@@ -5,15 +5,16 @@ use std::collections::{HashMap, HashSet};
 use bytes::Bytes;
 use relaypost_shared::{
     clock::Timestamp,
-    db::rows::{self, Column, Kind, given},
+    db::{
+        Transaction,
+        rows::{self, Column, Kind, given},
+    },
     entities::idempotency_key as table,
     ids::TenantId,
     secrets::{Keyring, Place, SealError},
     settings::Settings,
 };
-use sea_orm::{
-    ConnectionTrait as _, DatabaseTransaction, DbBackend, DbErr, EntityTrait as _, Statement,
-};
+use sea_orm::{ConnectionTrait as _, DbBackend, DbErr, EntityTrait as _, Statement};
 
 use super::{Accepted, Keyed, in_flight::in_use};
 use crate::http::{ApiError, Code};
@@ -66,7 +67,7 @@ impl Known {
     ///
     /// In this order: what was locked here cannot be at work elsewhere, and what its last holder has written is there.
     pub(crate) async fn claim(
-        tx: &DatabaseTransaction,
+        tx: &Transaction,
         keys: impl Iterator<Item = (TenantId, &Keyed)>,
         now: Timestamp,
     ) -> Result<Self, DbErr> {
@@ -140,7 +141,7 @@ impl Known {
 /// Takes PostgreSQL's lock of each key, and returns those that another transaction has. SQLite has one process, which
 /// knows what it has under way.
 async fn lock(
-    tx: &DatabaseTransaction,
+    tx: &Transaction,
     keys: &[(TenantId, &Keyed)],
 ) -> Result<HashSet<(TenantId, String)>, DbErr> {
     let backend = tx.get_database_backend();
@@ -197,7 +198,7 @@ pub(super) fn seal(keys: &Keyring, row: &mut table::Model) -> Result<(), SealErr
 
 /// Remembers answers; expired ones are overwritten.
 pub(crate) async fn remember(
-    tx: &DatabaseTransaction,
+    tx: &Transaction,
     mut rows: Vec<table::Model>,
     now: Timestamp,
 ) -> Result<Result<(), Raced>, DbErr> {

@@ -3,8 +3,11 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use relaypost_shared::{clock::Timestamp, db::begin_write, ids::TenantId};
-use sea_orm::DatabaseTransaction;
+use relaypost_shared::{
+    clock::Timestamp,
+    db::{Transaction, begin_write},
+    ids::TenantId,
+};
 
 use super::{
     Accepted, Held, Keyed, Known, Place, Raced, Stage, in_flight::in_use, known::seal, remember,
@@ -20,7 +23,7 @@ pub(crate) struct Once<'a> {
     held: Option<Arc<Held>>,
     now: Timestamp,
     // Before the place is given back, the transaction is at an end.
-    tx: DatabaseTransaction,
+    tx: Transaction,
     _place: Option<Place>,
 }
 
@@ -87,7 +90,7 @@ impl<'a> Once<'a> {
     }
 
     /// The transaction in which the work is done.
-    pub(crate) fn tx(&self) -> &DatabaseTransaction {
+    pub(crate) fn tx(&self) -> &Transaction {
         &self.tx
     }
 

@@ -4,12 +4,13 @@ use std::{collections::HashMap, sync::Arc};
 
 use relaypost_shared::{
     clock::Timestamp,
+    db::{Postgres, Transaction},
     delivery::DeliveryKind,
     entities::{Texts, delivery, message},
     ids::MessageId,
     queue::Lane,
 };
-use sea_orm::{DatabaseTransaction, DbErr, sqlx::PgPool};
+use sea_orm::DbErr;
 
 use super::{
     body::{Message, NewMessage},
@@ -45,10 +46,7 @@ impl Intake for Publish {
         self.message.size()
     }
 
-    async fn look_up(
-        tx: &DatabaseTransaction,
-        batch: &[&Submission<Self>],
-    ) -> Result<Self::Lookup, DbErr> {
+    async fn look_up(tx: &Transaction, batch: &[&Submission<Self>]) -> Result<Self::Lookup, DbErr> {
         let tenants = batch.iter().map(|one| one.tenant);
         let names = batch
             .iter()
@@ -64,7 +62,7 @@ impl Intake for Publish {
 
     async fn write_at_once(
         store: &Store,
-        pool: &PgPool,
+        postgres: &Postgres,
         batch: &[&Submission<Self>],
     ) -> Result<Option<Written>, DbErr> {
         let catalogs = &store.catalogs;
@@ -76,7 +74,7 @@ impl Intake for Publish {
             if plans.deliveries.len() > AT_ONCE {
                 return Ok(None);
             }
-            let stale = insert(pool, &lookup, &plans.rows, &plans.deliveries, now).await?;
+            let stale = insert(postgres, &lookup, &plans.rows, &plans.deliveries, now).await?;
             if stale.is_empty() {
                 let due_now = plans.due_now();
                 return Ok(Some((plans.answers, due_now)));

@@ -4,14 +4,11 @@
 
 use relaypost_shared::{
     clock::Timestamp,
-    db::driver_error,
+    db::Postgres,
     entities::{delivery, message},
     ids::TenantId,
 };
-use sea_orm::{
-    DbErr,
-    sqlx::{self, PgPool},
-};
+use sea_orm::{DbErr, sqlx};
 use uuid::Uuid;
 
 use super::catalog::Lookup;
@@ -43,7 +40,7 @@ SELECT tenant FROM stale";
 /// # Errors
 /// When the database fails; then nothing is stored, unless the connection was lost after it was.
 pub(super) async fn insert(
-    pool: &PgPool,
+    postgres: &Postgres,
     lookup: &Lookup,
     messages: &[message::Model],
     deliveries: &[delivery::Model],
@@ -55,7 +52,7 @@ pub(super) async fn insert(
     let each = |id: fn(&delivery::Model) -> Option<Uuid>| -> Vec<Option<Uuid>> {
         deliveries.iter().map(id).collect()
     };
-    let stale: Vec<Uuid> = sqlx::query_scalar(INSERT)
+    let insert = sqlx::query_scalar(INSERT)
         .bind(tenants)
         .bind(editions)
         .bind(now)
@@ -83,10 +80,10 @@ pub(super) async fn insert(
                 .iter()
                 .map(|one| one.expires_at)
                 .collect::<Vec<_>>(),
-        )
-        .fetch_all(pool)
-        .await
-        .map_err(driver_error)?;
+        );
+    let stale: Vec<Uuid> = postgres
+        .run(async |pool| insert.fetch_all(pool).await)
+        .await?;
     Ok(stale.into_iter().map(TenantId::from_uuid).collect())
 }
 

@@ -2,12 +2,13 @@
 
 use relaypost_shared::{
     clock::Timestamp,
+    db::Transaction,
     entities::{identity, user},
     ids::UserId,
 };
 use sea_orm::{
-    ColumnTrait as _, DatabaseTransaction, DbErr, EntityTrait as _, IntoActiveModel as _,
-    QueryFilter as _, QuerySelect as _,
+    ColumnTrait as _, DbErr, EntityTrait as _, IntoActiveModel as _, QueryFilter as _,
+    QuerySelect as _,
     sea_query::{Expr, OnConflict},
 };
 
@@ -21,7 +22,7 @@ use crate::{
 /// The transaction in which somebody is let in.
 #[derive(Debug)]
 pub(super) struct Door<'a> {
-    pub(super) tx: &'a DatabaseTransaction,
+    pub(super) tx: &'a Transaction,
     /// Whether somebody whom no user stands for becomes one.
     pub(super) create: bool,
     pub(super) request_id: &'a RequestId,

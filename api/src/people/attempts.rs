@@ -3,10 +3,11 @@
 //! allowed locks the address at once and unlocks it again if it was right.
 
 use chrono::TimeDelta;
-use relaypost_shared::{clock::Timestamp, entities::sign_in_attempt as table, settings::Auth};
+use relaypost_shared::{
+    clock::Timestamp, db::Database, entities::sign_in_attempt as table, settings::Auth,
+};
 use sea_orm::{
-    ColumnTrait as _, ConnectionTrait, DatabaseConnection, DbErr, EntityTrait as _,
-    QueryFilter as _, Statement,
+    ColumnTrait as _, ConnectionTrait, DbErr, EntityTrait as _, QueryFilter as _, Statement,
 };
 use sha2::{Digest as _, Sha256};
 
@@ -42,7 +43,7 @@ impl Attempt {
     /// # Errors
     /// 429 while the address is locked, and when the database fails.
     pub(crate) async fn begin(
-        db: &DatabaseConnection,
+        db: &Database,
         settings: &Auth,
         address: &str,
         now: Timestamp,
@@ -96,11 +97,7 @@ impl Attempt {
     }
 }
 
-async fn locked(
-    db: &DatabaseConnection,
-    address_hash: Vec<u8>,
-    now: Timestamp,
-) -> Result<ApiError, DbErr> {
+async fn locked(db: &Database, address_hash: Vec<u8>, now: Timestamp) -> Result<ApiError, DbErr> {
     let row = table::Entity::find_by_id(address_hash).one(db).await?;
     let until = row.and_then(|row| row.locked_until);
     let left = until.map_or(TimeDelta::zero(), |until| until - now);

@@ -6,15 +6,15 @@ use poem::{Request, http::header, web::Data};
 use poem_openapi::{OpenApi, param::Query, registry::MetaSchema};
 use relaypost_shared::{
     clock::Timestamp,
-    db::begin_write,
+    db::{Transaction, begin_write},
     entities::{membership, tenant, user},
     ids::{TenantId, UserId},
     people::{Role, SignInMethod},
     settings::{AppEnv, Settings},
 };
 use sea_orm::{
-    ColumnTrait as _, DatabaseTransaction, DbErr, EntityTrait as _, IntoActiveModel as _,
-    QueryFilter as _, QueryOrder as _, sea_query::OnConflict,
+    ColumnTrait as _, DbErr, EntityTrait as _, IntoActiveModel as _, QueryFilter as _,
+    QueryOrder as _, sea_query::OnConflict,
 };
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
@@ -183,11 +183,7 @@ fn is_on(settings: &Settings) -> bool {
 }
 
 /// The oldest tenant with this name, or a new one whose id is made of the name, so that two requests at once make one.
-async fn tenant_of(
-    tx: &DatabaseTransaction,
-    name: String,
-    now: Timestamp,
-) -> Result<TenantId, DbErr> {
+async fn tenant_of(tx: &Transaction, name: String, now: Timestamp) -> Result<TenantId, DbErr> {
     let known = tenant::Entity::find()
         .filter(tenant::Column::Name.eq(&name))
         .filter(tenant::Column::Id.ne(TenantId::OWN))
@@ -216,7 +212,7 @@ async fn tenant_of(
 }
 
 async fn user_of(
-    tx: &DatabaseTransaction,
+    tx: &Transaction,
     user: DemoUser,
     now: Timestamp,
 ) -> Result<user::Model, ApiError> {

@@ -7,13 +7,14 @@ use std::collections::HashMap;
 use relaypost_shared::{
     batch::Batcher,
     clock::{Clock, Timestamp},
+    db::Database,
     entities::{membership, session, user},
     ids::{SessionId, TenantId, UserId},
     people::{Role, SignInMethod},
 };
 use sea_orm::{
-    ColumnTrait as _, DatabaseConnection, DbErr, EntityTrait as _, FromQueryResult, JoinType,
-    QueryFilter as _, QuerySelect as _, QueryTrait as _,
+    ColumnTrait as _, DbErr, EntityTrait as _, FromQueryResult, JoinType, QueryFilter as _,
+    QuerySelect as _, QueryTrait as _,
 };
 
 use super::access_token::Presented;
@@ -43,20 +44,24 @@ impl Sessions {
     /// Starts the task that asks the database.
     ///
     /// Without `demo` the sessions of the demo, of which there may be some from development, are nobody's.
-    pub(crate) fn start(db: DatabaseConnection, clock: Clock, demo: bool) -> Self {
-        Self(Batcher::start(BATCH, move |presented: Vec<Presented>| {
-            let (db, now) = (db.clone(), clock.now());
-            async move {
-                match load(&db, &presented, now, demo).await {
-                    Ok(found) => presented
-                        .iter()
-                        .map(|one| Ok(found.get(&one.session).filter(|it| it.user == one.user)))
-                        .map(|found| found.map(Option::<&SignedIn>::cloned))
-                        .collect(),
-                    Err(error) => presented.iter().map(|_| Err(error.clone())).collect(),
+    pub(crate) fn start(db: Database, clock: Clock, demo: bool) -> Self {
+        Self(Batcher::start(
+            BATCH,
+            db.batch_limit(),
+            move |presented: Vec<Presented>| {
+                let (db, now) = (db.clone(), clock.now());
+                async move {
+                    match load(&db, &presented, now, demo).await {
+                        Ok(found) => presented
+                            .iter()
+                            .map(|one| Ok(found.get(&one.session).filter(|it| it.user == one.user)))
+                            .map(|found| found.map(Option::<&SignedIn>::cloned))
+                            .collect(),
+                        Err(error) => presented.iter().map(|_| Err(error.clone())).collect(),
+                    }
                 }
-            }
-        }))
+            },
+        ))
     }
 
     /// Who has this session; nobody when it has ended, or its user may not sign in any more.
@@ -76,7 +81,7 @@ struct Row {
 }
 
 async fn load(
-    db: &DatabaseConnection,
+    db: &Database,
     presented: &[Presented],
     now: Timestamp,
     demo: bool,

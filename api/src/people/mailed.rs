@@ -4,7 +4,7 @@
 use chrono::TimeDelta;
 use relaypost_shared::{
     clock::Timestamp,
-    db::begin_write,
+    db::{Transaction, begin_write},
     delivery::DeliveryKind,
     entities::{Pairs, Texts, delivery, email, one_time_token, user},
     ids::{EmailId, TenantId, TokenId, UserId},
@@ -13,8 +13,8 @@ use relaypost_shared::{
     secrets::Place,
 };
 use sea_orm::{
-    ColumnTrait as _, ConnectionTrait, DatabaseTransaction, DbErr, EntityTrait as _,
-    IntoActiveModel as _, PaginatorTrait as _, QueryFilter as _, sea_query::Expr,
+    ColumnTrait as _, ConnectionTrait, DbErr, EntityTrait as _, IntoActiveModel as _,
+    PaginatorTrait as _, QueryFilter as _, sea_query::Expr,
 };
 
 use super::{
@@ -94,7 +94,7 @@ async fn was_mailed(
 /// # Errors
 /// When the database fails, or the mail cannot be sealed.
 pub(super) async fn write(
-    tx: &DatabaseTransaction,
+    tx: &Transaction,
     services: &Services,
     user: &user::Model,
     purpose: TokenPurpose,

@@ -8,15 +8,15 @@ use poem_openapi::{
 };
 use relaypost_shared::{
     clock::Timestamp,
-    db::begin_write,
+    db::{Transaction, begin_write},
     entities::{membership, user},
     ids::{self, TenantId, UserId},
     people::{Role, TokenPurpose},
     queue::Lane,
 };
 use sea_orm::{
-    ColumnTrait as _, ConnectionTrait, DatabaseTransaction, DbErr, EntityTrait as _,
-    IntoActiveModel as _, QueryFilter as _,
+    ColumnTrait as _, ConnectionTrait, DbErr, EntityTrait as _, IntoActiveModel as _,
+    QueryFilter as _,
     sea_query::{Expr, OnConflict},
 };
 use serde::{Deserialize, Serialize};
@@ -302,7 +302,7 @@ impl MembersApi {
 /// # Errors
 /// 404 when the user has no role in it, whether or not there is such a user.
 async fn find_locked(
-    tx: &DatabaseTransaction,
+    tx: &Transaction,
     tenant: TenantId,
     user: UserId,
 ) -> Result<(membership::Model, user::Model), ApiError> {
@@ -331,7 +331,7 @@ async fn is_elsewhere(
 
 /// Gives somebody a role in a tenant, in place of the one they may have.
 async fn set(
-    tx: &DatabaseTransaction,
+    tx: &Transaction,
     by: &By,
     tenant: TenantId,
     user: UserId,

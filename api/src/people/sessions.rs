@@ -4,13 +4,14 @@
 use poem_openapi::{Object, types::Example};
 use relaypost_shared::{
     clock::Timestamp,
+    db::Transaction,
     entities::{refresh_token, session, user},
     ids::{SessionId, TokenId, UserId},
     people::{SessionEnd, SignInMethod},
 };
 use sea_orm::{
-    ColumnTrait as _, ConnectionTrait, DatabaseTransaction, DbErr, EntityTrait as _,
-    IntoActiveModel as _, QueryFilter as _, sea_query::Expr,
+    ColumnTrait as _, ConnectionTrait, DbErr, EntityTrait as _, IntoActiveModel as _,
+    QueryFilter as _, sea_query::Expr,
 };
 use serde::Serialize;
 
@@ -72,7 +73,7 @@ impl Example for Tokens {
 /// # Errors
 /// 403 when the user is disabled, or has to verify their address first; and when the database fails.
 pub(crate) async fn begin(
-    tx: &DatabaseTransaction,
+    tx: &Transaction,
     services: &Services,
     sign_in: SignIn<'_>,
     now: Timestamp,

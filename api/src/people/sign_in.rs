@@ -4,14 +4,13 @@ use poem::web::Data;
 use poem_openapi::{Object, OpenApi, types::Example};
 use relaypost_shared::{
     clock::Timestamp,
-    db::begin_write,
+    db::{Transaction, begin_write},
     entities::{refresh_token, session, user},
     ids::UserId,
     people::{SessionEnd, SignInMethod},
 };
 use sea_orm::{
-    ColumnTrait as _, DatabaseTransaction, EntityTrait as _, QueryFilter as _, QuerySelect as _,
-    sea_query::Expr,
+    ColumnTrait as _, EntityTrait as _, QueryFilter as _, QuerySelect as _, sea_query::Expr,
 };
 use serde::Deserialize;
 use uuid::Uuid;
@@ -185,7 +184,7 @@ impl SignInApi {
 /// The user as they are now, locked, if their password is still the one that was checked. Nobody is looked for like
 /// somebody.
 async fn unchanged(
-    tx: &DatabaseTransaction,
+    tx: &Transaction,
     checked: Option<&user::Model>,
 ) -> Result<Option<user::Model>, ApiError> {
     let nobody = UserId::from_uuid(Uuid::nil());
@@ -195,7 +194,7 @@ async fn unchanged(
 }
 
 async fn note_failure(
-    tx: &DatabaseTransaction,
+    tx: &Transaction,
     visitor: &Visitor,
     attempt: &Attempt,
     target: &str,
@@ -210,7 +209,7 @@ async fn note_failure(
 }
 
 async fn exchange(
-    tx: &DatabaseTransaction,
+    tx: &Transaction,
     services: &Services,
     visitor: &Visitor,
     text: &str,

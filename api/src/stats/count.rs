@@ -5,14 +5,15 @@ use std::collections::HashMap;
 use chrono::TimeDelta;
 use relaypost_shared::{
     clock::Timestamp,
+    db::Database,
     delivery::{CircuitState, DeliveryKind, EndpointStatus, Status},
     entities::{circuit, delivery, endpoint},
     ids::{DeliveryId, EndpointId, TenantId},
     queue::Lane,
 };
 use sea_orm::{
-    ColumnTrait as _, ConnectionTrait as _, DatabaseConnection, DbErr, EntityTrait as _,
-    QueryFilter as _, QueryOrder as _, QuerySelect as _, QueryTrait as _, Statement,
+    ColumnTrait as _, ConnectionTrait as _, DbErr, EntityTrait as _, QueryFilter as _,
+    QueryOrder as _, QuerySelect as _, QueryTrait as _, Statement,
 };
 use uuid::Uuid;
 
@@ -48,11 +49,7 @@ pub(super) async fn stats(services: &Services, caller: &ForTenant) -> Result<Sta
 }
 
 /// By the time in their ids, which the index of the tenant's deliveries is ordered by.
-async fn recent(
-    db: &DatabaseConnection,
-    tenant: TenantId,
-    now: Timestamp,
-) -> Result<Recent, DbErr> {
+async fn recent(db: &Database, tenant: TenantId, now: Timestamp) -> Result<Recent, DbErr> {
     use delivery::Column;
     let counts: Vec<(Status, i64)> = delivery::Entity::of_tenant(tenant)
         .filter(Column::Id.gte(DeliveryId::floor(now - LATELY)))
@@ -75,13 +72,13 @@ async fn recent(
     })
 }
 
-async fn parked(db: &DatabaseConnection, tenant: TenantId) -> Result<i64, DbErr> {
+async fn parked(db: &Database, tenant: TenantId) -> Result<i64, DbErr> {
     let sql = "SELECT COUNT(*) AS count FROM (SELECT d.id FROM circuits c \
          JOIN deliveries d ON d.parked_for = c.id WHERE c.tenant_id = $1 LIMIT $2) parked";
     count(db, sql, [tenant.into(), COUNTED.into()]).await
 }
 
-async fn dead(db: &DatabaseConnection, tenant: TenantId, kind: DeliveryKind) -> Result<i64, DbErr> {
+async fn dead(db: &Database, tenant: TenantId, kind: DeliveryKind) -> Result<i64, DbErr> {
     let sql = "SELECT COUNT(*) AS count FROM (SELECT id FROM deliveries \
          WHERE tenant_id = $1 AND dead_at IS NOT NULL AND kind = $2 LIMIT $3) dead";
     let params = [tenant.into(), kind.as_str().into(), COUNTED.into()];
@@ -89,7 +86,7 @@ async fn dead(db: &DatabaseConnection, tenant: TenantId, kind: DeliveryKind) -> 
 }
 
 async fn count<const N: usize>(
-    db: &DatabaseConnection,
+    db: &Database,
     sql: &str,
     params: [sea_orm::Value; N],
 ) -> Result<i64, DbErr> {
@@ -98,10 +95,7 @@ async fn count<const N: usize>(
     row.map_or(Ok(0), |row| row.try_get("", "count"))
 }
 
-async fn circuits(
-    db: &DatabaseConnection,
-    tenant: TenantId,
-) -> Result<Vec<EndpointCircuit>, DbErr> {
+async fn circuits(db: &Database, tenant: TenantId) -> Result<Vec<EndpointCircuit>, DbErr> {
     use circuit::Column;
     // Nothing is ever sent through the circuit of one that is deleted or disabled.
     let endpoints = endpoint::Entity::of_tenant(tenant)

@@ -3,9 +3,12 @@
 
 use std::time::Duration;
 
-use relaypost_shared::{db::begin_write, entities::message};
+use relaypost_shared::{
+    db::{Transaction, begin_write},
+    entities::message,
+};
 use relaypost_testkit::eventually;
-use sea_orm::{ConnectionTrait as _, DatabaseTransaction, DbBackend};
+use sea_orm::{ConnectionTrait as _, DbBackend};
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
@@ -87,7 +90,7 @@ async fn one_tenants_changes_hold_up_nobody_else_and_are_nobody_elses() {
 }
 
 /// Nothing is stored in `messages` until the transaction ends.
-async fn hold(api: &Api) -> DatabaseTransaction {
+async fn hold(api: &Api) -> Transaction {
     let held = begin_write(&api.db).await.unwrap();
     if api.db.get_database_backend() == DbBackend::Postgres {
         let lock = "LOCK TABLE messages IN EXCLUSIVE MODE";

@@ -10,13 +10,12 @@ use proptest::{
     test_runner::{Config, TestRunner},
 };
 use relaypost_shared::{
+    db::Database,
     entities::{endpoint, message},
     ids::TenantId,
 };
 use relaypost_testkit::eventually;
-use sea_orm::{
-    ConnectionTrait as _, DatabaseConnection, DbBackend, Statement, TransactionTrait as _,
-};
+use sea_orm::{ConnectionTrait as _, DbBackend, Statement};
 use serde_json::{Value, json};
 
 use crate::{Answer, Api, api, support::Client};
@@ -71,7 +70,7 @@ async fn with_slow_rows(settings: &[(&str, &str)]) -> Option<Api> {
 }
 
 /// Waits until this many transactions wait for the test.
-async fn waiting(db: &DatabaseConnection, wanted: i64) {
+async fn waiting(db: &Database, wanted: i64) {
     const WAITING: &str = "SELECT count(*) AS n FROM pg_locks WHERE locktype = 'advisory' AND objid = 42 AND NOT \
          granted AND database = (SELECT oid FROM pg_database WHERE datname = current_database())";
     eventually(SOON, || async {

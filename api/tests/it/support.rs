@@ -18,7 +18,7 @@ use relaypost_api::{Services, app, serve};
 use relaypost_migration as migration;
 use relaypost_shared::{
     clock::Clock,
-    db,
+    db::{self, Database},
     entities::{delivery, email},
     ids::DeliveryId,
     queue::{MemoryQueue, Queue},
@@ -29,8 +29,7 @@ use relaypost_shared::{
 };
 use relaypost_testkit::{Backend, TestDatabase};
 use sea_orm::{
-    ColumnTrait as _, DatabaseConnection, EntityTrait, PaginatorTrait as _, QueryFilter as _,
-    sea_query::Expr,
+    ColumnTrait as _, EntityTrait, PaginatorTrait as _, QueryFilter as _, sea_query::Expr,
 };
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
@@ -39,7 +38,7 @@ pub(crate) const ROOT_KEY: &str = "rp_Lq8vT2nXc5Rb9WjYk3Gd7HsPf6MzQa1E";
 
 /// An API on a database of its own, with a queue in this process and a clock that stands still until it is moved.
 pub(crate) struct Api {
-    pub(crate) db: DatabaseConnection,
+    pub(crate) db: Database,
     pub(crate) queue: Queue,
     pub(crate) clock: Clock,
     pub(crate) names: Arc<TestNames>,
@@ -122,7 +121,9 @@ impl Api {
 
     async fn start(settings: Settings, queue: Queue, database: TestDatabase) -> Self {
         let settings = Arc::new(settings);
-        let db = db::connect(&settings.database_url, 10).await.unwrap();
+        let db = db::connect(&settings.database_url, 10, Some(settings.database_timeout))
+            .await
+            .unwrap();
         migration::up(&db).await.unwrap();
         let clock = Clock::manual(DateTime::from_timestamp_millis(1_769_851_800_000).unwrap());
         let names = Arc::<TestNames>::default();
@@ -290,7 +291,7 @@ impl Api {
     /// Ends the test: nothing of the database stays.
     pub(crate) async fn stop(self) {
         drop((self.endpoint, self.services));
-        self.db.close().await.unwrap();
+        self.db.close().await;
         self.database.drop_now().await;
     }
 }

@@ -6,8 +6,8 @@ mod reseal;
 
 use std::{collections::BTreeMap, fmt};
 
-use relaypost_shared::secrets::Keyring;
-use sea_orm_migration::sea_orm::{ConnectionTrait as _, DatabaseConnection, DbErr, Statement};
+use relaypost_shared::{db::Database, secrets::Keyring};
+use sea_orm_migration::sea_orm::{ConnectionTrait as _, DbErr, Statement};
 
 use columns::{Form, INDEXED, Indexed};
 
@@ -49,7 +49,7 @@ impl fmt::Display for Lost {
 ///
 /// # Errors
 /// When the database cannot be asked.
-pub async fn keys_or_exit(db: &DatabaseConnection, keys: &Keyring) -> Result<(), DbErr> {
+pub async fn keys_or_exit(db: &Database, keys: &Keyring) -> Result<(), DbErr> {
     let lost = lost(db, keys).await?;
     if lost.0.is_empty() {
         return Ok(());
@@ -63,7 +63,7 @@ pub async fn keys_or_exit(db: &DatabaseConnection, keys: &Keyring) -> Result<(),
 ///
 /// # Errors
 /// When the database cannot be asked.
-pub async fn lost(db: &DatabaseConnection, keys: &Keyring) -> Result<Lost, DbErr> {
+pub async fn lost(db: &Database, keys: &Keyring) -> Result<Lost, DbErr> {
     let mut lost = Lost::default();
     for column in &INDEXED {
         let mut last = String::new();
@@ -83,11 +83,7 @@ pub async fn lost(db: &DatabaseConnection, keys: &Keyring) -> Result<Lost, DbErr
 }
 
 /// The next key after `last` that has sealed something in this column: a loose scan of the column's index.
-async fn next_key(
-    db: &DatabaseConnection,
-    column: &Indexed,
-    last: &str,
-) -> Result<Option<String>, DbErr> {
+async fn next_key(db: &Database, column: &Indexed, last: &str) -> Result<Option<String>, DbErr> {
     let Indexed {
         table,
         key,

@@ -2,13 +2,14 @@
 
 use anyhow::ensure;
 use relaypost_shared::{
-    db::rows::{self, Kind},
+    db::{
+        Database,
+        rows::{self, Kind},
+    },
     entities::Pairs,
     secrets::{Keyring, OpenError, Place, SEALED, SealError},
 };
-use sea_orm_migration::sea_orm::{
-    ConnectionTrait as _, DatabaseConnection, DbErr, Statement, Value,
-};
+use sea_orm_migration::sea_orm::{ConnectionTrait as _, DbErr, Statement, Value};
 use uuid::Uuid;
 
 use super::columns::{COLUMNS, Column, Form};
@@ -43,7 +44,7 @@ enum Fault {
 ///
 /// # Errors
 /// When the database fails, or when a text cannot be opened: all others are sealed then.
-pub async fn reseal(db: &DatabaseConnection, keys: &Keyring) -> anyhow::Result<()> {
+pub async fn reseal(db: &Database, keys: &Keyring) -> anyhow::Result<()> {
     let mut left = 0;
     for column in &COLUMNS {
         let count = reseal_column(db, keys, column).await?;
@@ -63,11 +64,7 @@ pub async fn reseal(db: &DatabaseConnection, keys: &Keyring) -> anyhow::Result<(
     Ok(())
 }
 
-async fn reseal_column(
-    db: &DatabaseConnection,
-    keys: &Keyring,
-    column: &Column,
-) -> Result<Count, DbErr> {
+async fn reseal_column(db: &Database, keys: &Keyring, column: &Column) -> Result<Count, DbErr> {
     let mut count = Count::default();
     let mut last = (Uuid::nil(), String::new());
     loop {
@@ -144,7 +141,7 @@ fn reseal_text(keys: &Keyring, place: Place<'_>, text: &str) -> Result<String, F
 
 /// The next texts after `last`, in the order of the primary key, that the newest key has not sealed.
 async fn stale(
-    db: &DatabaseConnection,
+    db: &Database,
     keys: &Keyring,
     column: &Column,
     last: &(Uuid, String),
@@ -200,11 +197,7 @@ async fn stale(
 }
 
 /// Replaces texts that are still as they were read, and returns how many.
-async fn replace(
-    db: &DatabaseConnection,
-    column: &Column,
-    changes: Vec<Vec<Value>>,
-) -> Result<u64, DbErr> {
+async fn replace(db: &Database, column: &Column, changes: Vec<Vec<Value>>) -> Result<u64, DbErr> {
     if changes.is_empty() {
         return Ok(0);
     }
@@ -256,7 +249,7 @@ mod tests {
     async fn a_text_that_was_written_between_reading_and_replacing_stays() {
         let database = TestDatabase::sqlite();
         let url = database.url().parse().unwrap();
-        let db = db::connect(&url, 1).await.unwrap();
+        let db = db::connect(&url, 1, None).await.unwrap();
         crate::up(&db).await.unwrap();
         let keys = Keyring::of_development();
         let now = DateTime::default();

@@ -5,20 +5,21 @@
 )]
 
 use relaypost_migration as migration;
-use relaypost_shared::{db, settings::Settings};
-use relaypost_testkit::{Backend, TestDatabase};
-use sea_orm_migration::sea_orm::{
-    ConnectionTrait as _, DatabaseConnection, Statement, TransactionTrait as _,
+use relaypost_shared::{
+    db::{self, Database},
+    settings::Settings,
 };
+use relaypost_testkit::{Backend, TestDatabase};
+use sea_orm_migration::sea_orm::{ConnectionTrait as _, Statement};
 
-async fn database() -> (TestDatabase, DatabaseConnection) {
+async fn database() -> (TestDatabase, Database) {
     let database = match Backend::from_env() {
         Backend::Embedded => TestDatabase::sqlite(),
         Backend::Stack => TestDatabase::postgres().await,
     };
     let url = ("DATABASE_URL".to_owned(), database.url().to_owned());
     let settings = Settings::from_map([url].into()).unwrap();
-    let db = db::connect(&settings.database_url, 1).await.unwrap();
+    let db = db::connect(&settings.database_url, 1, None).await.unwrap();
     migration::up(&db).await.unwrap();
     (database, db)
 }
@@ -35,7 +36,7 @@ async fn every_migration_can_be_taken_back_and_applied_again() {
     assert_eq!(migration::pending(&db).await.unwrap().len(), all.len());
     migration::up(&db).await.unwrap();
     assert_eq!(migration::pending(&db).await.unwrap(), [""; 0]);
-    db.close().await.unwrap();
+    db.close().await;
     database.drop_now().await;
 }
 
@@ -67,6 +68,6 @@ async fn a_batch_of_deliveries_that_succeed_is_updated_in_place() {
     let count = |column| row.try_get::<i64>("", column).unwrap();
     assert_eq!((count("n_tup_upd"), count("n_tup_hot_upd")), (500, 500));
     tx.rollback().await.unwrap();
-    db.close().await.unwrap();
+    db.close().await;
     database.drop_now().await;
 }

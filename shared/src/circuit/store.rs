@@ -6,15 +6,15 @@
 use std::collections::BTreeMap;
 
 use sea_orm::{
-    ActiveModelTrait as _, ColumnTrait as _, ConnectionTrait, DatabaseTransaction, DbBackend,
-    DbErr, EntityTrait as _, IntoActiveModel as _, QueryFilter as _, QueryOrder as _,
-    QuerySelect as _, Set,
+    ActiveModelTrait as _, ColumnTrait as _, ConnectionTrait, DbBackend, DbErr, EntityTrait as _,
+    IntoActiveModel as _, QueryFilter as _, QueryOrder as _, QuerySelect as _, Set,
     sea_query::{Expr, OnConflict},
 };
 use uuid::Uuid;
 
 use crate::{
     clock::Timestamp,
+    db::Transaction,
     entities::circuit::{ActiveModel, Column, Entity, Model},
     ids::TenantId,
 };
@@ -46,7 +46,7 @@ pub async fn restless(
 /// # Errors
 /// When the database fails.
 pub async fn lock(
-    tx: &DatabaseTransaction,
+    tx: &Transaction,
     ids: impl IntoIterator<Item = Uuid>,
 ) -> Result<BTreeMap<Uuid, Model>, DbErr> {
     let mut rows = Entity::find()

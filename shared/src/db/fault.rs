@@ -1,8 +1,8 @@
-//! Errors of the database: whose fault they are.
+//! Errors of the database: whose fault they are, and what has to happen next.
 
 use sea_orm::{
     DbErr, RuntimeErr,
-    sqlx::{self, Error as SqlxError},
+    sqlx::{self, Error as SqlxError, error::DatabaseError, sqlite::SqliteError},
 };
 
 /// An error of the driver, as the ORM would say it.
@@ -10,32 +10,124 @@ pub fn driver_error(error: sqlx::Error) -> DbErr {
     DbErr::Query(RuntimeErr::SqlxError(error.into()))
 }
 
-/// Whether the database cannot be reached or is too busy: nothing about the statement itself, which may be tried again as
-/// it is.
+/// Whether the database cannot be reached, is too busy, or has no room: nothing about the statement itself, which may be
+/// tried again as it is.
 pub fn is_unavailable(error: &DbErr) -> bool {
-    let (DbErr::Exec(RuntimeErr::SqlxError(driver)) | DbErr::Query(RuntimeErr::SqlxError(driver))) =
-        error
-    else {
-        return matches!(error, DbErr::ConnectionAcquire(_) | DbErr::Conn(_));
-    };
-    match &**driver {
-        SqlxError::Io(_)
-        | SqlxError::Tls(_)
-        | SqlxError::Protocol(_)
-        | SqlxError::PoolTimedOut
-        | SqlxError::PoolClosed
-        | SqlxError::WorkerCrashed => true,
-        SqlxError::Database(error) => error.code().is_some_and(|code| is_passing(&code)),
-        _ => false,
+    match driver(error) {
+        None => matches!(error, DbErr::ConnectionAcquire(_) | DbErr::Conn(_)),
+        Some(
+            SqlxError::Io(_)
+            | SqlxError::Tls(_)
+            | SqlxError::Protocol(_)
+            | SqlxError::PoolTimedOut
+            | SqlxError::PoolClosed
+            | SqlxError::WorkerCrashed
+            | SqlxError::BeginFailed,
+        ) => true,
+        Some(SqlxError::Database(error)) => Class::of(error.as_ref()) != Class::Statement,
+        Some(_) => false,
     }
 }
 
-/// Error codes of the database that pass. PostgreSQL (manual, appendix A): connection faults, a role or database that is
-/// refused, out of resources, shutting down, serialization and deadlock, read-only during a failover. SQLite: busy and
-/// locked.
-fn is_passing(code: &str) -> bool {
-    let class = code.get(..2).filter(|_| code.len() == 5);
-    let postgres = class.is_some_and(|class| ["08", "28", "3D", "53", "57"].contains(&class))
-        || ["40001", "40P01", "25006"].contains(&code);
-    postgres || ["5", "6", "261", "517", "773"].contains(&code)
+/// Whether the disk of the database is full: nothing can be stored until somebody makes room.
+pub fn is_full(error: &DbErr) -> bool {
+    class(error) == Some(Class::Full)
+}
+
+/// Whether the session is of no use any more although it still answers: it is read-only, the server shuts down, or the
+/// file could not be read or written. Another session may do better.
+pub(super) fn ends_session(error: &DbErr) -> bool {
+    matches!(class(error), Some(Class::Full | Class::Session))
+}
+
+/// Whether no connection came free in time.
+pub(super) fn is_pool_timeout(error: &DbErr) -> bool {
+    let acquire = matches!(error, DbErr::ConnectionAcquire(_));
+    acquire || matches!(driver(error), Some(SqlxError::PoolTimedOut))
+}
+
+fn driver(error: &DbErr) -> Option<&SqlxError> {
+    match error {
+        DbErr::Exec(RuntimeErr::SqlxError(driver))
+        | DbErr::Query(RuntimeErr::SqlxError(driver))
+        | DbErr::Conn(RuntimeErr::SqlxError(driver)) => Some(driver),
+        _ => None,
+    }
+}
+
+fn class(error: &DbErr) -> Option<Class> {
+    match driver(error)? {
+        SqlxError::Database(error) => Some(Class::of(error.as_ref())),
+        _ => None,
+    }
+}
+
+/// What an error of the database means for what comes next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Class {
+    /// It is about the statement. The same statement fails again.
+    Statement,
+    /// It passes.
+    Passing,
+    /// It passes, but not on this session.
+    Session,
+    /// The disk is full.
+    Full,
+}
+
+impl Class {
+    fn of(error: &dyn DatabaseError) -> Self {
+        let Some(code) = error.code() else {
+            return Self::Statement;
+        };
+        if error.try_downcast_ref::<SqliteError>().is_some() {
+            return code.parse().map_or(Self::Statement, Self::of_sqlite);
+        }
+        Self::of_postgres(&code)
+    }
+
+    /// Classes of PostgreSQL's manual, appendix A: connection faults, a role or database that is refused, out of
+    /// resources, shutting down, serialization and deadlock, read-only during a failover.
+    fn of_postgres(code: &str) -> Self {
+        match code {
+            "53100" => Self::Full,
+            "25006" | "57P01" | "57P02" | "57P03" => Self::Session,
+            "40001" | "40P01" => Self::Passing,
+            _ => match code.get(..2) {
+                Some("08" | "28" | "3D" | "53" | "57") => Self::Passing,
+                _ => Self::Statement,
+            },
+        }
+    }
+
+    /// Result codes of <https://www.sqlite.org/rescode.html>; the low byte of an extended code is the primary one.
+    const fn of_sqlite(code: i32) -> Self {
+        match code & 0xff {
+            // BUSY, LOCKED
+            5 | 6 => Self::Passing,
+            // READONLY, IOERR, CORRUPT, CANTOPEN, NOTADB
+            8 | 10 | 11 | 14 | 26 => Self::Session,
+            // FULL
+            13 => Self::Full,
+            _ => Self::Statement,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_disk_and_a_read_only_session_are_told_from_what_only_passes() {
+        assert_eq!(Class::of_postgres("53100"), Class::Full);
+        assert_eq!(Class::of_postgres("25006"), Class::Session);
+        assert_eq!(Class::of_postgres("57014"), Class::Passing);
+        assert_eq!(Class::of_postgres("53300"), Class::Passing);
+        assert_eq!(Class::of_postgres("23505"), Class::Statement);
+        assert_eq!(Class::of_sqlite(13), Class::Full);
+        assert_eq!(Class::of_sqlite(778), Class::Session, "IOERR_WRITE");
+        assert_eq!(Class::of_sqlite(261), Class::Passing, "BUSY_RECOVERY");
+        assert_eq!(Class::of_sqlite(2067), Class::Statement, "a unique index");
+    }
 }

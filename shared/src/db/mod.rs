@@ -1,41 +1,78 @@
 //! The database: connecting, write transactions, and statements over many rows at once.
 
+mod database;
 mod fault;
 mod hot;
+mod pools;
 pub mod rows;
+mod sessions;
 
-use std::{path::Path, time::Duration};
+use std::{path::Path, str::FromStr as _, sync::Arc, time::Duration};
 
 use sea_orm::{
-    ConnectOptions, ConnectionTrait as _, Database, DatabaseConnection, DatabaseTransaction,
-    DbBackend, DbErr, RuntimeErr, SqliteTransactionMode, Statement, TransactionOptions,
-    TransactionTrait,
-    sqlx::{Connection as _, PgConnection},
+    ConnectionTrait as _, DbBackend, DbErr, RuntimeErr, SqliteTransactionMode, Statement,
+    TransactionOptions,
+    sqlx::{
+        self, ConnectOptions as _, Connection as _, PgConnection,
+        postgres::PgConnectOptions,
+        sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous},
+    },
 };
 
-pub use fault::{driver_error, is_unavailable};
-pub use hot::{hot, postgres};
+pub use database::{Database, Postgres, Transaction};
+pub use fault::{driver_error, is_full, is_unavailable};
+pub use hot::hot;
 pub use rows::placeholders;
 
 use crate::{
     clock::{Clock, Timestamp},
     settings::DatabaseUrl,
 };
+use sessions::Sessions;
 
-/// How long a statement waits for a free connection before it fails as "database busy".
+/// How long the first connection may take, and how long SQLite waits for its file.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long a connection may be idle before it is tested.
-const IDLE: Duration = Duration::from_secs(1);
 
-/// Opens a pool on a `postgres://…` or `sqlite://…` address.
+/// Opens a database at a `postgres://…` or `sqlite://…` address.
 ///
-/// SQLite gets exactly one connection: it has one writer anyway, and a second connection would only turn waiting into
-/// `SQLITE_BUSY`. Its journal is a write-ahead log, and every commit reaches the disk.
+/// On PostgreSQL every statement has to end within `patience`, the wait for one of `max_connections` included; the server
+/// itself ends it somewhat earlier. Without a patience, as for migrations, a statement takes as long as it takes.
+///
+/// SQLite gets exactly one connection, and no deadline: nothing lies between this process and its file. Its journal is a
+/// write-ahead log, and every commit reaches the disk.
 ///
 /// # Errors
 /// When the database does not answer, or the folder of an SQLite file cannot be made.
-pub async fn connect(url: &DatabaseUrl, max_connections: u32) -> Result<DatabaseConnection, DbErr> {
-    let sqlite = url.is_sqlite();
+pub async fn connect(
+    url: &DatabaseUrl,
+    max_connections: u32,
+    patience: Option<Duration>,
+) -> Result<Database, DbErr> {
+    if url.is_sqlite() {
+        return open_sqlite(url).await;
+    }
+    // Compiling takes tens of milliseconds, and no statement here reads enough rows to be worth it.
+    let options = PgConnectOptions::from_str(url.as_str()).map_err(unreachable)?;
+    let options = options
+        .options([("jit", "off")])
+        .disable_statement_logging();
+    // The pool would try for as long as a connection may take and then say only that it gave up.
+    let connection = tokio::time::timeout(ACQUIRE_TIMEOUT, PgConnection::connect_with(&options));
+    let connection = connection
+        .await
+        .map_err(|_| DbErr::Custom("no answer in time".to_owned()))?;
+    let closed = async { connection?.close().await }.await;
+    closed.map_err(unreachable)?;
+    let sessions = Arc::new(Sessions::new(patience));
+    Ok(Database::new(
+        sessions,
+        Box::new(move |sessions, generation| {
+            pools::postgres(&options, max_connections, sessions, generation)
+        }),
+    ))
+}
+
+async fn open_sqlite(url: &DatabaseUrl) -> Result<Database, DbErr> {
     if let Some(folder) = url.sqlite_path().and_then(|path| Path::new(path).parent()) {
         std::fs::create_dir_all(folder).map_err(|error| {
             DbErr::Custom(format!(
@@ -44,36 +81,25 @@ pub async fn connect(url: &DatabaseUrl, max_connections: u32) -> Result<Database
             ))
         })?;
     }
-    let mut options = ConnectOptions::new(url.as_str());
-    options
-        .max_connections(if sqlite { 1 } else { max_connections })
-        .acquire_timeout(ACQUIRE_TIMEOUT)
-        .connect_timeout(ACQUIRE_TIMEOUT)
-        .sqlx_logging(false)
-        // A connection that was idle may have been closed by a restart of the server; a busy one shows that itself.
-        .test_before_acquire_if_idle_for(IDLE);
-    if sqlite {
-        options.map_sqlx_sqlite_opts(|options| {
-            options
-                .create_if_missing(true)
-                .foreign_keys(true)
-                .pragma("journal_mode", "WAL")
-                .pragma("synchronous", "FULL")
-                .busy_timeout(ACQUIRE_TIMEOUT)
-        });
-    }
-    if !sqlite {
-        // Compiling takes tens of milliseconds, and no statement here reads enough rows to be worth it.
-        options.map_sqlx_postgres_opts(|options| options.options([("jit", "off")]));
-        // The pool would try for as long as a connection may take and then say only that it gave up.
-        let connection = tokio::time::timeout(ACQUIRE_TIMEOUT, PgConnection::connect(url.as_str()));
-        let connection = connection
-            .await
-            .map_err(|_| DbErr::Custom("no answer in time".to_owned()))?;
-        let closed = async { connection?.close().await }.await;
-        closed.map_err(|error| DbErr::Conn(RuntimeErr::SqlxError(error.into())))?;
-    }
-    Database::connect(options).await
+    let options = SqliteConnectOptions::from_str(url.as_str()).map_err(unreachable)?;
+    let options = options
+        .create_if_missing(true)
+        .foreign_keys(true)
+        .journal_mode(SqliteJournalMode::Wal)
+        .synchronous(SqliteSynchronous::Full)
+        .busy_timeout(ACQUIRE_TIMEOUT)
+        .disable_statement_logging();
+    let sessions = Arc::new(Sessions::new(None));
+    let db = Database::new(
+        sessions,
+        Box::new(move |sessions, generation| pools::sqlite(&options, sessions, generation)),
+    );
+    db.ping().await?;
+    Ok(db)
+}
+
+fn unreachable(error: sqlx::Error) -> DbErr {
+    DbErr::Conn(RuntimeErr::SqlxError(error.into()))
 }
 
 /// Begins a transaction that is going to write. On SQLite it takes the write lock at once: a transaction that reads
@@ -81,8 +107,8 @@ pub async fn connect(url: &DatabaseUrl, max_connections: u32) -> Result<Database
 ///
 /// # Errors
 /// When the database cannot be reached.
-pub async fn begin_write(db: &DatabaseConnection) -> Result<DatabaseTransaction, DbErr> {
-    db.begin_with_options(TransactionOptions {
+pub async fn begin_write(db: &Database) -> Result<Transaction, DbErr> {
+    db.begin_with(TransactionOptions {
         sqlite_transaction_mode: Some(SqliteTransactionMode::Immediate),
         ..TransactionOptions::default()
     })
@@ -93,7 +119,7 @@ pub async fn begin_write(db: &DatabaseConnection) -> Result<DatabaseTransaction,
 ///
 /// # Errors
 /// When the database cannot be asked.
-pub async fn now(db: &DatabaseConnection, clock: &Clock) -> Result<Timestamp, DbErr> {
+pub async fn now(db: &Database, clock: &Clock) -> Result<Timestamp, DbErr> {
     let backend = db.get_database_backend();
     if backend != DbBackend::Postgres {
         return Ok(clock.now());

@@ -48,6 +48,8 @@ pub struct Settings {
     pub database_url: DatabaseUrl,
     /// How many connections a process opens to PostgreSQL.
     pub database_connections: u32,
+    /// How long a statement on PostgreSQL may take, the wait for a connection included.
+    pub database_timeout: Duration,
     /// The queue; none: in this process.
     pub redis_url: Option<RedisUrl>,
     /// A key of platform scope for the first set-up.
@@ -248,6 +250,7 @@ impl Settings {
             log: from.or::<LogFilter>("LOG", "info", "Which log lines are written, in the syntax of `tracing-subscriber`: `info,relaypost_worker=debug`. `info,access=debug` adds a line for each request that went well in less than a second.").0,
             database_url: from.or("DATABASE_URL", "sqlite://data/relaypost.db", "`postgres://user:password@host/name` or `sqlite://file`. SQLite is for one process."),
             database_connections: from.or::<Whole<1, 500>>("DATABASE_CONNECTIONS", "10", "How many connections one process opens to PostgreSQL, 1 to 500; up to six more are for what every delivery goes through. Behind PgBouncer it has to be asked for sessions, and to let the startup parameter `options` through.").into(),
+            database_timeout: from.or::<Whole<1_000, 600_000>>("DATABASE_TIMEOUT_MS", "10000", "How long a statement on PostgreSQL may take, in milliseconds, the wait for a connection included. A server that has not answered by then counts as silent: every connection to it is replaced. The server itself ends a statement after two thirds of the time. Migrations have no limit.").millis(),
             redis_url: from.optional("REDIS_URL", "`redis://host:port/`: the queue between the API and the workers. Without it the queue lives in the process, which only `relaypost` can use."),
             root_api_key: from.optional("ROOT_API_KEY", "A key of platform scope, to create the first tenants with; at least 24 characters. Without it a fresh development instance makes one and prints it once."),
             auth: Auth::read(from, env, &keyring),

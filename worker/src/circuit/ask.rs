@@ -6,16 +6,13 @@ use chrono::TimeDelta;
 use relaypost_shared::{
     circuit::{self as machine, Admission},
     clock::Timestamp,
-    db::begin_write,
+    db::{Database, Transaction, begin_write},
     delivery::{CircuitState, EndpointStatus, Ordering, Outcome, Reason, Status},
     entities::{circuit, delivery, endpoint},
     ids::{DeliveryId, EndpointId},
     settings,
 };
-use sea_orm::{
-    ColumnTrait as _, DatabaseConnection, DatabaseTransaction, DbErr, EntityTrait as _,
-    QueryFilter as _, sea_query::Expr,
-};
+use sea_orm::{ColumnTrait as _, DbErr, EntityTrait as _, QueryFilter as _, sea_query::Expr};
 use uuid::Uuid;
 
 use super::{Pass, order, patience};
@@ -41,7 +38,7 @@ pub enum Answer {
 /// # Errors
 /// When the database fails; then nothing was written, and no probe is taken.
 pub async fn ask(
-    db: &DatabaseConnection,
+    db: &Database,
     policy: &settings::Circuit,
     timeout: TimeDelta,
     providers: &[Uuid],
@@ -90,7 +87,7 @@ pub async fn ask(
 
 /// The endpoints as they are now that their circuits are locked: a pause or a resumption may have come in between.
 async fn fresh_endpoints(
-    tx: &DatabaseTransaction,
+    tx: &Transaction,
     slice: &[Loaded],
 ) -> Result<HashMap<EndpointId, endpoint::Model>, DbErr> {
     let ids = slice
@@ -116,7 +113,7 @@ struct Desk<'a> {
 }
 
 impl Desk<'_> {
-    async fn answer(&mut self, tx: &DatabaseTransaction, loaded: &Loaded) -> Result<Answer, DbErr> {
+    async fn answer(&mut self, tx: &Transaction, loaded: &Loaded) -> Result<Answer, DbErr> {
         match &loaded.target {
             Target::Webhook { endpoint, .. } => {
                 self.answer_webhook(tx, &loaded.delivery, endpoint.id).await
@@ -128,7 +125,7 @@ impl Desk<'_> {
 
     async fn answer_webhook(
         &mut self,
-        tx: &DatabaseTransaction,
+        tx: &Transaction,
         delivery: &delivery::Model,
         id: EndpointId,
     ) -> Result<Answer, DbErr> {
@@ -197,7 +194,7 @@ impl Desk<'_> {
         Answer::Parked
     }
 
-    async fn write(self, tx: &DatabaseTransaction) -> Result<(), DbErr> {
+    async fn write(self, tx: &Transaction) -> Result<(), DbErr> {
         for (circuit, deliveries) in &self.parked {
             delivery::Entity::update_many()
                 .col_expr(delivery::Column::ParkedFor, Expr::value(*circuit))

@@ -7,16 +7,14 @@ use chrono::TimeDelta;
 use relaypost_shared::{
     circuit as machine,
     clock::Timestamp,
-    db::{self, begin_write},
+    db::{self, Database, Transaction, begin_write},
     delivery::{CircuitState, EndpointStatus, Ordering},
     entities::{circuit, endpoint},
     ids::{DeliveryId, EndpointId},
     queue::{Flow, Lane, Queue},
     settings::{self, Settings},
 };
-use sea_orm::{
-    ConnectionTrait, DatabaseConnection, DatabaseTransaction, DbErr, EntityTrait as _, Statement,
-};
+use sea_orm::{ConnectionTrait, DbErr, EntityTrait as _, Statement};
 use uuid::Uuid;
 
 use super::{order, providers};
@@ -41,7 +39,7 @@ const PROBES_ON_THEIR_WAY: TimeDelta = TimeDelta::seconds(60);
 /// # Errors
 /// When the database or the queue cannot be reached; nothing is lost then.
 pub async fn step(
-    db: &DatabaseConnection,
+    db: &Database,
     queue: &Queue,
     settings: &Settings,
     now: Timestamp,
@@ -69,11 +67,7 @@ pub async fn step(
 ///
 /// # Errors
 /// When the database or the queue cannot be reached; nothing is lost then.
-pub async fn expire(
-    db: &DatabaseConnection,
-    queue: &Queue,
-    now: Timestamp,
-) -> Result<u64, StepError> {
+pub async fn expire(db: &Database, queue: &Queue, now: Timestamp) -> Result<u64, StepError> {
     let expired = format!(
         "id IN (SELECT id FROM deliveries WHERE expires_at <= $2 AND parked_for IS NOT NULL ORDER BY expires_at LIMIT $3{})",
         db::skip_locked(db.get_database_backend())
@@ -91,7 +85,7 @@ pub async fn expire(
 ///
 /// # Errors
 /// When the database fails.
-pub async fn find_forgotten(db: &DatabaseConnection, now: Timestamp) -> Result<u64, DbErr> {
+pub async fn find_forgotten(db: &Database, now: Timestamp) -> Result<u64, DbErr> {
     // The next value after the last, again and again: neither database skips over equal values of an index by itself.
     let sql = "WITH RECURSIVE held(id) AS (\
          SELECT (SELECT parked_for FROM deliveries WHERE parked_for IS NOT NULL ORDER BY parked_for LIMIT 1) \
@@ -108,7 +102,7 @@ pub async fn find_forgotten(db: &DatabaseConnection, now: Timestamp) -> Result<u
     Ok(db.execute_raw(statement).await?.rows_affected())
 }
 
-async fn due(tx: &DatabaseTransaction, now: Timestamp) -> Result<Option<circuit::Model>, DbErr> {
+async fn due(tx: &Transaction, now: Timestamp) -> Result<Option<circuit::Model>, DbErr> {
     let backend = tx.get_database_backend();
     let sql = format!(
         "SELECT * FROM circuits WHERE release_at <= $1 ORDER BY release_at LIMIT 1{}",
@@ -139,7 +133,7 @@ impl Release {
 }
 
 async fn look(
-    tx: &DatabaseTransaction,
+    tx: &Transaction,
     queue: &Queue,
     settings: &Settings,
     mut circuit: circuit::Model,
@@ -249,7 +243,7 @@ pub(crate) async fn release_one(
 }
 
 async fn release_oldest(
-    tx: &DatabaseTransaction,
+    tx: &Transaction,
     circuit: Uuid,
     count: u32,
     now: Timestamp,
@@ -261,7 +255,7 @@ async fn release_oldest(
 
 /// A probe that fails costs its delivery an attempt, so among the oldest those go first that have had the fewest.
 async fn release_probes(
-    tx: &DatabaseTransaction,
+    tx: &Transaction,
     circuit: Uuid,
     count: u32,
     now: Timestamp,
@@ -276,7 +270,7 @@ async fn release_probes(
 
 /// Lets go of what has expired among the oldest: it ends without an attempt, so it would be no probe.
 async fn release_expired(
-    tx: &DatabaseTransaction,
+    tx: &Transaction,
     circuit: Uuid,
     now: Timestamp,
 ) -> Result<Vec<Dispatched>, DbErr> {

@@ -5,11 +5,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use relaypost_shared::{
     circuit::{self as machine, Notice, Report, Signal},
     clock::Timestamp,
+    db::Transaction,
     entities::circuit,
     ids::TenantId,
     settings,
 };
-use sea_orm::{DatabaseTransaction, DbErr};
+use sea_orm::DbErr;
 use uuid::Uuid;
 
 /// One attempt's report, as it is recorded.
@@ -36,7 +37,7 @@ pub(crate) struct Observed {
 /// Locks the circuits of the reports, and those of `besides`, and applies the reports in their order. Costs no statement
 /// when nothing is reported.
 pub(crate) async fn observe(
-    tx: &DatabaseTransaction,
+    tx: &Transaction,
     policy: &settings::Circuit,
     told: &[Told],
     besides: impl IntoIterator<Item = Uuid>,
@@ -79,7 +80,7 @@ impl Observed {
     }
 
     /// Writes the circuits that have changed.
-    pub(crate) async fn write(self, tx: &DatabaseTransaction, now: Timestamp) -> Result<(), DbErr> {
+    pub(crate) async fn write(self, tx: &Transaction, now: Timestamp) -> Result<(), DbErr> {
         machine::save_changed(tx, &self.before, self.circuits, now).await
     }
 }

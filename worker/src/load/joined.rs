@@ -9,14 +9,14 @@ use bytes::Bytes;
 use relaypost_shared::{
     circuit::RESTLESS,
     clock::Timestamp,
-    db::driver_error,
+    db::{Database, Postgres, driver_error},
     delivery::DeliveryKind,
     entities::delivery,
     ids::{DeliveryId, EndpointId, MessageId, ReplayId, TenantId},
 };
 use sea_orm::{
-    DatabaseConnection, DbErr,
-    sqlx::{self, PgPool, Row as _, postgres::PgRow},
+    DbErr,
+    sqlx::{self, Row as _, postgres::PgRow},
 };
 use uuid::Uuid;
 
@@ -62,15 +62,16 @@ struct Found {
 /// # Errors
 /// When the database cannot be asked.
 pub(super) async fn load(
-    db: &DatabaseConnection,
-    pool: &PgPool,
+    db: &Database,
+    postgres: &Postgres,
     endpoints: &Endpoints,
     ids: &[DeliveryId],
     now: Timestamp,
 ) -> Result<Joined, DbErr> {
     let ids: Vec<Uuid> = ids.iter().map(|id| id.uuid()).collect();
-    let found = sqlx::query(SELECT.as_str()).bind(ids).fetch_all(pool).await;
-    let found = found.map_err(driver_error)?;
+    let found = postgres
+        .run(async |pool| sqlx::query(SELECT.as_str()).bind(ids).fetch_all(pool).await)
+        .await?;
     let mut slice = Slice::default();
     for row in &found {
         slice.add_message(row).map_err(driver_error)?;

@@ -10,12 +10,12 @@ use std::{collections::HashMap, fmt, sync::Arc};
 use bytes::Bytes;
 use relaypost_shared::{
     clock::Timestamp,
-    db::postgres,
+    db::Database,
     entities::{Pairs, circuit, delivery, email, endpoint, message},
     ids::{DeliveryId, MessageId},
     secrets::{Keyring, OpenError},
 };
-use sea_orm::{DatabaseConnection, DbErr};
+use sea_orm::DbErr;
 use uuid::Uuid;
 
 use endpoints::Endpoints;
@@ -101,14 +101,14 @@ pub enum Target {
 /// Loads deliveries. Clones share what they remember.
 #[derive(Clone, Debug)]
 pub struct Loader {
-    db: DatabaseConnection,
+    db: Database,
     providers: Arc<[Uuid]>,
     endpoints: Arc<Endpoints>,
 }
 
 impl Loader {
     /// A loader that opens what is sealed with `keys`. `providers` are the ids of the mail providers' circuits.
-    pub fn new(db: DatabaseConnection, providers: Arc<[Uuid]>, keys: Keyring) -> Self {
+    pub fn new(db: Database, providers: Arc<[Uuid]>, keys: Keyring) -> Self {
         Self {
             db,
             providers,
@@ -122,10 +122,10 @@ impl Loader {
     /// # Errors
     /// When the database cannot be asked.
     pub async fn load(&self, ids: &[DeliveryId], now: Timestamp) -> Result<Vec<Loaded>, DbErr> {
-        let Some(pool) = postgres(&self.db) else {
+        let Some(postgres) = self.db.postgres() else {
             return self.load_rows(ids, now).await;
         };
-        let mut loaded = joined::load(&self.db, pool, &self.endpoints, ids, now).await?;
+        let mut loaded = joined::load(&self.db, &postgres, &self.endpoints, ids, now).await?;
         if !loaded.others.is_empty() {
             let others = self.load_rows(&loaded.others, now).await?;
             loaded.webhooks.extend(others);

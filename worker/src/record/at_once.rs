@@ -8,13 +8,10 @@ use std::{
 use relaypost_shared::{
     circuit::RESTLESS,
     clock::Timestamp,
-    db::driver_error,
+    db::Postgres,
     ids::{AttemptId, DeliveryId},
 };
-use sea_orm::{
-    DbErr,
-    sqlx::{self, PgPool},
-};
+use sea_orm::{DbErr, sqlx};
 use uuid::Uuid;
 
 use super::Recorded;
@@ -65,7 +62,7 @@ struct Columns<'a> {
 /// # Errors
 /// When the database fails; then nothing is written, unless the connection was lost after it was.
 pub(super) async fn record_delivered(
-    pool: &PgPool,
+    postgres: &Postgres,
     slice: &[Arc<Recorded>],
 ) -> Result<HashSet<DeliveryId>, DbErr> {
     let troubled = super::troubled(slice);
@@ -104,7 +101,7 @@ pub(super) async fn record_delivered(
     }
     let circuits: BTreeSet<Uuid> = columns.circuits.iter().flatten().copied().collect();
     let circuits: Vec<Uuid> = circuits.into_iter().collect();
-    let done: Vec<Uuid> = sqlx::query_scalar(RECORD.as_str())
+    let record = sqlx::query_scalar(RECORD.as_str())
         .bind(columns.deliveries)
         .bind(columns.seen)
         .bind(columns.finished)
@@ -116,9 +113,9 @@ pub(super) async fn record_delivered(
         .bind(columns.snippets)
         .bind(columns.requests)
         .bind(columns.circuits)
-        .bind(circuits)
-        .fetch_all(pool)
-        .await
-        .map_err(driver_error)?;
+        .bind(circuits);
+    let done: Vec<Uuid> = postgres
+        .run(async |pool| record.fetch_all(pool).await)
+        .await?;
     Ok(done.into_iter().map(DeliveryId::from_uuid).collect())
 }

@@ -2,8 +2,14 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use relaypost_shared::{batch::Batcher, db, ids::DeliveryId, queue::Consumer, settings};
-use sea_orm::{DatabaseConnection, DbErr};
+use relaypost_shared::{
+    batch::Batcher,
+    db::{self, Database},
+    ids::DeliveryId,
+    queue::Consumer,
+    settings,
+};
+use sea_orm::DbErr;
 
 use super::{Recorded, at_once::record_delivered, record};
 use crate::{
@@ -17,31 +23,35 @@ const AT_MOST: usize = 100;
 /// Records in batches, and acknowledges a batch once it is committed.
 pub(crate) fn recorder(
     services: Services,
-    hot: DatabaseConnection,
+    hot: Database,
     consumer: Consumer,
 ) -> Batcher<Arc<Recorded>, Result<(), Arc<DbErr>>> {
-    Batcher::start(AT_MOST, move |batch: Vec<Arc<Recorded>>| {
-        let (services, hot, consumer) = (services.clone(), hot.clone(), consumer.clone());
-        async move {
-            let ids: Vec<DeliveryId> = batch.iter().map(|one| one.id()).collect();
-            let (failed, released) = record_each(&hot, &services.settings.circuit, batch).await;
-            let done: Vec<DeliveryId> = ids
-                .iter()
-                .copied()
-                .filter(|id| !failed.contains_key(id))
-                .collect();
-            consumer.acknowledge(&done).await;
-            let now = services.clock.now();
-            let pushed = dispatch::push(&services.db, &services.queue, &released, now).await;
-            if let Err(error) = pushed {
-                // They are in the database, where the dispatcher and the sweep find them.
-                tracing::debug!(%error, "what was released is not on the queue yet");
+    Batcher::start(
+        AT_MOST,
+        hot.batch_limit(),
+        move |batch: Vec<Arc<Recorded>>| {
+            let (services, hot, consumer) = (services.clone(), hot.clone(), consumer.clone());
+            async move {
+                let ids: Vec<DeliveryId> = batch.iter().map(|one| one.id()).collect();
+                let (failed, released) = record_each(&hot, &services.settings.circuit, batch).await;
+                let done: Vec<DeliveryId> = ids
+                    .iter()
+                    .copied()
+                    .filter(|id| !failed.contains_key(id))
+                    .collect();
+                consumer.acknowledge(&done).await;
+                let now = services.clock.now();
+                let pushed = dispatch::push(&services.db, &services.queue, &released, now).await;
+                if let Err(error) = pushed {
+                    // They are in the database, where the dispatcher and the sweep find them.
+                    tracing::debug!(%error, "what was released is not on the queue yet");
+                }
+                ids.iter()
+                    .map(|id| failed.get(id).cloned().map_or(Ok(()), Err))
+                    .collect()
             }
-            ids.iter()
-                .map(|id| failed.get(id).cloned().map_or(Ok(()), Err))
-                .collect()
-        }
-    })
+        },
+    )
 }
 
 /// What could not be recorded, and why.
@@ -54,12 +64,12 @@ fn all_failed(batch: &[Arc<Recorded>], error: DbErr) -> Failed {
 
 /// Records a batch: what was simply delivered in one statement, the rest in a transaction.
 async fn record_each(
-    hot: &DatabaseConnection,
+    hot: &Database,
     policy: &settings::Circuit,
     mut batch: Vec<Arc<Recorded>>,
 ) -> (Failed, Vec<Dispatched>) {
-    if let Some(pool) = db::postgres(hot) {
-        match record_delivered(pool, &batch).await {
+    if let Some(postgres) = hot.postgres() {
+        match record_delivered(&postgres, &batch).await {
             Ok(done) => batch.retain(|one| !done.contains(&one.id())),
             Err(error) if db::is_unavailable(&error) => {
                 return (all_failed(&batch, error), Vec::new());
@@ -73,7 +83,7 @@ async fn record_each(
 
 /// Records a batch in a transaction. When that fails, each alone, so that one row that cannot be written holds nobody else up.
 async fn record_rest(
-    hot: &DatabaseConnection,
+    hot: &Database,
     policy: &settings::Circuit,
     batch: &[Arc<Recorded>],
 ) -> (Failed, Vec<Dispatched>) {

@@ -4,15 +4,13 @@
 use relaypost_shared::{
     circuit::Notice,
     clock::Timestamp,
+    db::Transaction,
     delivery::{CircuitState, DisabledReason, EndpointStatus, OperatorEvent, Outcome, Reason},
     entities::{delivery, endpoint},
     events::{self, Event},
     ids::EndpointId,
 };
-use sea_orm::{
-    ColumnTrait as _, DatabaseTransaction, DbErr, EntityTrait as _, QueryFilter as _,
-    sea_query::Expr,
-};
+use sea_orm::{ColumnTrait as _, DbErr, EntityTrait as _, QueryFilter as _, sea_query::Expr};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
@@ -25,7 +23,7 @@ use crate::{
 
 /// Does what follows, and returns what can go onto the queue because of it. `ended` are those whose outcome took effect.
 pub(super) async fn up(
-    tx: &DatabaseTransaction,
+    tx: &Transaction,
     observed: &mut Observed,
     ended: &[&Recorded],
     now: Timestamp,
@@ -52,7 +50,7 @@ pub(super) async fn up(
 
 /// Disables an endpoint. What is held back for it is let go, and ends.
 async fn disable(
-    tx: &DatabaseTransaction,
+    tx: &Transaction,
     observed: &mut Observed,
     circuit: Uuid,
     reason: DisabledReason,
@@ -123,7 +121,7 @@ fn exhausted(recorded: &Recorded) -> Option<Event> {
 
 /// Where messages are delivered in order, whoever has ended lets the next one go.
 async fn pass_turns_on(
-    tx: &DatabaseTransaction,
+    tx: &Transaction,
     observed: &mut Observed,
     ended: &[&Recorded],
     now: Timestamp,

@@ -11,7 +11,7 @@ mod walk;
 use chrono::TimeDelta;
 use relaypost_shared::{
     clock::Timestamp,
-    db::begin_write,
+    db::{Database, begin_write},
     delivery::{ReplayKind, ReplayStatus},
     entities::replay::{self, Column},
     ids::ReplayId,
@@ -19,8 +19,8 @@ use relaypost_shared::{
 };
 use sea_orm::{
     ActiveValue::Set,
-    ColumnTrait as _, ConnectionTrait, DatabaseConnection, DbErr, EntityTrait as _,
-    FromQueryResult, QueryFilter as _, QueryOrder as _, QuerySelect as _,
+    ColumnTrait as _, ConnectionTrait, DbErr, EntityTrait as _, FromQueryResult, QueryFilter as _,
+    QueryOrder as _, QuerySelect as _,
     sea_query::{LockBehavior, LockType},
 };
 
@@ -46,11 +46,7 @@ pub struct Stepped {
 ///
 /// # Errors
 /// When the database cannot be reached. A batch is released as a whole or not at all.
-pub async fn step(
-    db: &DatabaseConnection,
-    queue: &Queue,
-    now: Timestamp,
-) -> Result<Stepped, DbErr> {
+pub async fn step(db: &Database, queue: &Queue, now: Timestamp) -> Result<Stepped, DbErr> {
     let mut stepped = Stepped::default();
     let due = due(db, now).await?;
     let deep = due.iter().any(Due::waits_for_room) && !has_room(queue).await;
@@ -88,7 +84,7 @@ impl Due {
     }
 }
 
-async fn due(db: &DatabaseConnection, now: Timestamp) -> Result<Vec<Due>, DbErr> {
+async fn due(db: &Database, now: Timestamp) -> Result<Vec<Due>, DbErr> {
     replay::Entity::find()
         .select_only()
         .columns([Column::Id, Column::Kind, Column::RatePerS])
@@ -111,7 +107,7 @@ struct Batch {
 }
 
 /// Releases the next batch of one job, unless another worker is at it.
-async fn advance(db: &DatabaseConnection, id: ReplayId, now: Timestamp) -> Result<Stepped, DbErr> {
+async fn advance(db: &Database, id: ReplayId, now: Timestamp) -> Result<Stepped, DbErr> {
     let tx = begin_write(db).await?;
     let Some(mut job) = claim(&tx, id, now).await? else {
         return Ok(Stepped::default());

@@ -2,7 +2,7 @@
 
 use relaypost_shared::{
     clock::Timestamp,
-    db::hot,
+    db::{Database, hot},
     delivery::Status,
     entities::{endpoint, endpoint_secret},
     ids::{EndpointId, SecretId},
@@ -10,8 +10,8 @@ use relaypost_shared::{
 };
 use relaypost_testkit::{Backend, Receiver};
 use sea_orm::{
-    ActiveModelTrait as _, ColumnTrait as _, ConnectionTrait as _, DatabaseConnection, DbBackend,
-    EntityTrait as _, IntoActiveModel as _, QueryFilter as _, Statement, sea_query::Expr,
+    ActiveModelTrait as _, ColumnTrait as _, ConnectionTrait as _, DbBackend, EntityTrait as _,
+    IntoActiveModel as _, QueryFilter as _, Statement, sea_query::Expr,
 };
 use standardwebhooks::Webhook;
 
@@ -113,7 +113,7 @@ async fn what_every_delivery_goes_through_finds_rows_by_their_ids_in_a_table_tho
     bench.db.execute_unprepared(grown).await.unwrap();
     let explain = "EXPLAIN WITH given AS (SELECT gen_random_uuid() AS delivery FROM generate_series(1, 100)) \
         UPDATE deliveries SET attempt_count = 1 FROM given WHERE id = delivery AND status = 'pending' AND replay_id IS NULL";
-    let plan = async |db: &DatabaseConnection| -> String {
+    let plan = async |db: &Database| -> String {
         let statement = Statement::from_string(DbBackend::Postgres, explain);
         let lines = db.query_all_raw(statement).await.unwrap();
         let lines = lines.iter().map(|line| line.try_get_by_index::<String>(0));

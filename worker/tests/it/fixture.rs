@@ -14,7 +14,7 @@ use futures::FutureExt as _;
 use relaypost_migration as migration;
 use relaypost_shared::{
     clock::{Clock, Timestamp},
-    db,
+    db::{self, Database},
     delivery::{
         DeliveryKind, EndpointStatus, ErrorClass, Reason, ReplayKind, ReplayStatus, Signing, Status,
     },
@@ -33,15 +33,14 @@ use relaypost_worker::{
     Services, circuit, dispatch, pipeline::Pipeline, replay as worker_replay, send::Sender,
 };
 use sea_orm::{
-    ActiveModelTrait, ColumnTrait, DatabaseConnection, EntityTrait, IntoActiveModel,
-    PaginatorTrait, QueryFilter,
+    ActiveModelTrait, ColumnTrait, EntityTrait, IntoActiveModel, PaginatorTrait, QueryFilter,
 };
 use uuid::Uuid;
 
 pub(crate) const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 
 pub(crate) struct Bench {
-    pub(crate) db: DatabaseConnection,
+    pub(crate) db: Database,
     pub(crate) clock: Clock,
     pub(crate) queue: Queue,
     pub(crate) tenant: TenantId,
@@ -67,7 +66,9 @@ impl Bench {
         }
         all.insert("DATABASE_URL".into(), database.url().into());
         let settings = Arc::new(Settings::from_map(all).unwrap());
-        let db = db::connect(&settings.database_url, 10).await.unwrap();
+        let db = db::connect(&settings.database_url, 10, Some(settings.database_timeout))
+            .await
+            .unwrap();
         migration::up(&db).await.unwrap();
         let clock = Clock::manual(DateTime::from_timestamp_millis(1_800_000_000_000).unwrap());
         let tenant = TenantId::generate(clock.now());
@@ -90,7 +91,7 @@ impl Bench {
     }
 
     pub(crate) async fn close(self) {
-        self.db.close().await.unwrap();
+        self.db.close().await;
         self.database.drop_now().await;
     }
 

@@ -3,12 +3,12 @@
 use poem_openapi::types::MaybeUndefined;
 use relaypost_shared::{
     clock::Timestamp,
-    db::begin_write,
+    db::{Transaction, begin_write},
     entities::user,
     ids::UserId,
     people::{SessionEnd, TokenPurpose},
 };
-use sea_orm::{ActiveModelTrait as _, DatabaseTransaction, IntoActiveModel as _, Set};
+use sea_orm::{ActiveModelTrait as _, IntoActiveModel as _, Set};
 
 use super::{body::UserChanges, find};
 use crate::{
@@ -80,7 +80,7 @@ fn given<T>(field: &str, change: MaybeUndefined<T>) -> Result<Option<T>, ApiErro
 }
 
 async fn follow(
-    tx: &DatabaseTransaction,
+    tx: &Transaction,
     by: &By,
     before: &user::Model,
     after: &user::Model,

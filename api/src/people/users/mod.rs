@@ -13,16 +13,15 @@ use poem_openapi::{
 };
 use relaypost_shared::{
     clock::Timestamp,
-    db::begin_write,
+    db::{Transaction, begin_write},
     entities::{membership, tenant, user},
     ids::{User as UserKind, UserId},
     people::TokenPurpose,
     queue::Lane,
 };
 use sea_orm::{
-    ColumnTrait as _, ConnectionTrait, DatabaseTransaction, DbErr, EntityTrait as _,
-    IntoActiveModel as _, QueryFilter as _, QueryOrder as _, QuerySelect as _,
-    sea_query::OnConflict,
+    ColumnTrait as _, ConnectionTrait, DbErr, EntityTrait as _, IntoActiveModel as _,
+    QueryFilter as _, QueryOrder as _, QuerySelect as _, sea_query::OnConflict,
 };
 
 use self::body::{Membership, NewUser, User, UserChanges};
@@ -232,7 +231,7 @@ pub(super) fn blank(email: String, now: Timestamp) -> user::Model {
 }
 
 /// Writes a new user. Says no when there is one with this address.
-pub(super) async fn insert(tx: &DatabaseTransaction, row: &user::Model) -> Result<bool, ApiError> {
+pub(super) async fn insert(tx: &Transaction, row: &user::Model) -> Result<bool, ApiError> {
     let known = OnConflict::column(user::Column::Email)
         .do_nothing()
         .to_owned();
@@ -254,7 +253,7 @@ pub(super) async fn find(db: &impl ConnectionTrait, id: UserId) -> Result<user::
 
 /// A user, whom nobody else changes until the end of the transaction. Whoever changes what is a user's does this first.
 pub(in crate::people) async fn lock(
-    tx: &DatabaseTransaction,
+    tx: &Transaction,
     id: UserId,
 ) -> Result<Option<user::Model>, DbErr> {
     user::Entity::find_by_id(id).lock_exclusive().one(tx).await
@@ -274,7 +273,7 @@ async fn roles_of(
 
 /// Gives a new user their roles.
 async fn join(
-    tx: &DatabaseTransaction,
+    tx: &Transaction,
     user: UserId,
     wanted: &[Membership],
     now: Timestamp,

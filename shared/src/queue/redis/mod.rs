@@ -35,18 +35,17 @@
 //! lane, new limits. A worker that heard it and left something over rings it again. Delayed flows ring no bell: a fetch
 //! that finds nothing else says when the first of them is due, and the worker waits no longer than that.
 
+mod link;
 mod worker;
 
 use std::{collections::HashMap, fmt, sync::LazyLock, time::Duration};
 
 use apalis_redis::Config;
-use redis::{
-    Client, RedisError, Script, ScriptInvocation,
-    aio::{ConnectionManager, ConnectionManagerConfig},
-};
+use redis::{Client, Cmd, RedisError, Script, ScriptInvocation};
 
 use super::{Flow, Job, LIMITS_LAST, Lane, Limits, QueueError, flow::Owner};
 use crate::ids::DeliveryId;
+use link::{Link, ends_connection};
 
 pub(super) use worker::{Fault, RedisWorker};
 
@@ -75,7 +74,7 @@ script!(LIMIT, "lua/limit.lua");
 /// The queues in Redis. Clones share a connection.
 #[derive(Clone)]
 pub struct RedisQueue {
-    connection: ConnectionManager,
+    link: Link,
     client: Client,
 }
 
@@ -95,21 +94,11 @@ fn lane_key(lane: Lane) -> String {
     keys(lane).queue.as_ref().to_owned()
 }
 
-/// A connection that is made when it is first used and made again after every fault.
-fn connect(client: &Client, timeout: Duration) -> Result<ConnectionManager, RedisError> {
-    let config = ConnectionManagerConfig::new()
-        .set_connection_timeout(Some(COMMAND_TIMEOUT))
-        .set_response_timeout(Some(timeout))
-        .set_max_delay(Duration::from_millis(500))
-        .set_number_of_retries(1);
-    ConnectionManager::new_lazy_with_config(client.clone(), config)
-}
-
 impl RedisQueue {
     pub(super) fn open(url: &str) -> Result<Self, QueueError> {
         let client = Client::open(url)?;
         Ok(Self {
-            connection: connect(&client, COMMAND_TIMEOUT)?,
+            link: Link::new(&client, COMMAND_TIMEOUT),
             client,
         })
     }
@@ -140,8 +129,7 @@ impl RedisQueue {
             for job in batch {
                 command.arg(job.delivery.to_string());
             }
-            let found: Vec<Option<String>> =
-                command.query_async(&mut self.connection.clone()).await?;
+            let found: Vec<Option<String>> = self.ask(&command).await?;
             let unknown = batch.iter().zip(found).filter(|(_, found)| found.is_none());
             missing.extend(unknown.map(|(job, _)| *job));
         }
@@ -151,14 +139,14 @@ impl RedisQueue {
     pub(super) async fn depth(&self, lane: Lane) -> Result<u64, QueueError> {
         let mut command = redis::cmd("GET");
         command.arg(format!("{}:depth", lane_key(lane)));
-        let depth: Option<u64> = command.query_async(&mut self.connection.clone()).await?;
+        let depth: Option<u64> = self.ask(&command).await?;
         Ok(depth.unwrap_or(0))
     }
 
     pub(super) async fn waiting(&self, lane: Lane, flow: Flow) -> Result<u64, QueueError> {
         let mut command = redis::cmd("LLEN");
         command.arg(format!("{}:waiting:{flow}", lane_key(lane)));
-        Ok(command.query_async(&mut self.connection.clone()).await?)
+        Ok(self.ask(&command).await?)
     }
 
     pub(super) async fn limit(
@@ -182,16 +170,36 @@ impl RedisQueue {
     }
 
     pub(super) async fn ping(&self) -> Result<(), QueueError> {
-        Ok(redis::cmd("PING")
-            .query_async(&mut self.connection.clone())
-            .await?)
+        Ok(self.ask(&redis::cmd("PING")).await?)
     }
 
+    /// Calls a script that may run twice: when the connection was lost it is called once more, on a new one.
     async fn run<T: redis::FromRedisValue>(
         &self,
         call: &ScriptInvocation<'_>,
     ) -> Result<T, RedisError> {
-        call.invoke_async(&mut self.connection.clone()).await
+        match self.run_once(call).await {
+            Err(error) if ends_connection(&error) => self.run_once(call).await,
+            answer => answer,
+        }
+    }
+
+    /// Calls a script that does something else the second time.
+    async fn run_once<T: redis::FromRedisValue>(
+        &self,
+        call: &ScriptInvocation<'_>,
+    ) -> Result<T, RedisError> {
+        call.invoke_async(&mut self.link.clone()).await
+    }
+
+    /// Sends a command that changes nothing, once more on a new connection when the first one was lost.
+    async fn ask<T: redis::FromRedisValue>(&self, command: &Cmd) -> Result<T, RedisError> {
+        match command.query_async(&mut self.link.clone()).await {
+            Err(error) if ends_connection(&error) => {
+                command.query_async(&mut self.link.clone()).await
+            }
+            answer => answer,
+        }
     }
 }
 

@@ -3,11 +3,11 @@
 use std::{fmt, time::Duration};
 
 use apalis_redis::Config;
-use redis::{RedisError, ScriptInvocation, aio::ConnectionManager};
+use redis::{RedisError, ScriptInvocation};
 
 use super::{
     ACKNOWLEDGE, BATCH, BURY, COMMAND_TIMEOUT, FETCH, HAND_BACK, HEARTBEAT, REGISTER, RedisQueue,
-    connect, keys,
+    keys, link::Link,
 };
 use crate::{
     ids::DeliveryId,
@@ -44,7 +44,7 @@ impl From<RedisError> for Fault {
 #[derive(Clone)]
 pub(in crate::queue) struct RedisWorker {
     queue: RedisQueue,
-    waiting: ConnectionManager,
+    waiting: Link,
     keys: Config,
     lane: String,
     name: String,
@@ -79,7 +79,7 @@ impl RedisWorker {
         Ok(Self {
             queue: queue.clone(),
             // A blocking wait holds up everything behind it on its connection, so it has one of its own.
-            waiting: connect(&queue.client, WAIT + COMMAND_TIMEOUT)?,
+            waiting: Link::new(&queue.client, WAIT + COMMAND_TIMEOUT),
             lane: keys.queue.as_ref().to_owned(),
             name: name.to_owned(),
             in_flight: in_flight(&keys, name),
@@ -131,7 +131,7 @@ impl RedisWorker {
             .arg(default_cap.unwrap_or_default())
             .arg(TURN)
             .arg(LIMITS_LAST.as_millis().to_string());
-        let (wait, parts): (i64, Vec<Part>) = self.queue.run(&call).await?;
+        let (wait, parts): (i64, Vec<Part>) = self.queue.run_once(&call).await?;
         Ok(Fetched {
             jobs: parts.iter().flat_map(taken).collect(),
             wait: u64::try_from(wait).ok().map(Duration::from_micros),
@@ -191,9 +191,7 @@ impl RedisWorker {
     pub(in crate::queue) async fn believed(&self) -> Result<Vec<DeliveryId>, Fault> {
         let mut command = redis::cmd("SMEMBERS");
         command.arg(&self.in_flight);
-        let ids: Vec<String> = command
-            .query_async(&mut self.queue.connection.clone())
-            .await?;
+        let ids: Vec<String> = self.queue.ask(&command).await?;
         Ok(ids.iter().filter_map(|id| id.parse().ok()).collect())
     }
 

@@ -10,7 +10,7 @@ use futures::future::join_all;
 use relaypost_shared::{
     circuit,
     clock::Timestamp,
-    db::begin_write,
+    db::{Transaction, begin_write},
     delivery::{EndpointStatus, Ordering, Reason, Status},
     entities::{attempt, circuit as circuits, delivery, endpoint},
     ids::{DeliveryId, EndpointId},
@@ -19,8 +19,8 @@ use relaypost_shared::{
 use relaypost_testkit::{Receiver, Reply};
 use relaypost_worker::sweep::Full;
 use sea_orm::{
-    ActiveModelTrait, ActiveValue::Set, ColumnTrait, DatabaseTransaction, EntityTrait,
-    IntoActiveModel, QueryFilter, QueryOrder, sea_query::Expr,
+    ActiveModelTrait, ActiveValue::Set, ColumnTrait, EntityTrait, IntoActiveModel, QueryFilter,
+    QueryOrder, sea_query::Expr,
 };
 
 use super::{Behaviour, Op};
@@ -385,7 +385,7 @@ impl World {
     }
 }
 
-async fn set_status(tx: &DatabaseTransaction, id: EndpointId, status: EndpointStatus) {
+async fn set_status(tx: &Transaction, id: EndpointId, status: EndpointStatus) {
     use endpoint::Column;
     endpoint::Entity::update_many()
         .col_expr(Column::Status, Expr::value(status))
