@@ -99,7 +99,7 @@ async fn is_at_rest(connection: &mut SqliteConnection) -> bool {
     let begun = connection.begin_with("BEGIN DEFERRED").await;
     let ended = async { begun?.rollback().await }.await;
     if let Err(error) = &ended {
-        tracing::warn!(%error, "closing a database connection whose transaction did not end");
+        tracing::debug!(%error, "closing a database connection whose transaction did not end");
     }
     ended.is_ok()
 }

@@ -25,7 +25,7 @@ use tokio::{
 
 use super::{
     ACQUIRE_TIMEOUT,
-    fault::{ends_session, is_pool_timeout},
+    fault::{ends_session, is_full, is_pool_timeout},
 };
 
 /// How long statements on replaced connections may still take: a healthy one is answered by then.
@@ -119,7 +119,9 @@ impl Sessions {
             self.answered.store(now, Ordering::Relaxed);
             return;
         };
-        if ends_session(error) {
+        if is_full(error) {
+            self.renew(generation, "the disk of the database is full");
+        } else if ends_session(error) {
             self.renew(generation, "the database refused the session");
         } else if is_pool_timeout(error) {
             let silence = now.saturating_sub(self.answered.load(Ordering::Relaxed));
