@@ -3,12 +3,13 @@
 
 use anyhow::Context as _;
 use clap::{Parser, Subcommand};
-use relaypost_migration as migration;
+use relaypost_migration::{self as migration, Up};
 use relaypost_shared::{
     db,
     settings::{Program, Settings},
     telemetry,
 };
+use sea_orm_migration::sea_orm::DatabaseConnection;
 
 #[derive(Parser)]
 #[command(
@@ -43,7 +44,7 @@ async fn main() -> anyhow::Result<()> {
         .await
         .context("DATABASE_URL: the database cannot be reached")?;
     match cli.command.unwrap_or(Command::Up) {
-        Command::Up => migration::up(&db).await?,
+        Command::Up => up(&db).await?,
         Command::Down => migration::down(&db).await?,
         Command::Reseal => migration::sealed::reseal(&db, &settings.keyring).await?,
         Command::Status => {
@@ -51,10 +52,36 @@ async fn main() -> anyhow::Result<()> {
             for (name, applied) in &status {
                 println!("{} {name}", if *applied { "applied" } else { "pending" });
             }
+            let newer = migration::newer(&db).await?;
+            for name in &newer {
+                println!("newer {name}");
+            }
+            if !newer.is_empty() {
+                say_newer();
+            }
             if status.iter().any(|(_, applied)| !applied) {
                 std::process::exit(1);
             }
         }
     }
     Ok(())
+}
+
+async fn up(db: &DatabaseConnection) -> anyhow::Result<()> {
+    match migration::up(db).await? {
+        Up::Applied(names) if names.is_empty() => println!("the schema is up to date"),
+        Up::Applied(names) => names.iter().for_each(|name| println!("applied {name}")),
+        Up::Newer(names) => {
+            names.iter().for_each(|name| println!("newer {name}"));
+            say_newer();
+        }
+    }
+    Ok(())
+}
+
+fn say_newer() {
+    println!(
+        "a newer version of Relaypost has migrated this database; version {} changes nothing",
+        env!("CARGO_PKG_VERSION")
+    );
 }

@@ -4,23 +4,78 @@
     reason = "a broken fixture should stop the test where it breaks"
 )]
 
-use relaypost_migration as migration;
+use futures::future::join_all;
+use relaypost_migration::{self as migration, Up};
 use relaypost_shared::{db, settings::Settings};
 use relaypost_testkit::{Backend, TestDatabase};
 use sea_orm_migration::sea_orm::{
     ConnectionTrait as _, DatabaseConnection, Statement, TransactionTrait as _,
 };
 
-async fn database() -> (TestDatabase, DatabaseConnection) {
-    let database = match Backend::from_env() {
+async fn empty() -> TestDatabase {
+    match Backend::from_env() {
         Backend::Embedded => TestDatabase::sqlite(),
         Backend::Stack => TestDatabase::postgres().await,
-    };
+    }
+}
+
+async fn connect(database: &TestDatabase) -> DatabaseConnection {
     let url = ("DATABASE_URL".to_owned(), database.url().to_owned());
     let settings = Settings::from_map([url].into()).unwrap();
-    let db = db::connect(&settings.database_url, 1).await.unwrap();
+    db::connect(&settings.database_url, 1).await.unwrap()
+}
+
+async fn database() -> (TestDatabase, DatabaseConnection) {
+    let database = empty().await;
+    let db = connect(&database).await;
     migration::up(&db).await.unwrap();
     (database, db)
+}
+
+#[tokio::test]
+async fn of_several_processes_that_migrate_at_once_one_applies_everything_and_none_fails() {
+    let database = empty().await;
+    let mut processes = Vec::new();
+    for _ in 0..4 {
+        processes.push(connect(&database).await);
+    }
+    let ups = processes.iter().map(migration::up);
+    let mut applied: Vec<usize> = join_all(ups)
+        .await
+        .into_iter()
+        .map(|up| match up.unwrap() {
+            Up::Applied(names) => names.len(),
+            Up::Newer(names) => panic!("newer: {names:?}"),
+        })
+        .collect();
+    applied.sort_unstable();
+    let all = migration::status(&processes[0]).await.unwrap().len();
+    assert_eq!(applied, [0, 0, 0, all]);
+    for db in processes {
+        db.close().await.unwrap();
+    }
+    database.drop_now().await;
+}
+
+/// The schema of a database that is rolled back to an older version of Relaypost.
+async fn with_a_migration_of_a_newer_version(db: &DatabaseConnection) {
+    db.execute_unprepared(
+        "INSERT INTO seaql_migrations (version, applied_at) VALUES ('m9999_from_the_future', 0)",
+    )
+    .await
+    .unwrap();
+}
+
+#[tokio::test]
+async fn an_older_version_leaves_a_newer_schema_as_it_is_and_says_so() {
+    let (database, db) = database().await;
+    with_a_migration_of_a_newer_version(&db).await;
+    let newer = vec!["m9999_from_the_future".to_owned()];
+    assert_eq!(migration::up(&db).await.unwrap(), Up::Newer(newer.clone()));
+    assert_eq!(migration::newer(&db).await.unwrap(), newer);
+    assert_eq!(migration::pending(&db).await.unwrap(), [""; 0]);
+    db.close().await.unwrap();
+    database.drop_now().await;
 }
 
 #[tokio::test]

@@ -1,0 +1,80 @@
+//! Applying and taking back migrations, by one process at a time.
+//!
+//! PostgreSQL has an advisory lock for that, beside migrations that each are a transaction. On SQLite everything is one
+//! write transaction, which keeps other writers out and leaves nothing half done.
+
+use relaypost_shared::db;
+use sea_orm_migration::{
+    prelude::*,
+    sea_orm::{DatabaseConnection, DbBackend},
+};
+
+use crate::{Migrator, lock::Lock, state::State};
+
+/// What [`up`] did.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Up {
+    /// It applied these migrations, oldest first; none if the schema was up to date.
+    Applied(Vec<String>),
+    /// It did nothing, because a newer version of Relaypost has migrated this database. These are the migrations that
+    /// this version does not have.
+    Newer(Vec<String>),
+}
+
+/// Brings the schema up to date. Of several processes that call this at once, one applies the migrations and the others
+/// wait for it.
+///
+/// # Errors
+/// When the database fails: PostgreSQL keeps the migrations that were applied before, SQLite none of this call. When the
+/// database has migrations of another version and lacks some of this one.
+pub async fn up(db: &DatabaseConnection) -> Result<Up, DbErr> {
+    if db.get_database_backend() == DbBackend::Postgres {
+        let lock = Lock::take(db).await?;
+        let done = apply(db).await;
+        lock.release().await;
+        return done;
+    }
+    let tx = db::begin_write(db).await?;
+    let done = apply(&tx).await?;
+    tx.commit().await?;
+    Ok(done)
+}
+
+async fn apply<'c, C>(db: C) -> Result<Up, DbErr>
+where
+    C: IntoSchemaManagerConnection<'c> + Copy,
+{
+    let State { pending, newer, .. } = State::read(&SchemaManager::new(db)).await?;
+    if newer.is_empty() {
+        // Even to find nothing pending, the migrator would try to create its table.
+        if !pending.is_empty() {
+            Migrator::up(db, None).await?;
+        }
+        return Ok(Up::Applied(pending));
+    }
+    if pending.is_empty() {
+        return Ok(Up::Newer(newer));
+    }
+    Err(DbErr::Custom(format!(
+        "the database has migrations of another version of Relaypost ({}) and lacks some of this one ({}): use the \
+         version that made them, or a newer one",
+        newer.join(", "),
+        pending.join(", ")
+    )))
+}
+
+/// Takes back the newest migration, and with it all that its tables and columns hold. Like [`up`], one process at a time.
+///
+/// # Errors
+/// When the database fails, or a newer version has migrated it.
+pub async fn down(db: &DatabaseConnection) -> Result<(), DbErr> {
+    if db.get_database_backend() == DbBackend::Postgres {
+        let lock = Lock::take(db).await?;
+        let done = Migrator::down(db, Some(1)).await;
+        lock.release().await;
+        return done;
+    }
+    let tx = db::begin_write(db).await?;
+    Migrator::down(&tx, Some(1)).await?;
+    tx.commit().await
+}
