@@ -1,5 +1,6 @@
 //! The schema, as migrations that run alike on PostgreSQL and SQLite.
 
+pub mod down;
 mod lock;
 mod m0001_foundation;
 mod m0002_dead_letters;

@@ -3,7 +3,7 @@
 
 use anyhow::Context as _;
 use clap::{Parser, Subcommand};
-use relaypost_migration::{self as migration, Up};
+use relaypost_migration::{self as migration, Up, down};
 use relaypost_shared::{
     db,
     settings::{Program, Settings},
@@ -26,8 +26,8 @@ struct Cli {
 enum Command {
     /// Apply every pending migration (the default).
     Up,
-    /// Take back the newest migration.
-    Down,
+    /// Take back the newest migration and delete what its tables and columns hold, after a question.
+    Down(down::Options),
     /// List the migrations and whether each is applied; exit 1 if one is pending.
     Status,
     /// Seal every stored secret under the newest of ENCRYPTION_KEYS, while the service runs; afterwards the others can be
@@ -45,7 +45,7 @@ async fn main() -> anyhow::Result<()> {
         .context("DATABASE_URL: the database cannot be reached")?;
     match cli.command.unwrap_or(Command::Up) {
         Command::Up => up(&db).await?,
-        Command::Down => migration::down(&db).await?,
+        Command::Down(options) => down::command(&db, settings.env, &options).await?,
         Command::Reseal => migration::sealed::reseal(&db, &settings.keyring).await?,
         Command::Status => {
             let status = migration::status(&db).await?;

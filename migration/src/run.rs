@@ -63,18 +63,45 @@ where
     )))
 }
 
-/// Takes back the newest migration, and with it all that its tables and columns hold. Like [`up`], one process at a time.
+/// Takes back the newest migration, with all that its tables and columns hold, and asks nobody; `relaypost-migrate down`
+/// asks ([`crate::down::command`]). With none applied it does nothing.
 ///
 /// # Errors
 /// When the database fails, or a newer version has migrated it.
 pub async fn down(db: &DatabaseConnection) -> Result<(), DbErr> {
+    let state = State::read(&SchemaManager::new(db)).await?;
+    take_back(db, state.applied.last().as_slice()).await
+}
+
+/// Takes back these migrations, which must be the newest, the newest first. Like [`up`], one process at a time.
+pub(super) async fn take_back<S>(db: &DatabaseConnection, names: &[S]) -> Result<(), DbErr>
+where
+    S: AsRef<str>,
+{
     if db.get_database_backend() == DbBackend::Postgres {
         let lock = Lock::take(db).await?;
-        let done = Migrator::down(db, Some(1)).await;
+        let done = remove(db, names).await;
         lock.release().await;
         return done;
     }
     let tx = db::begin_write(db).await?;
-    Migrator::down(&tx, Some(1)).await?;
+    remove(&tx, names).await?;
     tx.commit().await
+}
+
+async fn remove<'c, C, S>(db: C, names: &[S]) -> Result<(), DbErr>
+where
+    C: IntoSchemaManagerConnection<'c> + Copy,
+    S: AsRef<str>,
+{
+    let State { applied, newer, .. } = State::read(&SchemaManager::new(db)).await?;
+    let newest = applied.iter().rev().take(names.len());
+    let is_as_planned = newer.is_empty() && newest.eq(names.iter().map(AsRef::as_ref));
+    if !is_as_planned {
+        return Err(DbErr::Custom(
+            "another process has migrated this database in the meantime; nothing was changed"
+                .to_owned(),
+        ));
+    }
+    Migrator::down(db, Some(names.len() as u32)).await
 }

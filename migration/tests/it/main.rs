@@ -4,33 +4,15 @@
     reason = "a broken fixture should stop the test where it breaks"
 )]
 
+mod down;
+mod support;
+
 use futures::future::join_all;
 use relaypost_migration::{self as migration, Up};
-use relaypost_shared::{db, settings::Settings};
-use relaypost_testkit::{Backend, TestDatabase};
-use sea_orm_migration::sea_orm::{
-    ConnectionTrait as _, DatabaseConnection, Statement, TransactionTrait as _,
-};
+use relaypost_testkit::Backend;
+use sea_orm_migration::sea_orm::{ConnectionTrait as _, Statement, TransactionTrait as _};
 
-async fn empty() -> TestDatabase {
-    match Backend::from_env() {
-        Backend::Embedded => TestDatabase::sqlite(),
-        Backend::Stack => TestDatabase::postgres().await,
-    }
-}
-
-async fn connect(database: &TestDatabase) -> DatabaseConnection {
-    let url = ("DATABASE_URL".to_owned(), database.url().to_owned());
-    let settings = Settings::from_map([url].into()).unwrap();
-    db::connect(&settings.database_url, 1).await.unwrap()
-}
-
-async fn database() -> (TestDatabase, DatabaseConnection) {
-    let database = empty().await;
-    let db = connect(&database).await;
-    migration::up(&db).await.unwrap();
-    (database, db)
-}
+use support::{connect, database, empty, with_a_migration_of_a_newer_version};
 
 #[tokio::test]
 async fn of_several_processes_that_migrate_at_once_one_applies_everything_and_none_fails() {
@@ -55,15 +37,6 @@ async fn of_several_processes_that_migrate_at_once_one_applies_everything_and_no
         db.close().await.unwrap();
     }
     database.drop_now().await;
-}
-
-/// The schema of a database that is rolled back to an older version of Relaypost.
-async fn with_a_migration_of_a_newer_version(db: &DatabaseConnection) {
-    db.execute_unprepared(
-        "INSERT INTO seaql_migrations (version, applied_at) VALUES ('m9999_from_the_future', 0)",
-    )
-    .await
-    .unwrap();
 }
 
 #[tokio::test]

@@ -22,6 +22,9 @@ use crate::{
     settings::DatabaseUrl,
 };
 
+/// The name of our sessions in PostgreSQL (`pg_stat_activity.application_name`), unless `DATABASE_URL` gives another.
+pub const APPLICATION: &str = "relaypost";
+
 /// How long a statement waits for a free connection before it fails as "database busy".
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a connection may be idle before it is tested.
@@ -64,7 +67,13 @@ pub async fn connect(url: &DatabaseUrl, max_connections: u32) -> Result<Database
     }
     if !sqlite {
         // Compiling takes tens of milliseconds, and no statement here reads enough rows to be worth it.
-        options.map_sqlx_postgres_opts(|options| options.options([("jit", "off")]));
+        options.map_sqlx_postgres_opts(|options| {
+            let options = options.options([("jit", "off")]);
+            match options.get_application_name() {
+                None => options.application_name(APPLICATION),
+                Some(_) => options,
+            }
+        });
         // The pool would try for as long as a connection may take and then say only that it gave up.
         let connection = tokio::time::timeout(ACQUIRE_TIMEOUT, PgConnection::connect(url.as_str()));
         let connection = connection
