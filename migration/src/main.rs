@@ -1,5 +1,5 @@
-//! `relaypost-migrate`: brings the schema up to date, takes the newest step back, says where it stands, or seals
-//! every stored secret anew.
+//! `relaypost-migrate`: applies migrations, takes them back and lists them; seals every stored secret anew, or opens a
+//! sample of them.
 
 use anyhow::Context as _;
 use clap::{Parser, Subcommand};
@@ -33,6 +33,9 @@ enum Command {
     /// Seal every stored secret under the newest of ENCRYPTION_KEYS, while the service runs; afterwards the others can be
     /// dropped. Exit 1 if something is left.
     Reseal,
+    /// Open a sample of the stored secrets with ENCRYPTION_KEYS, as after a restore. Exit 1 and the id of the key if one
+    /// is missing.
+    CheckSealed,
 }
 
 #[tokio::main]
@@ -47,6 +50,7 @@ async fn main() -> anyhow::Result<()> {
         Command::Up => up(&db).await?,
         Command::Down(options) => down::command(&db, settings.env, &options).await?,
         Command::Reseal => migration::sealed::reseal(&db, &settings.keyring).await?,
+        Command::CheckSealed => migration::sealed::check(&db, &settings.keyring).await?,
         Command::Status => {
             let status = migration::status(&db).await?;
             for (name, applied) in &status {
