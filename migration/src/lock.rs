@@ -9,8 +9,8 @@ use sea_orm_migration::sea_orm::{
 };
 use tokio::time::{Instant, sleep, timeout};
 
-/// The number of the advisory lock. Such locks belong to one database (PostgreSQL manual, section 13.3.5).
-const NUMBER: i64 = 0x0072_656c_6179;
+/// The number of the advisory lock: `relaypst` in ASCII. Such locks belong to one database (PostgreSQL manual, section 13.3.5).
+const NUMBER: i64 = i64::from_be_bytes(*b"relaypst");
 /// How long one statement about the lock may take.
 const STATEMENT: Duration = Duration::from_secs(10);
 /// How long to wait for another process that migrates.

@@ -19,20 +19,24 @@ from_file() {
   printf -v "$1" '%s' "$(<"${!file}")"
 }
 
-# from_dotenv NAME : in development the product reads .env too, and a backup must be of the same database.
-from_dotenv() {
-  local line
-  [[ -z ${!1:-} && ${APP_ENV:-development} == development && -r .env ]] || return 0
-  line=$(grep -E "^(export )?$1=" .env | tail -n 1) || return 0
-  line=${line#*=}
-  line=${line#[\"\']}
-  printf -v "$1" '%s' "${line%[\"\']}"
+# from_development NAME : in development the running instance of `make up` comes first, then .env, which the product reads
+# too. A backup must be of the database that is in use.
+from_development() {
+  local file line
+  [[ ${APP_ENV:-development} == development ]] || return 0
+  for file in "$ROOT/.relaypost-up/env" .env; do
+    [[ -z ${!1:-} && -r $file ]] || continue
+    line=$(grep -E "^(export )?$1=" "$file" | tail -n 1) || continue
+    line=${line#*=}
+    line=${line#[\"\']}
+    printf -v "$1" '%s' "${line%[\"\']}"
+  done
 }
 
 # Reads DATABASE_URL, and takes it out of the environment of every program that is started from here.
 read_database_url() {
   from_file DATABASE_URL
-  from_dotenv DATABASE_URL
+  from_development DATABASE_URL
   DATABASE_URL=${DATABASE_URL:-sqlite://data/relaypost.db}
   export -n DATABASE_URL
   case $DATABASE_URL in
