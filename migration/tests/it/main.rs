@@ -5,6 +5,7 @@
 )]
 
 mod down;
+mod sealed;
 mod support;
 
 use futures::future::join_all;
