@@ -3,6 +3,8 @@
 # shellcheck disable=SC2034 # most of what is set here is used by the scripts that source it
 
 readonly MANIFEST=manifest.json CHECKSUMS=SHA256SUMS
+# A server that goes silent is given up after a minute. Everything else of the address is in the environment.
+readonly CONNECTION='keepalives_idle=30 keepalives_interval=10 keepalives_count=3 tcp_user_timeout=60000'
 
 # need COMMAND PACKAGE : installs the Debian package when the command is missing.
 need() { command -v "$1" >/dev/null || apt_install "$2"; }

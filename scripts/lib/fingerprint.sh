@@ -3,10 +3,10 @@
 # Sourced after backup.sh, never run.
 #
 # Every row of every table is counted. The checksum is the sum of a hash of each row, so that it needs no order. On
-# PostgreSQL a table that the planner takes for more than CHECKSUM_ROWS rows is sampled: only rows whose hashed primary key
-# is divisible by `every` are hashed, with `every` a power of two that leaves at most about CHECKSUM_ROWS. Reading the table
+# PostgreSQL a table that the planner takes for more than BACKUP_CHECKSUM_ROWS rows is sampled: only rows whose hashed primary key
+# is divisible by `every` are hashed, with `every` a power of two that leaves at most about BACKUP_CHECKSUM_ROWS. Reading the table
 # is then the cost, as it is for the dump.
-readonly CHECKSUM_ROWS=1000000
+readonly CHECKSUM_ROWS=${BACKUP_CHECKSUM_ROWS:-1000000}
 
 # Settings that change how a value is written as text.
 readonly POSTGRES_TEXT="SET timezone = 'UTC'; SET datestyle = 'ISO, YMD'; SET intervalstyle = 'postgres';
@@ -46,7 +46,7 @@ SQL
 
 # For a database whose connection is in the environment.
 postgres_fingerprint() { # MANIFEST_TABLES_JSON
-  psql -XAtq -v ON_ERROR_STOP=1 <<<"$POSTGRES_TEXT
+  psql -XAtq -v ON_ERROR_STOP=1 -d "$CONNECTION" <<<"$POSTGRES_TEXT
 BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY;
 $(postgres_statements "$1")
 \\gexec" | jq -s -c 'sort_by(.name)'
