@@ -53,6 +53,10 @@ where
         return Ok(Up::Applied(pending));
     }
     if pending.is_empty() {
+        tracing::warn!(
+            migrations = newer.join(", "),
+            "a newer version has migrated this database"
+        );
         return Ok(Up::Newer(newer));
     }
     Err(DbErr::Custom(format!(

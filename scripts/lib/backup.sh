@@ -182,12 +182,13 @@ is_good() { checksums_fit "$1" && is_readable "$1"; }
 
 # ---- relaypost-migrate -------------------------------------------------------------------------
 
+# On PATH as in the image; in a checkout the one that was built last.
 find_migrate() {
-  local candidate folder=${CARGO_TARGET_DIR:-$ROOT/target}
-  for candidate in "$(command -v relaypost-migrate || true)" "$folder"/release/relaypost-migrate \
-    "$folder"/debug/relaypost-migrate; do
-    [[ -x $candidate ]] && MIGRATE=$candidate && return
-  done
+  local folder=${CARGO_TARGET_DIR:-$ROOT/target}
+  MIGRATE=$(command -v relaypost-migrate) && return
+  # shellcheck disable=SC2012 # the names are our own
+  MIGRATE=$(ls -t -- "$folder"/{release,debug}/relaypost-migrate 2>/dev/null | head -n 1) || true
+  [[ -z $MIGRATE ]] || return 0
   command -v cargo >/dev/null || die "relaypost-migrate is not on PATH and not in $folder; build it first (cargo build -p relaypost-migration)"
   say "building relaypost-migrate"
   (cd -- "$ROOT" && cargo build --quiet -p relaypost-migration) >&2
