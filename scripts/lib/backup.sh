@@ -127,7 +127,7 @@ use_backup_dir() {
 backups() {
   local folder
   for folder in "$BACKUP_DIR"/relaypost-*Z; do
-    [[ -f $folder/$CHECKSUMS ]] && printf '%s\n' "$folder"
+    if [[ -f $folder/$CHECKSUMS ]]; then printf '%s\n' "$folder"; fi
   done | sort -r
 }
 
