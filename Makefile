@@ -7,9 +7,9 @@ SERVICES_DIR := .services
 SHELL_SCRIPTS := $(filter-out %/lib,$(wildcard scripts/*)) $(wildcard scripts/lib/*.sh) .ci/run
 
 # What validate-ci runs: the quickest to fail first, the tests last.
-CI_STEPS := check-scripts deny lint check-generated test test-contract test-faults
+CI_STEPS := check-scripts deny lint check-generated test test-backup test-contract test-faults
 
-.PHONY: help setup demo dev test test-contract test-faults bench lint fmt openapi docs check-generated deny check-scripts services-up services-down validate-ci
+.PHONY: help setup demo dev test test-backup test-contract test-faults backup restore-drill bench lint fmt openapi docs check-generated deny check-scripts services-up services-down validate-ci
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -36,11 +36,20 @@ dev: ## Serve everything in one process on port 3000, with no services
 test: ## Run all tests on both backends (ARGS="--test it fault" goes to cargo test)
 	@scripts/test $(ARGS)
 
+test-backup: ## Back up, write on, restore, damage and prune, on PostgreSQL and SQLite
+	@scripts/test-backup
+
 test-contract: ## Hold the running service to its OpenAPI document with schemathesis (SCHEMATHESIS_EXAMPLES=500 looks longer)
 	@scripts/contract
 
 test-faults: ## Two minutes of faults under load, from a seed that is printed (SEED=7 repeats one, FAULTS_SECONDS=30 is shorter)
 	@scripts/faults
+
+backup: ## Back up the database of DATABASE_URL into BACKUP_DIR (default: backups), while Relaypost runs
+	@scripts/backup
+
+restore-drill: ## Prove the newest backup (BACKUP=FOLDER another): restore it into a scratch database and compare
+	@scripts/restore-drill
 
 bench: ## Measure on PostgreSQL and Redis beside a bare client (BENCH_QUICK=1: two minutes; ARGS=bullmq: another mode, docs/performance.md)
 	@scripts/bench $(ARGS)

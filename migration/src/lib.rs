@@ -1,12 +1,16 @@
 //! The schema, as migrations that run alike on PostgreSQL and SQLite.
 
+pub mod down;
+mod lock;
 mod m0001_foundation;
 mod m0002_dead_letters;
 mod m0003_circuits_and_replays;
 mod m0004_front_door;
 mod m0005_speed;
 mod m0006_catalog;
+mod run;
 pub mod sealed;
+mod state;
 mod tables;
 
 use anyhow::{Context as _, ensure};
@@ -14,7 +18,10 @@ use relaypost_shared::{
     db::{self, Database},
     settings::Settings,
 };
-use sea_orm_migration::{prelude::*, sea_orm::EntityTrait as _, seaql_migrations};
+use sea_orm_migration::prelude::*;
+
+pub use run::{Up, down, up};
+use state::State;
 
 /// Every migration, in order. A new one goes at the end and is never changed once released.
 #[derive(Debug)]
@@ -31,22 +38,6 @@ impl MigratorTrait for Migrator {
             Box::new(m0006_catalog::Migration),
         ]
     }
-}
-
-/// Brings the schema up to date.
-///
-/// # Errors
-/// When the database fails; what was already applied stays.
-pub async fn up(db: &Database) -> Result<(), DbErr> {
-    Migrator::up(&db.connection(), None).await
-}
-
-/// Takes back the newest migration.
-///
-/// # Errors
-/// When the database fails.
-pub async fn down(db: &Database) -> Result<(), DbErr> {
-    Migrator::down(&db.connection(), Some(1)).await
 }
 
 /// Every migration by name, with whether it is applied.
@@ -71,19 +62,15 @@ pub async fn status(db: &Database) -> Result<Vec<(String, bool)>, DbErr> {
 /// # Errors
 /// When the database fails.
 pub async fn pending(db: &Database) -> Result<Vec<String>, DbErr> {
-    // The migrator's own answer creates the table of applied migrations first, and readiness probes ask this.
-    let connection = db.connection();
-    let schema = SchemaManager::new(&connection);
-    let applied: Vec<String> = if schema.has_table("seaql_migrations").await? {
-        let rows = seaql_migrations::Entity::find().all(db).await?;
-        rows.into_iter().map(|row| row.version).collect()
-    } else {
-        Vec::new()
-    };
-    let all = Migrator::migrations()
-        .into_iter()
-        .map(|migration| migration.name().to_owned());
-    Ok(all.filter(|name| !applied.contains(name)).collect())
+    Ok(State::of(db).await?.pending)
+}
+
+/// The names of migrations that are applied and that this version does not have: a newer version applied them.
+///
+/// # Errors
+/// When the database fails.
+pub async fn newer(db: &Database) -> Result<Vec<String>, DbErr> {
+    Ok(State::of(db).await?.newer)
 }
 
 /// The database of a process that works on it: connected, and with every migration applied.

@@ -1,11 +1,11 @@
-//! `relaypost-migrate`: brings the schema up to date, takes the newest step back, says where it stands, or seals
-//! every stored secret anew.
+//! `relaypost-migrate`: applies migrations, takes them back and lists them; seals every stored secret anew, or opens a
+//! sample of them.
 
 use anyhow::Context as _;
 use clap::{Parser, Subcommand};
-use relaypost_migration as migration;
+use relaypost_migration::{self as migration, Up, down};
 use relaypost_shared::{
-    db,
+    db::{self, Database},
     settings::{Program, Settings},
     telemetry,
 };
@@ -25,13 +25,16 @@ struct Cli {
 enum Command {
     /// Apply every pending migration (the default).
     Up,
-    /// Take back the newest migration.
-    Down,
+    /// Take back the newest migration and delete what its tables and columns hold, after a question.
+    Down(down::Options),
     /// List the migrations and whether each is applied; exit 1 if one is pending.
     Status,
     /// Seal every stored secret under the newest of ENCRYPTION_KEYS, while the service runs; afterwards the others can be
     /// dropped. Exit 1 if something is left.
     Reseal,
+    /// Open a sample of the stored secrets with ENCRYPTION_KEYS, as after a restore. Exit 1 and the id of the key if one
+    /// is missing.
+    CheckSealed,
 }
 
 #[tokio::main]
@@ -43,13 +46,21 @@ async fn main() -> anyhow::Result<()> {
         .await
         .context("DATABASE_URL: the database cannot be reached")?;
     match cli.command.unwrap_or(Command::Up) {
-        Command::Up => migration::up(&db).await?,
-        Command::Down => migration::down(&db).await?,
+        Command::Up => up(&db).await?,
+        Command::Down(options) => down::command(&db, settings.env, &options).await?,
         Command::Reseal => migration::sealed::reseal(&db, &settings.keyring).await?,
+        Command::CheckSealed => migration::sealed::check(&db, &settings.keyring).await?,
         Command::Status => {
             let status = migration::status(&db).await?;
             for (name, applied) in &status {
                 println!("{} {name}", if *applied { "applied" } else { "pending" });
+            }
+            let newer = migration::newer(&db).await?;
+            for name in &newer {
+                println!("newer {name}");
+            }
+            if !newer.is_empty() {
+                say_newer();
             }
             if status.iter().any(|(_, applied)| !applied) {
                 std::process::exit(1);
@@ -57,4 +68,23 @@ async fn main() -> anyhow::Result<()> {
         }
     }
     Ok(())
+}
+
+async fn up(db: &Database) -> anyhow::Result<()> {
+    match migration::up(db).await? {
+        Up::Applied(names) if names.is_empty() => println!("the schema is up to date"),
+        Up::Applied(names) => names.iter().for_each(|name| println!("applied {name}")),
+        Up::Newer(names) => {
+            names.iter().for_each(|name| println!("newer {name}"));
+            say_newer();
+        }
+    }
+    Ok(())
+}
+
+fn say_newer() {
+    println!(
+        "a newer version of Relaypost has migrated this database; version {} changes nothing",
+        env!("CARGO_PKG_VERSION")
+    );
 }

@@ -1,7 +1,9 @@
-//! The secrets at rest ([`relaypost_shared::secrets`]) as a whole: whether the keys of all of them are at hand, and
-//! sealing all of them under the newest.
+//! The secrets at rest ([`relaypost_shared::secrets`]) as a whole: whether the keys of all of them are at hand, opening a
+//! sample of them, and sealing all of them under the newest.
 
+mod check;
 mod columns;
+mod found;
 mod reseal;
 
 use std::{collections::BTreeMap, fmt};
@@ -11,6 +13,7 @@ use sea_orm_migration::sea_orm::{ConnectionTrait as _, DbErr, Statement};
 
 use columns::{Form, INDEXED, Indexed};
 
+pub use check::check;
 pub use reseal::reseal;
 
 /// How many lost keys are named at most. A few say enough.

@@ -7,12 +7,15 @@ use relaypost_shared::{
         rows::{self, Kind},
     },
     entities::Pairs,
-    secrets::{Keyring, OpenError, Place, SEALED, SealError},
+    secrets::{Keyring, Place, SEALED},
 };
-use sea_orm_migration::sea_orm::{ConnectionTrait as _, DbErr, Statement, Value};
+use sea_orm_migration::sea_orm::{ConnectionTrait as _, DbErr, Value};
 use uuid::Uuid;
 
-use super::columns::{COLUMNS, Column, Form};
+use super::{
+    columns::{COLUMNS, Column, Form},
+    found::{Fault, Found, find},
+};
 
 /// How many rows one statement reads or writes.
 const BATCH: usize = 200;
@@ -24,17 +27,6 @@ struct Count {
     /// Written by somebody else meanwhile, who has sealed them.
     overtaken: u64,
     unreadable: u64,
-}
-
-/// Why a text cannot be sealed anew.
-#[derive(Debug, thiserror::Error)]
-enum Fault {
-    #[error(transparent)]
-    Open(#[from] OpenError),
-    #[error(transparent)]
-    Seal(#[from] SealError),
-    #[error("it is not what the column holds")]
-    Malformed,
 }
 
 /// Seals every secret of the database that is not sealed under the newest key, also those that earlier versions have
@@ -90,21 +82,13 @@ async fn reseal_column(db: &Database, keys: &Keyring, column: &Column) -> Result
     }
 }
 
-/// A text, or several in one, that the newest key has not sealed.
-struct Found {
-    row: Uuid,
-    part: String,
-    /// As the database has it.
-    text: String,
-}
-
 impl Found {
     /// What takes its place.
     fn resealed(&self, keys: &Keyring, column: &Column) -> Result<String, Fault> {
         if column.form != Form::Headers {
             return reseal_text(keys, (column.place)(self.row, &self.part), &self.text);
         }
-        let headers: Pairs = serde_json::from_str(&self.text).map_err(|_| Fault::Malformed)?;
+        let headers = self.headers()?;
         let headers = headers.0.into_iter().map(|(name, text)| {
             let value = reseal_text(keys, (column.place)(self.row, &name), &text)?;
             Ok((name, value))
@@ -147,8 +131,6 @@ async fn stale(
     last: &(Uuid, String),
 ) -> Result<Vec<Found>, DbErr> {
     let Column {
-        table,
-        column: name,
         row,
         part,
         secret,
@@ -166,34 +148,10 @@ async fn stale(
         }
         None => ((*row).to_owned(), "($2)"),
     };
-    let part = part.unwrap_or("''");
-    let shown = match form {
-        Form::Bytes => (*name).to_owned(),
-        Form::Text | Form::Headers => format!("CAST({name} AS TEXT)"),
-    };
-    let sql = format!(
-        "SELECT {row} AS row_id, {part} AS part, {shown} AS old FROM {table} \
-         WHERE {secret} AND substr({text}, 1, {length}) <> $1 AND ({key}) > {after} \
-         ORDER BY {key} LIMIT {BATCH}"
+    let rest = format!(
+        "{secret} AND substr({text}, 1, {length}) <> $1 AND ({key}) > {after} ORDER BY {key} LIMIT {BATCH}"
     );
-    let statement = Statement::from_sql_and_values(db.get_database_backend(), sql, values);
-    let rows = db.query_all_raw(statement).await?;
-    rows.iter()
-        .map(|row| {
-            let text = match form {
-                Form::Bytes => {
-                    let bytes: Vec<u8> = row.try_get("", "old")?;
-                    String::from_utf8_lossy(&bytes).into_owned()
-                }
-                Form::Text | Form::Headers => row.try_get("", "old")?,
-            };
-            Ok(Found {
-                row: row.try_get("", "row_id")?,
-                part: row.try_get("", "part")?,
-                text,
-            })
-        })
-        .collect()
+    find(db, column, &rest, values).await
 }
 
 /// Replaces texts that are still as they were read, and returns how many.

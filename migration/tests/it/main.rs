@@ -4,24 +4,52 @@
     reason = "a broken fixture should stop the test where it breaks"
 )]
 
-use relaypost_migration as migration;
-use relaypost_shared::{
-    db::{self, Database},
-    settings::Settings,
-};
-use relaypost_testkit::{Backend, TestDatabase};
+mod down;
+mod sealed;
+mod support;
+
+use futures::future::join_all;
+use relaypost_migration::{self as migration, Up};
+use relaypost_testkit::Backend;
 use sea_orm_migration::sea_orm::{ConnectionTrait as _, Statement};
 
-async fn database() -> (TestDatabase, Database) {
-    let database = match Backend::from_env() {
-        Backend::Embedded => TestDatabase::sqlite(),
-        Backend::Stack => TestDatabase::postgres().await,
-    };
-    let url = ("DATABASE_URL".to_owned(), database.url().to_owned());
-    let settings = Settings::from_map([url].into()).unwrap();
-    let db = db::connect(&settings.database_url, 1, None).await.unwrap();
-    migration::up(&db).await.unwrap();
-    (database, db)
+use support::{connect, database, empty, with_a_migration_of_a_newer_version};
+
+#[tokio::test]
+async fn of_several_processes_that_migrate_at_once_one_applies_everything_and_none_fails() {
+    let database = empty().await;
+    let mut processes = Vec::new();
+    for _ in 0..4 {
+        processes.push(connect(&database).await);
+    }
+    let ups = processes.iter().map(migration::up);
+    let mut applied: Vec<usize> = join_all(ups)
+        .await
+        .into_iter()
+        .map(|up| match up.unwrap() {
+            Up::Applied(names) => names.len(),
+            Up::Newer(names) => panic!("newer: {names:?}"),
+        })
+        .collect();
+    applied.sort_unstable();
+    let all = migration::status(&processes[0]).await.unwrap().len();
+    assert_eq!(applied, [0, 0, 0, all]);
+    for db in processes {
+        db.close().await;
+    }
+    database.drop_now().await;
+}
+
+#[tokio::test]
+async fn an_older_version_leaves_a_newer_schema_as_it_is_and_says_so() {
+    let (database, db) = database().await;
+    with_a_migration_of_a_newer_version(&db).await;
+    let newer = vec!["m9999_from_the_future".to_owned()];
+    assert_eq!(migration::up(&db).await.unwrap(), Up::Newer(newer.clone()));
+    assert_eq!(migration::newer(&db).await.unwrap(), newer);
+    assert_eq!(migration::pending(&db).await.unwrap(), [""; 0]);
+    db.close().await;
+    database.drop_now().await;
 }
 
 #[tokio::test]

@@ -30,6 +30,8 @@ use crate::{
 };
 use sessions::Sessions;
 
+/// The name of our sessions in PostgreSQL (`pg_stat_activity.application_name`), unless `DATABASE_URL` gives another.
+pub const APPLICATION: &str = "relaypost";
 /// How long the first connection may take, and how long SQLite waits for its file.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -53,9 +55,12 @@ pub async fn connect(
     }
     // Compiling takes tens of milliseconds, and no statement here reads enough rows to be worth it.
     let options = PgConnectOptions::from_str(url.as_str()).map_err(unreachable)?;
-    let options = options
+    let mut options = options
         .options([("jit", "off")])
         .disable_statement_logging();
+    if options.get_application_name().is_none() {
+        options = options.application_name(APPLICATION);
+    }
     // The pool would try for as long as a connection may take and then say only that it gave up.
     let connection = tokio::time::timeout(ACQUIRE_TIMEOUT, PgConnection::connect_with(&options));
     let connection = connection
