@@ -39,7 +39,7 @@ test: ## Run all tests on both backends (ARGS="--test it fault" goes to cargo te
 test-contract: ## Hold the running service to its OpenAPI document with schemathesis (SCHEMATHESIS_EXAMPLES=500 looks longer)
 	@scripts/contract
 
-test-faults: ## Two minutes of faults under load, from a seed that is printed (SEED=7 repeats one, FAULTS_SECONDS=30 is shorter)
+test-faults: ## Two minutes of faults under load, from a seed that is printed (SEED=7 repeats one, FAULTS=silent-redis or all: one kind or each alone)
 	@scripts/faults
 
 bench: ## Measure on PostgreSQL and Redis beside a bare client (BENCH_QUICK=1: two minutes; ARGS=bullmq: another mode, docs/performance.md)

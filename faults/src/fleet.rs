@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 use futures::future::join_all;
-use relaypost_testkit::{Proc, RedisServer, World, WorldOptions};
+use relaypost_testkit::{Proc, RedisServer, Relay, Silence, World, WorldOptions};
 use tokio::{
     sync::{Mutex, watch},
     time::{sleep, sleep_until},
@@ -13,6 +13,8 @@ use tokio::{
 use crate::{
     broken::Broken,
     plan::{Fault, Planned},
+    probe::Probe,
+    struck::Struck,
 };
 
 /// A process that was told to stop has this long. It is more than its grace, so that one that uses it up still counts.
@@ -29,6 +31,7 @@ pub(crate) struct Fleet {
     redis: Mutex<RedisServer>,
     /// Held while PostgreSQL restarts.
     postgres: Mutex<()>,
+    probe: Probe,
     broken: Broken,
 }
 
@@ -52,18 +55,10 @@ impl Place {
     }
 }
 
-/// A fault that has struck.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Struck {
-    pub(crate) planned: Planned,
-    pub(crate) from: Instant,
-    /// When everything was back.
-    pub(crate) until: Instant,
-}
-
 impl Fleet {
     pub(crate) async fn start(options: WorldOptions, broken: Broken) -> Result<Self> {
-        let mut world = World::start(options).await;
+        let mut world = World::start(options.relays()).await;
+        let probe = Probe::start(&world).await;
         Ok(Self {
             apis: Place::all("API", "relaypost-api", std::mem::take(&mut world.apis)),
             workers: Place::all(
@@ -73,6 +68,7 @@ impl Fleet {
             ),
             redis: Mutex::new(world.redis.take().context("the stack has a Redis")?),
             postgres: Mutex::default(),
+            probe,
             world,
             broken,
         })
@@ -132,18 +128,27 @@ impl Fleet {
                 redis.restart_empty().await;
                 from
             }
+            Fault::SilentDatabase(silence) => {
+                self.silence(&self.world.relays().database, silence).await
+            }
+            Fault::SilentRedis(silence) => self.silence(&self.world.relays().redis, silence).await,
         };
         println!(
             "{:6.1} s  {}",
             from.duration_since(began).as_secs_f64(),
             planned.fault
         );
-        let until = Instant::now();
-        Struck {
-            planned,
-            from,
-            until,
-        }
+        Struck::by(planned.fault, from, Instant::now())
+    }
+
+    /// Silences every open connection and waits until everything works again. Returns when it began.
+    async fn silence(&self, relay: &Relay, silence: Silence) -> Instant {
+        let from = Instant::now();
+        relay.silence(silence);
+        self.probe
+            .until_all_work(&self.api_urls(), &self.broken)
+            .await;
+        from
     }
 
     /// Kills a process and starts it again. Returns when it was killed.
