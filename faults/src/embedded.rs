@@ -1,26 +1,12 @@
 //! The embedded process under load on a small disk that is filled and freed several times, and is killed at the end.
 
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, anyhow};
 use relaypost_testkit::{Backend, Proc, SmallDisk, World, skip};
 use tokio::{sync::watch, time::sleep};
 
-use crate::{
-    DRAIN, Run,
-    check::{Evidence, drain},
-    duplicates,
-    load::{Counts, Load},
-    on_first_api, options,
-    plan::Fault,
-    probe::Probe,
-    receivers::{endpoints, go_away, tenants},
-    report::Report,
-    struck::Struck,
-};
+use crate::{Run, calm::Calm, options, plan::Fault, probe::Probe, scene::Scene, struck::Struck};
 
 /// Its name, for `FAULTS`.
 pub(crate) const NAME: &str = "full-disk";
@@ -49,56 +35,24 @@ pub(crate) async fn run(run: &Run) -> Result<()> {
         "\nembedded: {TIMES} times a full disk in {} s of load, {RATE} requests a second\n",
         LOAD.as_secs()
     );
-    let broken = &run.broken;
     let settings = options(Backend::Embedded)?.sqlite_dir(disk.path());
     let mut world = World::start(settings).await;
     let url = watch::Sender::new(world.client.base().to_owned());
-    let tenants = tenants(&world).await;
-    let endpoints = endpoints(&tenants, run.seed).await;
     let probe = Probe::start(&world).await;
-    let publishers = Load {
-        tenants: tenants.clone().into(),
-        urls: [url.subscribe()].into(),
-        counts: Arc::new(Counts::default()),
-        broken: broken.clone(),
-        seed: run.seed,
-    };
-    let began = Instant::now();
-    let (acknowledged, mut struck, ()) = futures::join!(
-        publishers.run(RATE, LOAD),
-        fill_and_free(run, &disk, &probe, &publishers.urls),
-        go_away(&endpoints, began, LOAD),
-    );
+    let scene = Scene::set(run, &world, vec![url.subscribe()]).await;
+    let suffer = |_| fill_and_free(run, &disk, &probe, [url.subscribe()]);
+    let mut loaded = scene.load(RATE, LOAD, suffer).await;
 
     let killed = Instant::now();
     let process = restart(&mut world).await?;
     url.send_replace(process.base_url());
-    struck.push(Struck {
+    loaded.struck.push(Struck {
         what: "kill -9".to_owned(),
         ..Struck::by(Fault::KillWorker(0), killed, Instant::now())
     });
-    let tenants = on_first_api(&tenants, &publishers);
-    let drained = drain(&tenants, DRAIN, broken).await;
+    let drained = scene.drain().await;
     let mails = world.smtp.mails();
-    let evidence = Evidence {
-        tenants: &tenants,
-        endpoints: &endpoints,
-        acknowledged: &acknowledged,
-        mails: &mails,
-        broken,
-    };
-    let settled = evidence.check().await;
-    let report = Report {
-        began,
-        struck: &struck,
-        acknowledged: acknowledged.len(),
-        counts: &publishers.counts,
-        drained,
-        settled,
-        webhooks: duplicates::of_webhooks(&endpoints),
-        mails: duplicates::of_mails(&mails),
-    };
-    report.print(broken);
+    scene.report(loaded, drained, &mails).await;
     drop(process);
     world.stop().await;
     Ok(())
@@ -109,7 +63,7 @@ async fn fill_and_free(
     run: &Run,
     disk: &SmallDisk,
     probe: &Probe,
-    apis: &[watch::Receiver<String>],
+    api: [watch::Receiver<String>; 1],
 ) -> Vec<Struck> {
     let mut struck = Vec::new();
     for _ in 0..TIMES {
@@ -118,7 +72,7 @@ async fn fill_and_free(
         disk.fill();
         sleep(FULL).await;
         disk.free();
-        probe.until_all_work(apis, &run.broken).await;
+        probe.until_all_work(&api, &Calm::new(), &run.broken).await;
         let until = Instant::now();
         struck.push(Struck {
             what: "full disk".to_owned(),

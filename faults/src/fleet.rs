@@ -12,6 +12,7 @@ use tokio::{
 
 use crate::{
     broken::Broken,
+    calm::Calm,
     plan::{Fault, Planned},
     probe::Probe,
     struck::Struck,
@@ -32,6 +33,7 @@ pub(crate) struct Fleet {
     /// Held while PostgreSQL restarts.
     postgres: Mutex<()>,
     probe: Probe,
+    calm: Calm,
     broken: Broken,
 }
 
@@ -69,6 +71,7 @@ impl Fleet {
             redis: Mutex::new(world.redis.take().context("the stack has a Redis")?),
             postgres: Mutex::default(),
             probe,
+            calm: Calm::new(),
             world,
             broken,
         })
@@ -110,18 +113,21 @@ impl Fleet {
             Fault::StopWorker(slot) => self.replace(&self.workers[slot], planned.away).await,
             Fault::CrashPostgres => {
                 let _turn = self.postgres.lock().await;
+                let _away = self.calm.away();
                 let from = Instant::now();
                 self.world.database.crash_server().await;
                 from
             }
             Fault::FlushRedis => {
                 let redis = self.redis.lock().await;
+                let _away = self.calm.away();
                 let from = Instant::now();
                 redis.command(&["FLUSHALL"]).await;
                 from
             }
             Fault::LoseRedis => {
                 let mut redis = self.redis.lock().await;
+                let _away = self.calm.away();
                 let from = Instant::now();
                 redis.kill9().await;
                 sleep(planned.away).await;
@@ -145,8 +151,9 @@ impl Fleet {
     async fn silence(&self, relay: &Relay, silence: Silence) -> Instant {
         let from = Instant::now();
         relay.silence(silence);
+        drop(self.calm.away());
         self.probe
-            .until_all_work(&self.api_urls(), &self.broken)
+            .until_all_work(&self.api_urls(), &self.calm, &self.broken)
             .await;
         from
     }
@@ -154,6 +161,7 @@ impl Fleet {
     /// Kills a process and starts it again. Returns when it was killed.
     async fn kill(&self, place: &Place, away: Duration) -> Instant {
         let mut process = place.process.lock().await;
+        let _away = self.calm.away();
         self.expect_running(place, &process);
         let from = Instant::now();
         process.kill9();
@@ -165,6 +173,7 @@ impl Fleet {
     /// Tells a process to stop and starts it again. Returns when it was told.
     async fn replace(&self, place: &Place, away: Duration) -> Instant {
         let mut process = place.process.lock().await;
+        let _away = self.calm.away();
         let from = self.stop(place, &process).await;
         sleep(away).await;
         *process = self.start_again(place).await;

@@ -7,6 +7,7 @@
 //! load lasts (120 for a plan, 40 for a kind alone), `FAULTS_RATE` (120) how many requests it has a second.
 
 mod broken;
+mod calm;
 mod check;
 mod choice;
 mod duplicates;
@@ -17,6 +18,7 @@ mod plan;
 mod probe;
 mod receivers;
 mod report;
+mod scene;
 mod stack;
 mod struck;
 
@@ -29,9 +31,9 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
-use relaypost_testkit::{Backend, Tenant, WorldOptions};
+use relaypost_testkit::{Backend, WorldOptions};
 
-use crate::{broken::Broken, choice::Choice, load::Load};
+use crate::{broken::Broken, choice::Choice};
 
 /// Webhooks that one worker has in flight, and mails: few, so that the bound on duplicates says something.
 pub(crate) const SLOTS: usize = 32;
@@ -147,14 +149,4 @@ fn options(backend: Backend) -> Result<WorldOptions> {
     Ok(settings
         .iter()
         .fold(options, |options, (name, value)| options.env(name, value)))
-}
-
-/// The tenants' clients at an API process that runs now.
-fn on_first_api(tenants: &[Tenant], load: &Load) -> Vec<Tenant> {
-    let url = load.urls[0].borrow().clone();
-    let moved = tenants.iter().map(|tenant| Tenant {
-        id: tenant.id.clone(),
-        api: tenant.api.with_base(&url),
-    });
-    moved.collect()
 }

@@ -1,72 +1,34 @@
-//! The stack under load while a plan comes true, and what has to be true at its end.
+//! The stack under load while a plan comes true.
 
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::time::Duration;
 
 use anyhow::Result;
 use relaypost_testkit::Backend;
 
 use crate::{
-    DRAIN, Run,
-    check::{Evidence, drain},
-    duplicates,
+    Run,
     fleet::Fleet,
-    load::{Counts, Load},
-    on_first_api, options,
+    options,
     plan::{self, Planned},
-    receivers::{endpoints, go_away, tenants},
-    report::{self, Report},
+    report,
+    scene::Scene,
 };
 
-/// Lets this plan come true while the load lasts.
+/// Lets this plan come true while the load lasts, and checks what it came to.
 pub(crate) async fn run(run: &Run, load: Duration, plan: &[Planned]) -> Result<()> {
-    let (seed, rate, broken) = (run.seed, run.rate, &run.broken);
-    report::print_plan(seed, load, rate, plan);
+    report::print_plan(run.seed, load, run.rate, plan);
     let options = options(Backend::Stack)?;
     let options = options.apis(plan::FLEET).workers(plan::FLEET);
-    let fleet = Fleet::start(options, broken.clone()).await?;
-    let tenants = tenants(&fleet.world).await;
-    let endpoints = endpoints(&tenants, seed).await;
-    let publishers = Load {
-        tenants: tenants.clone().into(),
-        urls: fleet.api_urls().into(),
-        counts: Arc::new(Counts::default()),
-        broken: broken.clone(),
-        seed,
-    };
-    let began = Instant::now();
-    let (acknowledged, struck, ()) = futures::join!(
-        publishers.run(rate, load),
-        fleet.suffer(began, plan),
-        go_away(&endpoints, began, load),
-    );
-
-    let tenants = on_first_api(&tenants, &publishers);
-    let drained = drain(&tenants, DRAIN, broken).await;
+    let fleet = Fleet::start(options, run.broken.clone()).await?;
+    let scene = Scene::set(run, &fleet.world, fleet.api_urls()).await;
+    let loaded = scene
+        .load(run.rate, load, |began| fleet.suffer(began, plan))
+        .await;
+    let drained = scene.drain().await;
     // What they have begun may still arrive a second time; after this it does not.
     fleet.stop_workers().await;
     let mails = fleet.world.smtp.mails();
-    let evidence = Evidence {
-        tenants: &tenants,
-        endpoints: &endpoints,
-        acknowledged: &acknowledged,
-        mails: &mails,
-        broken,
-    };
-    let settled = evidence.check().await;
+    scene.report(loaded, drained, &mails).await;
     fleet.end().await;
-    let report = Report {
-        began,
-        struck: &struck,
-        acknowledged: acknowledged.len(),
-        counts: &publishers.counts,
-        drained,
-        settled,
-        webhooks: duplicates::of_webhooks(&endpoints),
-        mails: duplicates::of_mails(&mails),
-    };
-    report.print(broken);
     Ok(())
 }

@@ -101,10 +101,11 @@ impl Scene {
         tenant.wait_until_nothing_is_pending(SOON).await;
         let twice = accepted.check(&tenant, &receiver).await;
         note(&format!(
-            "{what}: works again after {again:.1?}; {} accepted, {} times told to try again, the slowest answer took \
-             {:.1?}, {twice} arrived more than once",
+            "{what}: works again after {again:.1?}; {} accepted, {} times told to try again, {} replayed, the slowest \
+             answer took {:.1?}, {twice} arrived more than once",
             accepted.ids.len(),
             accepted.refused,
+            accepted.replayed,
             accepted.slowest
         ));
         assert!(accepted.slowest < ANSWERED, "{:?}", accepted.slowest);

@@ -151,6 +151,7 @@ impl Trickle {
         }
         let slowest = tries.iter().max_by_key(|one| one.took).expect("a request");
         let refused = tries.iter().filter(|one| !one.accepts()).count();
+        let replayed = tries.iter().filter(|one| one.has(200)).count();
         let stories = stories(&tries, &self.started.lock().unwrap());
         let ids = stories.into_iter().map(|story| {
             let accepted = story.accepted.expect("every message is accepted");
@@ -160,6 +161,7 @@ impl Trickle {
             ids: ids.collect(),
             slowest: slowest.took,
             refused,
+            replayed,
         }
     }
 
@@ -176,6 +178,8 @@ pub(crate) struct Accepted {
     pub(crate) slowest: Duration,
     /// How many requests were told to try again.
     pub(crate) refused: usize,
+    /// How many messages had been stored although their first request was not accepted.
+    pub(crate) replayed: usize,
 }
 
 impl Accepted {
@@ -207,8 +211,12 @@ impl Accepted {
 
 impl Try {
     fn accepts(&self) -> bool {
-        let status = self.answer.as_ref().map(|answer| answer.status);
-        matches!(status, Ok(200 | 201))
+        self.has(200) || self.has(201)
+    }
+
+    fn has(&self, status: u16) -> bool {
+        let answer = self.answer.as_ref();
+        answer.is_ok_and(|answer| answer.status == status)
     }
 
     /// It was accepted, or told when to try again.
