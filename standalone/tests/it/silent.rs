@@ -1,10 +1,13 @@
 //! Connections to PostgreSQL and Redis that go silent: no FIN, no RST, and new connections work. The product finds that
 //! out and replaces them by itself, and nothing that it accepted is lost. A guarantee of the stack.
 
+use std::collections::HashSet;
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use futures::future::join_all;
-use relaypost_testkit::{Receiver, Relay, Silence, Tenant, World, eventually, note};
+use relaypost_testkit::{Receiver, Relay, Reply, Silence, Tenant, World, eventually, note};
+use serde_json::json;
 use tokio::time::{sleep, timeout};
 
 use crate::faults::turn;
@@ -46,6 +49,27 @@ async fn redis_connections_that_lose_only_answers_are_replaced_and_delay_no_deli
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn retries_are_not_lost_with_the_answers_of_a_silent_database() {
+    let what = "database, answers, with retries";
+    let Some(_turn) = turn(what).await else {
+        return;
+    };
+    let scene = Scene::set().await;
+    let seen = Mutex::new(HashSet::new());
+    scene.receiver.respond(Reply::func(move |hit| {
+        let id = hit.header("webhook-id").unwrap_or_default().to_owned();
+        let first = seen.lock().unwrap().insert(id);
+        (if first { 500 } else { 200 }, Vec::new(), Vec::new())
+    }));
+    let trickle = Trickle::start(&scene.tenant);
+    // From the second message on retries are due all the time, and are claimed as the connections go silent.
+    scene.receiver.wait_for(60, SOON).await;
+    let since = Instant::now();
+    assert_ne!(database(&scene.world).silence(Silence::Answers), 0);
+    scene.recovers(what, trickle, since).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn database_connections_that_went_silent_while_idle_cost_no_request_more_than_its_deadline() {
     after_idling("idle database", database).await;
 }
@@ -72,12 +96,17 @@ struct Scene {
 
 impl Scene {
     async fn set() -> Scene {
-        let world = World::start(options().relays()).await;
+        // A receiver that refuses is the test's own, and no reason to hold deliveries back.
+        let options = options().relays().env("CIRCUIT_FAILURE_THRESHOLD", "1000");
+        let world = World::start(options).await;
         let receiver = Receiver::start().await;
         let tenant = world.tenant("acme").await;
-        tenant
-            .endpoint(&receiver.url("/"), &["order.created"])
-            .await;
+        let endpoint = json!({
+            "url": receiver.url("/"),
+            "event_types": ["order.created"],
+            "retry_schedule": [1, 1, 1, 1, 1],
+        });
+        tenant.endpoint_with(endpoint).await;
         Scene {
             world,
             receiver,
