@@ -42,7 +42,7 @@ test-backup: ## Back up, write on, restore, damage and prune, on PostgreSQL and 
 test-contract: ## Hold the running service to its OpenAPI document with schemathesis (SCHEMATHESIS_EXAMPLES=500 looks longer)
 	@scripts/contract
 
-test-faults: ## Two minutes of faults under load, from a seed that is printed (SEED=7 repeats one, FAULTS_SECONDS=30 is shorter)
+test-faults: ## Two minutes of faults under load, from a seed that is printed (SEED=7 repeats one, FAULTS=silent-redis or all: one kind or each alone)
 	@scripts/faults
 
 backup: ## Back up the database of DATABASE_URL into BACKUP_DIR (default: backups), while Relaypost runs

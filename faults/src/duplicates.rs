@@ -7,12 +7,10 @@ use std::{
 
 use relaypost_testkit::Mail;
 
-use crate::{check::row_key, fleet::Struck, plan::Fault, receivers::Endpoint};
+use crate::{check::row_key, receivers::Endpoint, struck::Struck};
 
 /// An attempt lasts no longer than this: one that is answered so long after a fault had begun before it.
 const ATTEMPT: Duration = Duration::from_secs(1);
-/// After Redis is back, this long goes by until each worker has told it what it holds.
-const TOLD: Duration = Duration::from_secs(3);
 
 /// One arrival too many.
 #[derive(Clone, Debug)]
@@ -32,13 +30,9 @@ impl Duplicate {
     /// can make a worker forget. Of several the one nearest to the first arrival.
     pub(crate) fn cause(&self, struck: &[Struck]) -> Option<usize> {
         let candidates = struck.iter().enumerate().filter(|(_, one)| {
-            let lasts = match one.planned.fault {
-                Fault::FlushRedis | Fault::LoseRedis => one.until + TOLD,
-                _ => one.from,
-            };
-            one.planned.fault.workers_concerned() > 0
+            one.workers_concerned > 0
                 && one.from <= self.again
-                && lasts + ATTEMPT >= self.first
+                && one.blamed_until + ATTEMPT >= self.first
         });
         candidates
             .min_by_key(|(_, one)| distance(one.from, self.first))
@@ -102,24 +96,17 @@ pub(crate) fn of_mails(mails: &[Mail]) -> Vec<Duplicate> {
 
 #[cfg(test)]
 mod tests {
+    use relaypost_testkit::Silence;
+
     use super::*;
-    use crate::plan::Planned;
+    use crate::plan::Fault;
 
     fn at(began: Instant, seconds: u64) -> Instant {
         began + Duration::from_secs(seconds)
     }
 
     fn struck(began: Instant, fault: Fault, from: u64, until: u64) -> Struck {
-        let planned = Planned {
-            at: Duration::from_secs(from),
-            fault,
-            away: Duration::ZERO,
-        };
-        Struck {
-            planned,
-            from: at(began, from),
-            until: at(began, until),
-        }
+        Struck::by(fault, at(began, from), at(began, until))
     }
 
     fn duplicate(began: Instant, first: u64, again: u64) -> Duplicate {
@@ -139,12 +126,19 @@ mod tests {
             Fault::StopApi(0),
             Fault::KillApi(0),
             Fault::CrashPostgres,
+            Fault::SilentDatabase(Silence::Answers),
         ];
         for fault in innocent {
             let struck = [struck(began, fault, 11, 12)];
             assert_eq!(duplicate(began, 10, 15).cause(&struck), None, "{fault}");
         }
-        for fault in [Fault::KillWorker(0), Fault::FlushRedis, Fault::LoseRedis] {
+        let guilty = [
+            Fault::KillWorker(0),
+            Fault::FlushRedis,
+            Fault::LoseRedis,
+            Fault::SilentRedis(Silence::BothWays),
+        ];
+        for fault in guilty {
             let struck = [struck(began, fault, 11, 12)];
             assert_eq!(duplicate(began, 10, 15).cause(&struck), Some(0), "{fault}");
         }
@@ -160,7 +154,10 @@ mod tests {
         assert_eq!(duplicate(10, 15).cause(&[kill(16)]), None, "after");
         assert_eq!(duplicate(10, 15).cause(&[kill(14), kill(11)]), Some(1));
         // Redis forgets for as long as it is away, and a moment longer.
-        assert_eq!(duplicate(26, 27).cause(&[lost]), Some(0));
-        assert_eq!(duplicate(30, 31).cause(&[lost]), None);
+        assert_eq!(
+            duplicate(26, 27).cause(std::slice::from_ref(&lost)),
+            Some(0)
+        );
+        assert_eq!(duplicate(30, 31).cause(std::slice::from_ref(&lost)), None);
     }
 }

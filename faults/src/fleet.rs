@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 use futures::future::join_all;
-use relaypost_testkit::{Proc, RedisServer, World, WorldOptions};
+use relaypost_testkit::{Proc, RedisServer, Relay, Silence, World, WorldOptions};
 use tokio::{
     sync::{Mutex, watch},
     time::{sleep, sleep_until},
@@ -12,7 +12,10 @@ use tokio::{
 
 use crate::{
     broken::Broken,
+    calm::Calm,
     plan::{Fault, Planned},
+    probe::Probe,
+    struck::Struck,
 };
 
 /// A process that was told to stop has this long. It is more than its grace, so that one that uses it up still counts.
@@ -29,6 +32,8 @@ pub(crate) struct Fleet {
     redis: Mutex<RedisServer>,
     /// Held while PostgreSQL restarts.
     postgres: Mutex<()>,
+    probe: Probe,
+    calm: Calm,
     broken: Broken,
 }
 
@@ -52,18 +57,10 @@ impl Place {
     }
 }
 
-/// A fault that has struck.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Struck {
-    pub(crate) planned: Planned,
-    pub(crate) from: Instant,
-    /// When everything was back.
-    pub(crate) until: Instant,
-}
-
 impl Fleet {
     pub(crate) async fn start(options: WorldOptions, broken: Broken) -> Result<Self> {
-        let mut world = World::start(options).await;
+        let mut world = World::start(options.relays()).await;
+        let probe = Probe::start(&world).await;
         Ok(Self {
             apis: Place::all("API", "relaypost-api", std::mem::take(&mut world.apis)),
             workers: Place::all(
@@ -73,6 +70,8 @@ impl Fleet {
             ),
             redis: Mutex::new(world.redis.take().context("the stack has a Redis")?),
             postgres: Mutex::default(),
+            probe,
+            calm: Calm::new(),
             world,
             broken,
         })
@@ -114,41 +113,55 @@ impl Fleet {
             Fault::StopWorker(slot) => self.replace(&self.workers[slot], planned.away).await,
             Fault::CrashPostgres => {
                 let _turn = self.postgres.lock().await;
+                let _away = self.calm.away();
                 let from = Instant::now();
                 self.world.database.crash_server().await;
                 from
             }
             Fault::FlushRedis => {
                 let redis = self.redis.lock().await;
+                let _away = self.calm.away();
                 let from = Instant::now();
                 redis.command(&["FLUSHALL"]).await;
                 from
             }
             Fault::LoseRedis => {
                 let mut redis = self.redis.lock().await;
+                let _away = self.calm.away();
                 let from = Instant::now();
                 redis.kill9().await;
                 sleep(planned.away).await;
                 redis.restart_empty().await;
                 from
             }
+            Fault::SilentDatabase(silence) => {
+                self.silence(&self.world.relays().database, silence).await
+            }
+            Fault::SilentRedis(silence) => self.silence(&self.world.relays().redis, silence).await,
         };
         println!(
             "{:6.1} s  {}",
             from.duration_since(began).as_secs_f64(),
             planned.fault
         );
-        let until = Instant::now();
-        Struck {
-            planned,
-            from,
-            until,
-        }
+        Struck::by(planned.fault, from, Instant::now())
+    }
+
+    /// Silences every open connection and waits until everything works again. Returns when it began.
+    async fn silence(&self, relay: &Relay, silence: Silence) -> Instant {
+        let from = Instant::now();
+        relay.silence(silence);
+        drop(self.calm.away());
+        self.probe
+            .until_all_work(&self.api_urls(), &self.calm, &self.broken)
+            .await;
+        from
     }
 
     /// Kills a process and starts it again. Returns when it was killed.
     async fn kill(&self, place: &Place, away: Duration) -> Instant {
         let mut process = place.process.lock().await;
+        let _away = self.calm.away();
         self.expect_running(place, &process);
         let from = Instant::now();
         process.kill9();
@@ -160,6 +173,7 @@ impl Fleet {
     /// Tells a process to stop and starts it again. Returns when it was told.
     async fn replace(&self, place: &Place, away: Duration) -> Instant {
         let mut process = place.process.lock().await;
+        let _away = self.calm.away();
         let from = self.stop(place, &process).await;
         sleep(away).await;
         *process = self.start_again(place).await;

@@ -153,7 +153,7 @@ impl Load {
             match answer.status {
                 201 | 200 => return self.accepted(keyed, &answer, known, may_be_known),
                 // "Try again." Whether the transaction was committed is not known: the database's answer may be lost.
-                503 | 409 | 429 if answer.header("retry-after").is_some() => {
+                503 | 507 | 409 | 429 if answer.header("retry-after").is_some() => {
                     self.counts.unavailable.fetch_add(1, Ordering::Relaxed);
                     may_be_known = true;
                 }

@@ -1,106 +1,114 @@
-//! Two API processes, two workers, PostgreSQL and Redis under load, and a plan of faults drawn from a seed. At the end
-//! every message that was acknowledged has been delivered or is in the dead-letter queue, and what was sent twice is
-//! bounded by what was in flight. `scripts/faults` starts the services and builds the binaries.
+//! Two API processes, two workers, PostgreSQL and Redis under load, and a plan of faults drawn from a seed; then the
+//! embedded process on a disk that gets full. At the end every message that was acknowledged has been delivered or is in
+//! the dead-letter queue, and what was sent twice is bounded by what was in flight. `scripts/faults` starts the services
+//! and builds the binaries.
 //!
-//! `SEED` repeats a plan; `FAULTS_SECONDS` (120) says how long the load lasts, `FAULTS_RATE` (120) how many requests it
-//! has a second.
+//! `SEED` repeats a plan; `FAULTS` picks one kind, or `all` of them one after the other; `FAULTS_SECONDS` says how long the
+//! load lasts (120 for a plan, 40 for a kind alone), `FAULTS_RATE` (120) how many requests it has a second.
 
 mod broken;
+mod calm;
 mod check;
+mod choice;
 mod duplicates;
+mod embedded;
 mod fleet;
 mod load;
 mod plan;
+mod probe;
 mod receivers;
 mod report;
+mod scene;
+mod stack;
+mod struck;
 
 use std::{
     hash::{BuildHasher as _, RandomState},
     path::PathBuf,
     process::ExitCode,
     str::FromStr,
-    sync::Arc,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use anyhow::{Context as _, Result};
-use relaypost_testkit::{Backend, Tenant, WorldOptions};
+use relaypost_testkit::{Backend, WorldOptions};
 
-use crate::{
-    broken::Broken,
-    check::{Evidence, drain},
-    fleet::Fleet,
-    load::{Counts, Load},
-    receivers::{endpoints, go_away, tenants},
-    report::Report,
-};
+use crate::{broken::Broken, choice::Choice};
 
 /// Webhooks that one worker has in flight, and mails: few, so that the bound on duplicates says something.
 pub(crate) const SLOTS: usize = 32;
 pub(crate) const MAIL_SLOTS: usize = 4;
 /// After the load everything has to be settled within this time. A retry whose job was lost takes a minute.
-const DRAIN: Duration = Duration::from_secs(120);
+pub(crate) const DRAIN: Duration = Duration::from_secs(120);
+/// How long the load lasts, in seconds: of a plan, and of a kind alone.
+const LOAD: u64 = 120;
+const LOAD_ALONE: u64 = 40;
+
+/// What every part of a run shares.
+pub(crate) struct Run {
+    pub(crate) seed: u64,
+    /// Requests a second.
+    pub(crate) rate: f64,
+    pub(crate) broken: Broken,
+    /// Seconds of load, when they are given.
+    load: Option<u64>,
+}
 
 #[tokio::main]
 async fn main() -> Result<ExitCode> {
-    let seed = given("SEED")?.unwrap_or_else(|| RandomState::new().hash_one(std::process::id()));
-    let load = Duration::from_secs(given("FAULTS_SECONDS")?.unwrap_or(120));
-    let rate = given("FAULTS_RATE")?.unwrap_or(120.0);
-    let plan = plan::draw(seed, load);
-    report::print_plan(seed, load, rate, &plan);
-
-    let broken = Broken::default();
-    let fleet = Fleet::start(options()?, broken.clone()).await?;
-    let tenants = tenants(&fleet.world).await;
-    let endpoints = endpoints(&tenants, seed).await;
-    let publishers = Load {
-        tenants: tenants.clone().into(),
-        urls: fleet.api_urls().into(),
-        counts: Arc::new(Counts::default()),
-        broken: broken.clone(),
-        seed,
+    let run = Run {
+        seed: given("SEED")?.unwrap_or_else(|| RandomState::new().hash_one(std::process::id())),
+        rate: given("FAULTS_RATE")?.unwrap_or(120.0),
+        broken: Broken::default(),
+        load: given("FAULTS_SECONDS")?,
     };
-    let began = Instant::now();
-    let (acknowledged, struck, ()) = futures::join!(
-        publishers.run(rate, load),
-        fleet.suffer(began, &plan),
-        go_away(&endpoints, began, load),
-    );
-
-    let tenants = on_first_api(&tenants, &publishers);
-    let drained = drain(&tenants, DRAIN, &broken).await;
-    // What they have begun may still arrive a second time; after this it does not.
-    fleet.stop_workers().await;
-    let mails = fleet.world.smtp.mails();
-    let evidence = Evidence {
-        tenants: &tenants,
-        endpoints: &endpoints,
-        acknowledged: &acknowledged,
-        mails: &mails,
-        broken: &broken,
+    let name: Option<String> = given("FAULTS")?;
+    let choice = match Choice::of(name.as_deref()) {
+        Ok(choice) => choice,
+        Err(why) => {
+            eprintln!("{why}");
+            return Ok(ExitCode::from(2));
+        }
     };
-    let settled = evidence.check().await;
-    fleet.end().await;
-    let report = Report {
-        began,
-        struck: &struck,
-        acknowledged: acknowledged.len(),
-        counts: &publishers.counts,
-        drained,
-        settled,
-        webhooks: duplicates::of_webhooks(&endpoints),
-        mails: duplicates::of_mails(&mails),
-    };
-    report.print(&broken);
-    if broken.count() == 0 {
+    match choice {
+        Choice::Plan => {
+            let load = run.load(LOAD);
+            stack::run(&run, load, &plan::draw(run.seed, load)).await?;
+            embedded::run(&run).await?;
+        }
+        Choice::Alone(name) => run.alone(name).await?,
+        Choice::Each => {
+            for name in choice::names() {
+                println!("\n## {name}\n");
+                run.alone(name).await?;
+            }
+        }
+    }
+    let (seed, broken) = (run.seed, run.broken.count());
+    if broken == 0 {
         println!("\nevery guarantee held (SEED={seed})");
         return Ok(ExitCode::SUCCESS);
     }
+    let faults = name.map_or_else(String::new, |name| format!("FAULTS={name} "));
     println!(
-        "\n{} times a guarantee was broken; `SEED={seed} make test-faults` repeats the plan",
-        broken.count()
+        "\n{broken} times a guarantee was broken; `{faults}SEED={seed} make test-faults` repeats the plan"
     );
     Ok(ExitCode::FAILURE)
+}
+
+impl Run {
+    fn load(&self, usual: u64) -> Duration {
+        Duration::from_secs(self.load.unwrap_or(usual))
+    }
+
+    /// Lets one kind strike, again and again.
+    async fn alone(&self, name: &str) -> Result<()> {
+        let load = self.load(LOAD_ALONE);
+        match plan::draw_alone(self.seed, load, name) {
+            Some(plan) => stack::run(self, load, &plan).await,
+            None => embedded::run(self).await,
+        }
+    }
 }
 
 /// The value of an environment variable, if it has one.
@@ -117,11 +125,11 @@ where
     }
 }
 
-fn options() -> Result<WorldOptions> {
+fn options(backend: Backend) -> Result<WorldOptions> {
     let program = std::env::current_exe()?;
     let folder = program.parent().map(PathBuf::from);
     let options = WorldOptions {
-        backend: Backend::Stack,
+        backend,
         ..WorldOptions::new(folder.context("the program lies in no folder")?)
     };
     let settings = [
@@ -138,18 +146,7 @@ fn options() -> Result<WorldOptions> {
         ("CIRCUIT_OPEN_SECONDS", "1".to_owned()),
         ("CIRCUIT_OPEN_MAX_SECONDS", "4".to_owned()),
     ];
-    let options = options.apis(plan::FLEET).workers(plan::FLEET);
     Ok(settings
         .iter()
         .fold(options, |options, (name, value)| options.env(name, value)))
-}
-
-/// The tenants' clients at an API process that runs now.
-fn on_first_api(tenants: &[Tenant], load: &Load) -> Vec<Tenant> {
-    let url = load.urls[0].borrow().clone();
-    let moved = tenants.iter().map(|tenant| Tenant {
-        id: tenant.id.clone(),
-        api: tenant.api.with_base(&url),
-    });
-    moved.collect()
 }

@@ -3,11 +3,15 @@
 use std::{fmt, time::Duration};
 
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng, seq::SliceRandom as _};
+use relaypost_testkit::Silence;
 
 /// API processes, and workers.
 pub(crate) const FLEET: usize = 2;
 /// One fault in this time on average.
 const PACE: Duration = Duration::from_secs(6);
+/// One fault in this time, when only one kind strikes: most are over by then, and one that goes silent needs longer.
+const PACE_ALONE: Duration = Duration::from_secs(10);
+const PACE_SILENT: Duration = Duration::from_secs(20);
 /// The part of the load in which faults strike: it begins and ends in peace.
 const SPAN: std::ops::Range<f64> = 0.05..0.92;
 /// Where in its stretch of time a fault strikes: early, so that what comes of it does so before the next one.
@@ -34,11 +38,18 @@ pub(crate) enum Fault {
     FlushRedis,
     /// Redis is killed and comes back empty.
     LoseRedis,
+    /// Every open connection to PostgreSQL goes silent; new ones work.
+    SilentDatabase(Silence),
+    /// Every open connection to Redis goes silent; new ones work.
+    SilentRedis(Silence),
 }
 
+const SILENCES: [Silence; 3] = [Silence::BothWays, Silence::Answers, Silence::ServerGone];
+
 impl Fault {
-    /// Every kind, each on one of the processes.
-    fn every(random: &mut StdRng) -> [Self; 7] {
+    /// Every kind that strikes the fleet, each on one of the processes.
+    pub(crate) fn every(random: &mut StdRng) -> [Self; 9] {
+        let [database, redis] = [(); 2].map(|()| SILENCES[random.random_range(0..SILENCES.len())]);
         let mut one = || random.random_range(0..FLEET);
         [
             Self::KillApi(one()),
@@ -48,23 +59,66 @@ impl Fault {
             Self::CrashPostgres,
             Self::FlushRedis,
             Self::LoseRedis,
+            Self::SilentDatabase(database),
+            Self::SilentRedis(redis),
         ]
+    }
+
+    /// The name of its kind, for `FAULTS`.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::KillApi(_) => "kill-api",
+            Self::KillWorker(_) => "kill-worker",
+            Self::StopApi(_) => "stop-api",
+            Self::StopWorker(_) => "stop-worker",
+            Self::CrashPostgres => "crash-postgres",
+            Self::FlushRedis => "flush-redis",
+            Self::LoseRedis => "lose-redis",
+            Self::SilentDatabase(_) => "silent-database",
+            Self::SilentRedis(_) => "silent-redis",
+        }
     }
 
     /// From how many workers' slots deliveries can be sent a second time because of it. A killed worker forgets what it
     /// has sent and not recorded. A Redis that is empty knows of nothing that is in flight, until each worker has told it
-    /// again. Nothing else is an excuse: what is sent stays with its worker until it is recorded.
+    /// again; one that cannot be reached takes each worker for dead until it says that it lives. Nothing else is an excuse: what
+    /// is sent stays with its worker until it is recorded.
     pub(crate) fn workers_concerned(self) -> usize {
         match self {
             Self::KillWorker(_) => 1,
-            Self::FlushRedis | Self::LoseRedis => FLEET,
-            Self::KillApi(_) | Self::StopApi(_) | Self::StopWorker(_) | Self::CrashPostgres => 0,
+            Self::FlushRedis | Self::LoseRedis | Self::SilentRedis(_) => FLEET,
+            Self::KillApi(_)
+            | Self::StopApi(_)
+            | Self::StopWorker(_)
+            | Self::CrashPostgres
+            | Self::SilentDatabase(_) => 0,
         }
     }
 
-    /// Whether something is away until it is started again.
+    /// Whether deliveries can be sent a second time until it is over, and not only when it strikes.
+    pub(crate) fn lasts(self) -> bool {
+        matches!(
+            self,
+            Self::FlushRedis | Self::LoseRedis | Self::SilentRedis(_)
+        )
+    }
+
+    /// Whether a process is away until it is started again.
     fn takes_away(self) -> bool {
-        !matches!(self, Self::CrashPostgres | Self::FlushRedis)
+        match self {
+            Self::KillApi(_) | Self::KillWorker(_) | Self::StopApi(_) | Self::StopWorker(_) => true,
+            Self::LoseRedis => true,
+            Self::CrashPostgres | Self::FlushRedis => false,
+            Self::SilentDatabase(_) | Self::SilentRedis(_) => false,
+        }
+    }
+
+    /// How often it strikes when no other kind does.
+    fn pace_alone(self) -> Duration {
+        match self {
+            Self::SilentDatabase(_) | Self::SilentRedis(_) => PACE_SILENT,
+            _ => PACE_ALONE,
+        }
     }
 }
 
@@ -78,6 +132,10 @@ impl fmt::Display for Fault {
             Self::CrashPostgres => f.write_str("PostgreSQL restart -m immediate"),
             Self::FlushRedis => f.write_str("Redis FLUSHALL"),
             Self::LoseRedis => f.write_str("Redis kill and empty restart"),
+            Self::SilentDatabase(silence) => {
+                write!(f, "silent PostgreSQL connections ({silence:?})")
+            }
+            Self::SilentRedis(silence) => write!(f, "silent Redis connections ({silence:?})"),
         }
     }
 }
@@ -104,6 +162,24 @@ pub(crate) fn draw(seed: u64, load: Duration) -> Vec<Planned> {
         groups.push(faults[..2].to_vec());
     }
     groups.shuffle(&mut random);
+    spread(groups, load, &mut random)
+}
+
+/// Draws a plan in which only the kind of this name strikes, again and again. `None`: there is no such kind.
+pub(crate) fn draw_alone(seed: u64, load: Duration, name: &str) -> Option<Vec<Planned>> {
+    let mut random = StdRng::seed_from_u64(seed);
+    let mut one = || {
+        let mut every = Fault::every(&mut random).into_iter();
+        every.find(|fault| fault.name() == name)
+    };
+    let first = one()?;
+    let strikes = (load.as_millis() / first.pace_alone().as_millis()).max(1);
+    let groups = (0..strikes).filter_map(|_| Some(vec![one()?])).collect();
+    Some(spread(groups, load, &mut random))
+}
+
+/// Gives each group of faults a stretch of the load, and each fault its moment in it.
+fn spread(groups: Vec<Vec<Fault>>, load: Duration, random: &mut StdRng) -> Vec<Planned> {
     let stretch = load.mul_f64((SPAN.end - SPAN.start) / groups.len() as f64);
     let mut plan = Vec::new();
     for (number, faults) in groups.into_iter().enumerate() {
@@ -134,6 +210,7 @@ mod tests {
     use super::*;
 
     const LOAD: Duration = Duration::from_secs(120);
+    const KINDS: usize = 9;
 
     #[test]
     fn a_seed_gives_the_same_plan_again_and_another_seed_another() {
@@ -152,9 +229,19 @@ mod tests {
             };
             let alone = plan.iter().filter(|one| others(one) == 0);
             let kinds: HashSet<_> = alone.map(|one| discriminant(&one.fault)).collect();
-            assert_eq!(kinds.len(), 7, "seed {seed}");
+            assert_eq!(kinds.len(), KINDS, "seed {seed}");
             assert!(plan.iter().any(|one| others(one) > 0), "seed {seed}");
         }
+    }
+
+    #[test]
+    fn each_kind_can_strike_alone() {
+        for fault in Fault::every(&mut StdRng::seed_from_u64(7)) {
+            let plan = draw_alone(7, Duration::from_secs(40), fault.name()).unwrap();
+            assert!(plan.len() >= 2, "{plan:?}");
+            assert!(plan.iter().all(|one| one.fault.name() == fault.name()));
+        }
+        assert_eq!(draw_alone(7, LOAD, "plague"), None);
     }
 
     #[test]
@@ -163,7 +250,7 @@ mod tests {
             for load in [Duration::from_secs(10), LOAD] {
                 let plan = draw(seed, load);
                 let kinds: HashSet<_> = plan.iter().map(|one| discriminant(&one.fault)).collect();
-                assert_eq!(kinds.len(), 7);
+                assert_eq!(kinds.len(), KINDS);
                 assert!(plan.iter().all(|one| one.at < load));
                 assert!(plan.is_sorted_by_key(|one| one.at));
             }

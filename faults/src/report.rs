@@ -6,8 +6,8 @@ use std::{
 };
 
 use crate::{
-    MAIL_SLOTS, SLOTS, broken::Broken, check::Settled, duplicates::Duplicate, fleet::Struck,
-    load::Counts, plan::Planned,
+    MAIL_SLOTS, SLOTS, broken::Broken, check::Settled, duplicates::Duplicate, load::Counts,
+    plan::Planned, struck::Struck,
 };
 
 /// Prints what is going to happen.
@@ -50,11 +50,11 @@ impl Report<'_> {
         );
         let since = |at: Instant| at.saturating_duration_since(self.began).as_secs_f64();
         for (place, one) in self.struck.iter().enumerate() {
-            let workers = one.planned.fault.workers_concerned();
+            let workers = one.workers_concerned;
             println!(
                 "| {:.1} | {} | {:.1} | {} | {} | {} | {} |",
                 since(one.from),
-                one.planned.fault,
+                one.what,
                 since(one.until),
                 webhooks[place],
                 workers * SLOTS,
@@ -62,11 +62,7 @@ impl Report<'_> {
                 workers * MAIL_SLOTS
             );
         }
-        let workers: usize = self
-            .struck
-            .iter()
-            .map(|one| one.planned.fault.workers_concerned())
-            .sum();
+        let workers: usize = self.struck.iter().map(|one| one.workers_concerned).sum();
         let (webhooks, mails) = (self.webhooks.len(), self.mails.len());
         let (at_most, mails_at_most) = (workers * SLOTS, workers * MAIL_SLOTS);
         println!("| | all | | {webhooks} | {at_most} | {mails} | {mails_at_most} |");

@@ -30,9 +30,29 @@ end_test_run() {
   local status=$?
   trap - EXIT
   end_left_over_servers
+  unmount_left_over_disks
+  say_what_was_skipped
   scripts/services stop "$work/services" || status=1
   rm -rf -- "$work"
   exit "$status"
+}
+
+# A small disk of a test that was killed. Lazily, because a process may still have files open there.
+unmount_left_over_disks() {
+  local folder
+  while read -r _ folder _; do
+    [[ $folder == "$work/tmp/"* ]] && as_root umount --lazy "$folder"
+  done </proc/mounts
+  return 0
+}
+
+# Cargo counts a skipped test among those that passed: see `skip` in testkit/src/report.rs.
+say_what_was_skipped() {
+  local line
+  [[ -s $work/skipped ]] || return 0
+  while read -r line; do
+    say "skipped: $line"
+  done <"$work/skipped"
 }
 
 # A server started by a test that then crashed would live on. Such a process is known by a variable that only this run

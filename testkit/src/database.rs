@@ -1,7 +1,8 @@
 //! A database for one test.
 
 use std::hash::{BuildHasher, RandomState};
-use std::path::Path;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 
 use reqwest::Url;
 use sea_orm::{ConnectionTrait, Database};
@@ -17,7 +18,7 @@ pub struct TestDatabase {
 
 enum Kind {
     Postgres { server: String, name: String },
-    Sqlite { dir: TempDir },
+    Sqlite { dir: PathBuf, _own: Option<TempDir> },
 }
 
 impl TestDatabase {
@@ -40,17 +41,46 @@ impl TestDatabase {
 
     /// A file in a folder of its own, which goes away with this value.
     pub fn sqlite() -> TestDatabase {
-        let dir = TempDir::new().unwrap();
-        let url = format!("sqlite://{}?mode=rwc", dir.path().join("test.db").display());
+        let own = TempDir::new().unwrap();
+        let TestDatabase { url, .. } = TestDatabase::sqlite_in(own.path());
+        let (dir, own) = (own.path().to_owned(), Some(own));
         TestDatabase {
             url,
-            kind: Kind::Sqlite { dir },
+            kind: Kind::Sqlite { dir, _own: own },
+        }
+    }
+
+    /// A file in this folder, which stays.
+    pub fn sqlite_in(dir: &Path) -> TestDatabase {
+        TestDatabase {
+            url: format!("sqlite://{}?mode=rwc", dir.join("test.db").display()),
+            kind: Kind::Sqlite {
+                dir: dir.to_owned(),
+                _own: None,
+            },
         }
     }
 
     /// Its address for `DATABASE_URL`.
     pub fn url(&self) -> &str {
         &self.url
+    }
+
+    /// The server's address (PostgreSQL only).
+    pub async fn server_addr(&self) -> SocketAddr {
+        let url = Url::parse(&self.url).expect("DATABASE_URL is a URL");
+        let host = url.host_str().expect("a server with a name");
+        let at = (host, url.port().unwrap_or(5432));
+        let found = tokio::net::lookup_host(at).await.unwrap().next();
+        found.expect("an address")
+    }
+
+    /// The same database at another address (PostgreSQL only).
+    pub fn url_at(&self, addr: SocketAddr) -> String {
+        let mut url = Url::parse(&self.url).expect("DATABASE_URL is a URL");
+        url.set_ip_host(addr.ip()).expect("a URL with a host");
+        url.set_port(Some(addr.port())).expect("a URL with a port");
+        url.into()
     }
 
     /// Runs a statement on the database of a product that is running, to make what no request can make any more.
@@ -68,8 +98,8 @@ impl TestDatabase {
                 assert!(dumped.status.success(), "{said}");
                 dumped.stdout
             }
-            Kind::Sqlite { dir } => {
-                let files = std::fs::read_dir(dir.path()).unwrap();
+            Kind::Sqlite { dir, .. } => {
+                let files = std::fs::read_dir(dir).unwrap();
                 let bytes = files.map(|file| std::fs::read(file.unwrap().path()).unwrap());
                 bytes.flatten().collect()
             }

@@ -1,6 +1,6 @@
 //! What the integration tests of every crate share: real servers that stand in for the outside world (a webhook
-//! [`Receiver`], an [`SmtpServer`]), the services the product needs ([`RedisServer`], [`TestDatabase`]), and a
-//! [`World`] that starts the product's own binaries against them and speaks to its HTTP API.
+//! [`Receiver`], an [`SmtpServer`]), the services the product needs ([`RedisServer`], [`TestDatabase`]), what they can
+//! suffer (a [`Relay`] that goes silent, a [`SmallDisk`] that gets full), and a [`World`] that starts the product's own binaries against them and speaks to its HTTP API.
 //!
 //! Nothing here sleeps: every wait names what it waits for and a deadline, and panics with what it saw instead.
 
@@ -12,11 +12,14 @@
 
 pub mod api;
 pub mod database;
+pub mod disk;
 pub mod identity;
 mod options;
 pub mod process;
 pub mod receiver;
 pub mod redis;
+pub mod relay;
+pub mod report;
 pub mod secrets;
 mod settings;
 pub mod smtp;
@@ -26,9 +29,12 @@ pub mod wait;
 
 pub use api::{Answer, Api, tls_provider};
 pub use database::TestDatabase;
+pub use disk::SmallDisk;
 pub use process::Proc;
 pub use receiver::{Hit, Receiver, Reply};
 pub use redis::RedisServer;
+pub use relay::{Relay, Silence};
+pub use report::{note, skip};
 pub use secrets::Secrets;
 pub use settings::production;
 pub use smtp::{Mail, SmtpServer};

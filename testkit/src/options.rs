@@ -33,6 +33,10 @@ pub struct WorldOptions {
     pub workers: usize,
     /// How many API processes start with it (stack only).
     pub api: usize,
+    /// Whether the product reaches PostgreSQL and Redis through a [`Relay`](crate::Relay) each (stack only).
+    pub relays: bool,
+    /// The folder of the SQLite file (embedded only); without one a folder of its own.
+    pub sqlite_dir: Option<PathBuf>,
     /// Settings on top of the usual ones, for every process; a later one wins.
     pub extra_env: Vec<(String, String)>,
 }
@@ -45,6 +49,8 @@ impl WorldOptions {
             backend: Backend::from_env(),
             workers: 2,
             api: 1,
+            relays: false,
+            sqlite_dir: None,
             extra_env: Vec::new(),
         }
     }
@@ -58,6 +64,18 @@ impl WorldOptions {
     /// With this many workers.
     pub fn workers(mut self, workers: usize) -> WorldOptions {
         self.workers = workers;
+        self
+    }
+
+    /// With a relay in front of PostgreSQL and of Redis.
+    pub fn relays(mut self) -> WorldOptions {
+        self.relays = true;
+        self
+    }
+
+    /// With the SQLite file in this folder.
+    pub fn sqlite_dir(mut self, dir: impl Into<PathBuf>) -> WorldOptions {
+        self.sqlite_dir = Some(dir.into());
         self
     }
 

@@ -12,6 +12,7 @@ use crate::api::Api;
 use crate::database::TestDatabase;
 use crate::process::Proc;
 use crate::redis::RedisServer;
+use crate::relay::Relay;
 use crate::smtp::SmtpServer;
 use crate::tenant::{Tenant, text};
 
@@ -19,6 +20,14 @@ use crate::tenant::{Tenant, text};
 pub const ROOT_API_KEY: &str = "rp_Lq8vT2nXc5Rb9WjYk3Gd7HsPf6MzQa1E";
 
 const MIGRATION_DEADLINE: Duration = Duration::from_secs(60);
+
+/// The relays in front of the product's services. A [`World`]'s own connections do not go through them.
+pub struct Relays {
+    /// In front of PostgreSQL.
+    pub database: Relay,
+    /// In front of Redis.
+    pub redis: Relay,
+}
 
 /// The running product. Dropping it kills every process; [`World::stop`] removes the database as well.
 pub struct World {
@@ -34,6 +43,8 @@ pub struct World {
     pub redis: Option<RedisServer>,
     /// The database.
     pub database: TestDatabase,
+    /// What stands between the product and its services, when [`WorldOptions::relays`] asks for it.
+    pub relays: Option<Relays>,
     bin_dir: PathBuf,
     env: Vec<(String, String)>,
     dir: TempDir,
@@ -44,13 +55,28 @@ impl World {
     pub async fn start(options: WorldOptions) -> World {
         let smtp = SmtpServer::start().await;
         let (database, redis) = match options.backend {
-            Backend::Embedded => (TestDatabase::sqlite(), None),
+            Backend::Embedded => (embedded_database(&options), None),
             Backend::Stack => (
                 TestDatabase::postgres().await,
                 Some(RedisServer::start().await),
             ),
         };
-        let env = environment(&options, &smtp, &database, redis.as_ref());
+        let relays = match &redis {
+            Some(redis) if options.relays => Some(Relays {
+                database: Relay::start(database.server_addr().await).await,
+                redis: Relay::start(redis.addr()).await,
+            }),
+            _ => None,
+        };
+        let mut env = environment(&options, &smtp, &database, redis.as_ref());
+        if let Some(relays) = &relays {
+            let redis = format!("redis://{}", relays.redis.addr());
+            env.push((
+                "DATABASE_URL".to_owned(),
+                database.url_at(relays.database.addr()),
+            ));
+            env.push(("REDIS_URL".to_owned(), redis));
+        }
         let mut world = World {
             apis: Vec::new(),
             workers: Vec::new(),
@@ -58,6 +84,7 @@ impl World {
             smtp,
             redis,
             database,
+            relays,
             bin_dir: options.bin_dir,
             env,
             dir: TempDir::new().unwrap(),
@@ -94,6 +121,11 @@ impl World {
     pub async fn start_api(&mut self) -> &Proc {
         let api = self.serve("relaypost-api").await;
         self.apis.push_mut(api)
+    }
+
+    /// The relays of a world that has them.
+    pub fn relays(&self) -> &Relays {
+        self.relays.as_ref().expect("a world with relays")
     }
 
     /// The Redis server, on the stack backend.
@@ -189,6 +221,13 @@ impl World {
     async fn serve(&self, binary: &str) -> Proc {
         let started = self.try_serve(binary).await;
         started.unwrap_or_else(|why| panic!("{why}"))
+    }
+}
+
+fn embedded_database(options: &WorldOptions) -> TestDatabase {
+    match &options.sqlite_dir {
+        Some(dir) => TestDatabase::sqlite_in(dir),
+        None => TestDatabase::sqlite(),
     }
 }
 

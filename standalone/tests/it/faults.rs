@@ -16,10 +16,10 @@ use crate::{SOON, options};
 /// The deadline of what takes its time: a large backlog, or work taken over from a dead worker.
 const LATER: Duration = Duration::from_secs(300);
 
-/// These tests load the machine; side by side they would only measure each other.
+/// These tests, and those of silent connections, load the machine; side by side they would only measure each other.
 static TURN: Mutex<()> = Mutex::const_new(());
 
-async fn turn(test: &str) -> Option<MutexGuard<'static, ()>> {
+pub(crate) async fn turn(test: &str) -> Option<MutexGuard<'static, ()>> {
     if Backend::from_env() == Backend::Stack {
         return Some(TURN.lock().await);
     }

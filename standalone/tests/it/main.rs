@@ -12,6 +12,7 @@ mod circuits;
 mod client_address;
 mod dead_letters;
 mod demo;
+mod disk;
 mod egress;
 mod emails;
 mod faults;
@@ -26,7 +27,9 @@ mod retries;
 mod secrets;
 mod senders;
 mod settings;
+mod silent;
 mod slow_clients;
+mod trickle;
 mod verifiers;
 
 use std::path::Path;

@@ -2,8 +2,10 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
 
+mod disk;
 mod process;
 mod receiver;
+mod relay;
 mod smtp;
 mod world;
 
