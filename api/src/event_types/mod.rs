@@ -1,9 +1,13 @@
 //! Event types: what a tenant publishes, and what the payloads have to look like. Registering one is never needed.
 
 mod body;
+mod counted;
+mod patterns;
 mod registered;
 mod schema;
 mod schemas;
+mod threads;
+mod unfold;
 mod work;
 
 use poem::web::Data;
@@ -23,7 +27,7 @@ use self::body::{EventType, EventTypeChanges, NewEventType};
 pub(crate) use self::{
     body::RESERVED,
     registered::Registered,
-    schemas::{Checked, Schemas, is_stale},
+    schemas::{Allowance, Checked, Schemas, is_stale},
 };
 use crate::{
     Services,
@@ -57,7 +61,7 @@ impl EventTypesApi {
         let mut checks = Checks::default();
         body.value.check(&mut checks);
         checks.finish()?;
-        check_schema(services, body.value.schema()).await?;
+        check_schema(services, caller.tenant, body.value.schema()).await?;
         let keyed = key.of("POST /v1/event-types", &body.bytes);
         let once = match Once::begin(services, caller.tenant, keyed).await? {
             Begun::Done(accepted) => return Ok(accepted.into()),
@@ -131,7 +135,7 @@ impl EventTypesApi {
         let mut checks = Checks::default();
         body.value.check(&mut checks);
         checks.finish()?;
-        check_schema(services, body.value.schema()).await?;
+        check_schema(services, caller.tenant, body.value.schema()).await?;
         let (tx, now) = (begin_write(&services.db).await?, services.clock.now());
         let row = find(&tx, caller.tenant, &name.0.0.0, true).await?;
         let changes = body.value;
@@ -194,10 +198,13 @@ impl EventTypesApi {
     }
 }
 
-async fn check_schema(services: &Services, schema: Option<&Value>) -> Result<(), ApiError> {
+async fn check_schema(
+    services: &Services,
+    tenant: TenantId,
+    schema: Option<&Value>,
+) -> Result<(), ApiError> {
     if let Some(schema) = schema {
-        let compiled = services.schemas.compile(schema.clone()).await;
-        compiled.map_err(|error| ApiError::invalid(vec![error]))?;
+        services.schemas.compile(tenant, schema.clone()).await??;
     }
     Ok(())
 }

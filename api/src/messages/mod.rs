@@ -31,7 +31,7 @@ use crate::{
     audit::{self, Action},
     auth::{Authorized, may},
     deliveries::{self, Changed, Delivery, Now},
-    event_types::{Checked, is_stale},
+    event_types::{Allowance, Checked, is_stale},
     http::{
         ApiError, Checks, Cursor, EventTypeName, Limit, Page, Paging, Recorded, Ref, Repeatable,
         Reply, Results, StrictJson, Text, document::Tag, read_item,
@@ -48,6 +48,7 @@ async fn publish(
     caller: &Authorized<may::Send>,
     keyed: Option<Keyed>,
     message: NewMessage,
+    allowance: &Allowance,
 ) -> Result<Accepted, ApiError> {
     message.check(services.clock.now())?;
     let held = match keyed {
@@ -59,7 +60,10 @@ async fn publish(
     let mut attempt = 1;
     loop {
         let payload = message.payload.get();
-        let checked = services.schemas.check(tenant, name, payload).await;
+        let checked = services
+            .schemas
+            .check(tenant, name, payload, allowance)
+            .await;
         let edition = checked.as_ref().map(Checked::edition);
         let submission = Submission {
             tenant,
@@ -101,7 +105,9 @@ impl MessagesApi {
     ) -> Result<Recorded<Message>, ApiError> {
         let _place = key.place(&services.in_flight, caller.tenant)?;
         let keyed = key.of("POST /v1/messages", &body.bytes);
-        Ok(publish(services, &caller, keyed, body.value).await?.into())
+        let allowance = Allowance::new();
+        let published = publish(services, &caller, keyed, body.value, &allowance).await?;
+        Ok(published.into())
     }
 
     /// Publish up to 500 messages
@@ -131,9 +137,10 @@ impl MessagesApi {
                 BatchBegun::Work(batch) => batch,
             };
         let _place = key.place(&services.in_flight, caller.tenant)?;
+        let allowance = Allowance::new();
         let published = items.iter().enumerate().map(async |(index, item)| {
             let keyed = key.item(index).of(operation, item.get().as_bytes());
-            publish(services, &caller, keyed, read_item(item)?).await
+            publish(services, &caller, keyed, read_item(item)?, &allowance).await
         });
         Results::answer(&batch, join_all(published).await, &caller.request_id).await
     }
