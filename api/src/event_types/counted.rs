@@ -15,6 +15,8 @@ use super::work::{spend, spend_on_name};
 
 /// Bytes of a text that are looked at for one step.
 const TEXT: usize = 16;
+/// Steps for remembering an item that has to be unique.
+const UNIQUE: u64 = 8;
 
 /// The representation, for [`jsonschema::options_for`].
 pub(super) struct Counted;
@@ -186,6 +188,7 @@ impl<'a> Array<'a, Counted> for Items<'a> {
     fn is_unique(&self) -> bool {
         let mut seen = HashSet::with_capacity(self.0.len());
         self.0.iter().all(|item| {
+            spend(UNIQUE);
             let mut key = Vec::new();
             canonical(item, &mut key);
             seen.insert(key)

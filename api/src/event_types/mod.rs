@@ -49,7 +49,8 @@ impl EventTypesApi {
     /// Register an event type
     ///
     /// From now on a message of this type is refused (422, with the place in the payload) unless it fits the `schema`. A
-    /// type that is not registered can be published with any payload. A name that exists is 409 `event_type_exists`.
+    /// type that is not registered can be published with any payload. A name that exists is 409 `event_type_exists`. A
+    /// schema that costs too much to check, whatever the payload, is 422 `schema_too_expensive`.
     #[oai(path = "/", method = "post", operation_id = "event_types_create")]
     async fn create(
         &self,
@@ -122,7 +123,7 @@ impl EventTypesApi {
     /// Change an event type
     ///
     /// A field that is left out stays as it is; `null` clears one that can be without a value. A new schema holds for what
-    /// is published from now on.
+    /// is published from now on. One that costs too much to check, whatever the payload, is 422 `schema_too_expensive`.
     #[oai(path = "/:name", method = "patch", operation_id = "event_types_update")]
     async fn update(
         &self,

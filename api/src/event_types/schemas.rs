@@ -328,16 +328,17 @@ impl Kept {
     fn keep(&mut self, tenant: TenantId, event_type: &str, known: Known) {
         self.forget(tenant, event_type);
         while self.weight + known.weight() > ROOM {
-            let all = self.entries.iter().flat_map(|(tenant, of)| {
-                let one = move |(name, (_, used)): (&String, &(Known, u64))| {
-                    (*used, *tenant, name.clone())
-                };
-                of.iter().map(one)
-            });
-            let Some((_, oldest, name)) = all.min() else {
-                break;
+            // Of the tenant that has most: one that has many large schemas does not push out those of others.
+            let weight = |of: &HashMap<String, (Known, u64)>| -> usize {
+                of.values().map(|(known, _)| known.weight()).sum()
             };
-            self.forget(oldest, &name);
+            let heaviest = self.entries.iter().max_by_key(|(_, of)| weight(of));
+            let oldest = heaviest.and_then(|(tenant, of)| {
+                let (name, _) = of.iter().min_by_key(|(_, (_, used))| *used)?;
+                Some((*tenant, name.clone()))
+            });
+            let Some((tenant, name)) = oldest else { break };
+            self.forget(tenant, &name);
         }
         self.weight += known.weight();
         let of_tenant = self.entries.entry(tenant).or_default();

@@ -19,7 +19,8 @@ const THREADS: usize = 2;
 /// Bytes of their stacks, and what a check may use of it; memory is taken only as far as it is used.
 const STACK: usize = 32 << 20;
 pub(super) const STACK_OF_CHECK: usize = 24 << 20;
-/// How much lower their priority is.
+/// How much lower their priority is. On Linux it holds for one thread alone.
+#[cfg(target_os = "linux")]
 const NICE: i32 = 10;
 /// How many pieces of work of one tenant wait at most.
 const WAITING: usize = 64;
@@ -121,7 +122,7 @@ impl Shared {
     }
 
     fn work(&self) {
-        // On Linux it holds for this thread alone. A system that refuses it runs the checks at the usual priority.
+        // Where it is refused the checks run at the usual priority.
         #[cfg(target_os = "linux")]
         let _ = rustix::process::nice(NICE);
         while let Some((tenant, work)) = self.next() {
@@ -168,5 +169,64 @@ impl std::fmt::Debug for Queue {
             .field("turns", &self.turns.len())
             .field("running", &self.running.len())
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use futures::future::join_all;
+    use uuid::Uuid;
+
+    use super::*;
+
+    fn tenant(number: u128) -> TenantId {
+        TenantId::from_uuid(Uuid::from_u128(number))
+    }
+
+    #[tokio::test]
+    async fn a_tenant_has_one_piece_of_work_running_and_a_bounded_number_waiting() {
+        let threads = Threads::start();
+        let (busy, other) = (tenant(1), tenant(2));
+        let (go_on, held) = mpsc::channel::<()>();
+        let (begun, begins) = oneshot::channel();
+        let first = tokio::spawn({
+            let threads = threads.clone();
+            async move {
+                let work = move || {
+                    let _ = begun.send(());
+                    let _ = held.recv();
+                };
+                threads.run(busy, work).await
+            }
+        });
+        begins.await.unwrap();
+        // There is a second thread, but not for the same tenant.
+        let mut waiting: Vec<_> = (0..WAITING)
+            .map(|number| Box::pin(threads.run(busy, move || number)))
+            .collect();
+        for one in &mut waiting {
+            assert!(futures::poll!(one).is_pending());
+        }
+        assert_eq!(threads.run(busy, || ()).await, Err(Undone::Busy));
+        assert_eq!(threads.run(other, || 7).await, Ok(7));
+        for one in &mut waiting {
+            assert!(futures::poll!(one).is_pending());
+        }
+        go_on.send(()).unwrap();
+        assert_eq!(first.await.unwrap(), Ok(()));
+        let done = join_all(waiting).await;
+        assert!(done.into_iter().eq((0..WAITING).map(Ok)));
+    }
+
+    #[tokio::test]
+    async fn work_that_panics_is_told_and_the_thread_goes_on() {
+        let threads = Threads::start();
+        for _ in 0..2 * THREADS {
+            let failed: Result<(), _> = threads.run(tenant(1), || panic!("on purpose")).await;
+            assert_eq!(failed, Err(Undone::Failed));
+        }
+        assert_eq!(threads.run(tenant(1), || 1).await, Ok(1));
     }
 }

@@ -21,7 +21,7 @@ const MAX_UNFOLDED: u64 = 20_000;
 const MAX_DEPTH: u32 = 100;
 /// How many schemas, with their properties, the library may unfold for all `unevaluatedProperties` and
 /// `unevaluatedItems` together; it keeps them in memory.
-const MAX_UNROLLED: u64 = 50_000;
+const MAX_UNROLLED: u64 = 10_000;
 /// How many schemas are visited, each as often as embedded resources lead to it on different ways.
 const MAX_VISITS: usize = 20_000;
 /// The base of a schema that names none, as the library has it.

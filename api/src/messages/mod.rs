@@ -94,7 +94,9 @@ impl MessagesApi {
     /// Publish a message
     ///
     /// Stores the event with one delivery for each of the tenant's endpoints that wants it, and answers. Delivery goes on
-    /// in the background: `deliveries_get` tells how. The payload goes out byte for byte as it stands in this request.
+    /// in the background: `deliveries_get` tells how. The payload goes out byte for byte as it stands in this request. One
+    /// that does not fit the schema of its event type is 422 `validation_failed`; one that costs too much to check is 422
+    /// `schema_too_expensive`.
     #[oai(path = "/", method = "post", operation_id = "messages_publish")]
     async fn publish(
         &self,
@@ -112,7 +114,9 @@ impl MessagesApi {
 
     /// Publish up to 500 messages
     ///
-    /// Each is published or refused by itself; `results` has one entry for each, in the order given. With an
+    /// Each is published or refused by itself; `results` has one entry for each, in the order given. Their payloads are
+    /// checked one after the other; when that takes more than 5 s, the rest of those that cost much to check is refused
+    /// (422 `schema_too_expensive`). With an
     /// `Idempotency-Key` the whole batch can be sent again: it is answered as the first time. One that was cut off half-way goes on,
     /// and what was published already is answered with 200 and its id.
     #[oai(
