@@ -366,7 +366,8 @@ fn schemas_as_people_write_them_cost_little() {
         let (ok, cost) = steps(&fits);
         assert!(ok && cost < 100_000, "{ok} {cost}: {fits}");
         let (ok, cost) = steps(&fits_not);
-        assert!(!ok && cost < 100_000, "{ok} {cost}: {fits_not}");
+        // To say what is wrong takes more: each of 250 alternatives has its own reason.
+        assert!(!ok && cost < 5_000_000, "{ok} {cost}: {fits_not}");
     }
 }
 
