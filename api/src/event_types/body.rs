@@ -34,7 +34,8 @@ pub(super) struct NewEventType {
     description: Option<String>,
     /// A JSON Schema that every payload of this type has to fit: an object, up to 64 KiB, of the draft that its `$schema`
     /// names, else of 2020-12. It can refer to parts of itself only; nothing is ever fetched. `format` is checked.
-    /// Patterns know no look-around and no back-references.
+    /// Patterns know no look-around and no back-references. At most 20,000 schemas apply to one value, all alternatives and
+    /// references together, and none refers to itself for the same value.
     #[oai(nullable)]
     schema: Option<Any<Value>>,
 }

@@ -1,9 +1,13 @@
 //! Event types: what a tenant publishes, and what the payloads have to look like. Registering one is never needed.
 
 mod body;
+mod counted;
+mod patterns;
 mod registered;
 mod schema;
 mod schemas;
+mod threads;
+mod unfold;
 mod work;
 
 use poem::web::Data;
@@ -23,7 +27,7 @@ use self::body::{EventType, EventTypeChanges, NewEventType};
 pub(crate) use self::{
     body::RESERVED,
     registered::Registered,
-    schemas::{Checked, Schemas, is_stale},
+    schemas::{Allowance, Checked, Schemas, is_stale},
 };
 use crate::{
     Services,
@@ -45,7 +49,8 @@ impl EventTypesApi {
     /// Register an event type
     ///
     /// From now on a message of this type is refused (422, with the place in the payload) unless it fits the `schema`. A
-    /// type that is not registered can be published with any payload. A name that exists is 409 `event_type_exists`.
+    /// type that is not registered can be published with any payload. A name that exists is 409 `event_type_exists`. A
+    /// schema that costs too much to check, whatever the payload, is 422 `schema_too_expensive`.
     #[oai(path = "/", method = "post", operation_id = "event_types_create")]
     async fn create(
         &self,
@@ -57,7 +62,7 @@ impl EventTypesApi {
         let mut checks = Checks::default();
         body.value.check(&mut checks);
         checks.finish()?;
-        check_schema(services, body.value.schema()).await?;
+        check_schema(services, caller.tenant, body.value.schema()).await?;
         let keyed = key.of("POST /v1/event-types", &body.bytes);
         let once = match Once::begin(services, caller.tenant, keyed).await? {
             Begun::Done(accepted) => return Ok(accepted.into()),
@@ -118,7 +123,7 @@ impl EventTypesApi {
     /// Change an event type
     ///
     /// A field that is left out stays as it is; `null` clears one that can be without a value. A new schema holds for what
-    /// is published from now on.
+    /// is published from now on. One that costs too much to check, whatever the payload, is 422 `schema_too_expensive`.
     #[oai(path = "/:name", method = "patch", operation_id = "event_types_update")]
     async fn update(
         &self,
@@ -131,7 +136,7 @@ impl EventTypesApi {
         let mut checks = Checks::default();
         body.value.check(&mut checks);
         checks.finish()?;
-        check_schema(services, body.value.schema()).await?;
+        check_schema(services, caller.tenant, body.value.schema()).await?;
         let (tx, now) = (begin_write(&services.db).await?, services.clock.now());
         let row = find(&tx, caller.tenant, &name.0.0.0, true).await?;
         let changes = body.value;
@@ -194,10 +199,13 @@ impl EventTypesApi {
     }
 }
 
-async fn check_schema(services: &Services, schema: Option<&Value>) -> Result<(), ApiError> {
+async fn check_schema(
+    services: &Services,
+    tenant: TenantId,
+    schema: Option<&Value>,
+) -> Result<(), ApiError> {
     if let Some(schema) = schema {
-        let compiled = services.schemas.compile(schema.clone()).await;
-        compiled.map_err(|error| ApiError::invalid(vec![error]))?;
+        services.schemas.compile(tenant, schema.clone()).await??;
     }
     Ok(())
 }

@@ -1,37 +1,96 @@
 //! A compiled JSON Schema, and what it says about a payload.
 
-use std::fmt;
+use std::{fmt, time::Instant};
 
 use jsonschema::{
-    PatternOptions, ValidationError, Validator,
+    ValidationError, Validator,
     error::{TypeKind, ValidationErrorKind},
     paths::{Location, LocationSegment},
 };
 use serde_json::Value;
 
-use super::work::{self, TooMuch};
-use crate::http::FieldError;
+use super::{
+    counted::{Counted, Seen},
+    patterns::{self, Patterns},
+    unfold::Unfolded,
+    work::{Limits, TooMuch, within},
+};
+use crate::http::{ApiError, Code, FieldError};
 
 /// The longest schema, in bytes of compact JSON.
 pub(super) const MAX_BYTES: usize = 64 * 1024;
-/// How many patterns a schema has at most, and how large one is compiled.
+/// How many patterns a schema has at most.
 const MAX_PATTERNS: usize = 100;
-const PATTERN_BYTES: usize = 128 * 1024;
-const PATTERN_CACHE_BYTES: usize = 1024 * 1024;
 /// How many mistakes are told, and up to how many characters of each.
 const MAX_ERRORS: usize = 20;
 const MAX_MESSAGE: usize = 300;
 const MAX_NAME: usize = 100;
-/// What finding all mistakes may cost: the validator keeps each until it has them all, and a payload can be wrong in more
-/// places than anybody reads.
+/// What finding all mistakes may cost, in steps: the validator keeps each until it has them all, and a payload can be
+/// wrong in more places than anybody reads.
 const TELLING: u64 = 100_000;
+/// Bytes of memory that a schema or property takes that is unfolded.
+const UNFOLDED: usize = 512;
 
 /// What is wrong with a payload, or nothing.
 pub(crate) type Findings = Result<(), Vec<FieldError>>;
 
+/// Why a schema cannot be used.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Refusal {
+    /// It is no schema, or one that this service does not take.
+    Invalid(FieldError),
+    /// It costs too much, whatever the payload.
+    TooExpensive(FieldError),
+}
+
+impl Refusal {
+    /// The schema as a whole is not valid.
+    pub(super) fn invalid(message: impl Into<String>) -> Self {
+        Self::Invalid(whole(&message.into()))
+    }
+
+    /// The schema as a whole costs too much.
+    pub(super) fn too_expensive(message: impl Into<String>) -> Self {
+        Self::TooExpensive(whole(&message.into()))
+    }
+}
+
+impl From<Refusal> for ApiError {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::Invalid(error) => Self::invalid(vec![error]),
+            Refusal::TooExpensive(error) => Self::of_fields(Code::SchemaTooExpensive, vec![error]),
+        }
+    }
+}
+
+fn whole(message: &str) -> FieldError {
+    FieldError {
+        path: "schema".to_owned(),
+        message: cut(message, MAX_MESSAGE),
+    }
+}
+
+/// What checking one payload may cost.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Allowed {
+    /// Steps for the answer whether it fits.
+    pub(super) steps: u64,
+    /// Steps for telling what is wrong with it.
+    pub(super) telling: u64,
+    /// Bytes of the stack.
+    pub(super) stack: usize,
+    /// When it has to be over.
+    pub(super) until: Option<Instant>,
+    /// Whether fewer mistakes are told when telling all of them costs too much. Else that is [`TooMuch`].
+    pub(super) tell_fewer: bool,
+}
+
 /// A compiled schema.
 pub(super) struct Schema {
-    validator: Validator,
+    validator: Validator<Counted>,
+    /// What a byte of a property's name costs, in sixteenths of a step.
+    name_byte: u64,
     /// About how many bytes of memory it takes.
     pub(super) weight: usize,
 }
@@ -42,71 +101,115 @@ impl Schema {
     ///
     /// # Errors
     /// What is wrong with it, with a path that begins with `schema`.
-    pub(super) fn compile(schema: &Value) -> Result<Self, FieldError> {
-        let whole = |message: String| FieldError {
-            path: "schema".to_owned(),
-            message,
-        };
+    pub(super) fn compile(schema: &Value) -> Result<Self, Refusal> {
         if !schema.is_object() {
-            return Err(whole("expected an object".to_owned()));
+            return Err(Refusal::invalid("expected an object"));
         }
         let len = schema.to_string().len();
         if len > MAX_BYTES {
-            return Err(whole(format!("expected at most {MAX_BYTES} bytes")));
+            return Err(Refusal::invalid(format!(
+                "expected at most {MAX_BYTES} bytes"
+            )));
         }
-        let patterns = patterns(schema);
-        if patterns > MAX_PATTERNS {
-            return Err(whole(format!("expected at most {MAX_PATTERNS} patterns")));
+        let patterns = Patterns::of(schema);
+        if patterns.number > MAX_PATTERNS {
+            return Err(Refusal::invalid(format!(
+                "expected at most {MAX_PATTERNS} patterns"
+            )));
         }
-        let mut counted = schema.clone();
-        work::count(&mut counted);
-        let patterns_as = PatternOptions::regex()
-            .size_limit(PATTERN_BYTES)
-            .dfa_size_limit(PATTERN_CACHE_BYTES);
-        let validator = jsonschema::options()
+        // Before it is compiled: the library unfolds some of it then.
+        let unfolded = Unfolded::of(schema)?;
+        let validator = jsonschema::options_for::<Counted>()
             .offline()
-            .with_pattern_options(patterns_as)
+            .with_pattern_options(patterns::options())
             .should_validate_formats(true)
-            .with_keyword(work::KEYWORD, work::keyword)
-            .build(&counted)
-            .map_err(|error| refusal(&error))?;
+            .with_keyword(patterns::KEYWORD, patterns::keyword)
+            .build(&unfolded.counted(schema)?)
+            .map_err(|error| Refusal::Invalid(refusal(&error)))?;
         Ok(Self {
             validator,
-            weight: 64 * len + patterns * (PATTERN_BYTES + PATTERN_CACHE_BYTES),
+            name_byte: 1 + patterns.of_names.saturating_mul(2),
+            weight: 64 * len
+                + patterns.number * (patterns::BYTES + patterns::CACHE_BYTES)
+                + UNFOLDED * unfolded.unrolled(),
         })
     }
 
-    /// Checks a payload, as the JSON text that it is.
+    /// Checks a payload, as the JSON text that it is. Also says how many steps it has taken.
     ///
     /// # Errors
-    /// [`TooMuch`] when it costs more than `budget`.
-    pub(super) fn check(&self, payload: &str, budget: u64) -> Result<Findings, TooMuch> {
+    /// [`TooMuch`] when it costs more than is allowed.
+    pub(super) fn check(
+        &self,
+        payload: &str,
+        allowed: &Allowed,
+    ) -> Result<(Findings, u64), TooMuch> {
         let value: Value = match serde_json::from_str(payload) {
             Ok(value) => value,
-            Err(error) => return Ok(Err(vec![unreadable(&error)])),
+            Err(error) => return Ok((Err(vec![unreadable(&error)]), 0)),
         };
-        if work::within(budget, || self.validator.is_valid(&value))? {
-            return Ok(Ok(()));
-        }
-        let all = work::within(TELLING, || {
-            let errors = self.validator.iter_errors(&value).take(MAX_ERRORS);
-            errors
-                .flat_map(|error| tell(&error))
-                .take(MAX_ERRORS)
-                .collect()
-        });
-        // Too many to find them all: the first one alone.
-        let first = || {
-            work::within(budget.max(TELLING), || {
-                let first = self.validator.validate(&value).err();
-                first.map(|error| tell(&error)).unwrap_or_default()
-            })
+        let limits = Limits {
+            steps: allowed.steps,
+            stack: allowed.stack,
+            until: allowed.until,
+            name_byte: self.name_byte,
         };
-        let errors: Vec<FieldError> = all.or_else(|_| first()).unwrap_or_default();
-        if errors.is_empty() {
-            return Ok(Err(vec![payload_fault("does not fit the schema")]));
+        let (fits, steps) = within(&limits, || self.validator.is_valid(Seen(&value)))?;
+        if fits {
+            return Ok((Ok(()), steps));
         }
-        Ok(Err(errors))
+        let telling = Limits {
+            steps: allowed.telling,
+            ..limits
+        };
+        let (errors, telling) = match within(&telling, || self.all_mistakes(&value)) {
+            Err(TooMuch) if allowed.tell_fewer => {
+                within(&limits, || self.first_mistake(&value)).unwrap_or_default()
+            }
+            told => told?,
+        };
+        let errors = match errors.is_empty() {
+            true => vec![payload_fault("does not fit the schema")],
+            false => errors,
+        };
+        Ok((Err(errors), steps + telling))
+    }
+
+    fn all_mistakes(&self, value: &Value) -> Vec<FieldError> {
+        let errors = self.validator.iter_errors(Seen(value)).take(MAX_ERRORS);
+        errors
+            .flat_map(|error| tell(&error))
+            .take(MAX_ERRORS)
+            .collect()
+    }
+
+    fn first_mistake(&self, value: &Value) -> Vec<FieldError> {
+        let first = self.validator.validate(Seen(value)).err();
+        first.map(|error| tell(&error)).unwrap_or_default()
+    }
+}
+
+impl Allowed {
+    /// What a check may cost at most: about half a second.
+    pub(super) const fn at_most(stack: usize, until: Option<Instant>) -> Self {
+        Self {
+            steps: 10_000_000,
+            telling: TELLING,
+            stack,
+            until,
+            tell_fewer: true,
+        }
+    }
+
+    /// What a check may cost on a thread that answers requests: about a quarter of a millisecond.
+    pub(super) const fn little() -> Self {
+        Self {
+            steps: 5_000,
+            telling: 5_000,
+            stack: 256 * 1024,
+            until: None,
+            tell_fewer: false,
+        }
     }
 }
 
@@ -123,24 +226,6 @@ fn unreadable(error: &serde_json::Error) -> FieldError {
     let message = error.to_string();
     let (what, _) = message.rsplit_once(" at line ").unwrap_or((&message, ""));
     payload_fault(format!("cannot be checked against the schema: {what}"))
-}
-
-fn patterns(schema: &Value) -> usize {
-    match schema {
-        Value::Object(fields) => fields
-            .iter()
-            .map(|(name, value)| {
-                let own = match (name.as_str(), value) {
-                    ("pattern", Value::String(_)) => 1,
-                    ("patternProperties", Value::Object(by_pattern)) => by_pattern.len(),
-                    _ => 0,
-                };
-                own + patterns(value)
-            })
-            .sum(),
-        Value::Array(items) => items.iter().map(patterns).sum(),
-        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => 0,
-    }
 }
 
 /// An error of the validator as the API tells mistakes: one for each property that is missing or not wanted.
@@ -233,5 +318,7 @@ impl fmt::Debug for Schema {
     }
 }
 
+#[cfg(test)]
+mod bounds;
 #[cfg(test)]
 mod tests;

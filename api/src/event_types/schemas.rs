@@ -7,6 +7,7 @@
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
 };
 
 use relaypost_shared::{
@@ -15,10 +16,14 @@ use relaypost_shared::{
     ids::{EventTypeId, TenantId},
 };
 use sea_orm::{ColumnTrait as _, QueryFilter as _};
-use tokio::sync::Semaphore;
+use tokio::task::yield_now;
 
-use super::schema::{Findings, Schema, payload_fault};
-use crate::http::{ApiError, Code, FieldError};
+use super::{
+    schema::{Allowed, Refusal, Schema, payload_fault},
+    threads::{STACK_OF_CHECK, Threads, Undone},
+    work::TooMuch,
+};
+use crate::http::{ApiError, Code};
 
 /// Memory that compiled schemas may take together, in bytes.
 const ROOM: usize = 256 << 20;
@@ -26,11 +31,44 @@ const ROOM: usize = 256 << 20;
 const BARE: usize = 512;
 /// Payloads of up to so many bytes are checked at once, as long as it costs little.
 const SMALL: usize = 16 * 1024;
-const LITTLE: u64 = 50_000;
-/// What checking one payload may cost: about a second.
-const MUCH: u64 = 20_000_000;
-/// How many threads check what costs more.
-const THREADS: usize = 2;
+/// After so many steps on a thread that answers requests a request lets others go on.
+const UNTIL_YIELD: u64 = 5_000;
+/// How long one check takes at most, and all checks of one request together. The bound of steps comes first unless the
+/// machine has too much to do.
+const CHECK: Duration = Duration::from_secs(2);
+const REQUEST: Duration = Duration::from_secs(5);
+
+/// What the checks of one request may still cost. They are made one after the other.
+#[derive(Debug)]
+pub(crate) struct Allowance(tokio::sync::Mutex<Left>);
+
+#[derive(Debug)]
+struct Left {
+    time: Duration,
+    steps_until_yield: u64,
+}
+
+impl Allowance {
+    /// That of a request which has made none yet.
+    pub(crate) fn new() -> Self {
+        Self(tokio::sync::Mutex::new(Left {
+            time: REQUEST,
+            steps_until_yield: UNTIL_YIELD,
+        }))
+    }
+}
+
+impl Left {
+    async fn spend(&mut self, steps: u64) {
+        match self.steps_until_yield.checked_sub(steps) {
+            Some(left) => self.steps_until_yield = left,
+            None => {
+                self.steps_until_yield = UNTIL_YIELD;
+                yield_now().await;
+            }
+        }
+    }
+}
 
 /// One state of one event type's schema.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,19 +81,18 @@ pub(crate) struct Edition {
 #[derive(Clone, Debug)]
 pub(crate) struct Checked {
     edition: Edition,
-    findings: Findings,
+    verdict: Result<(), ApiError>,
 }
 
 impl Checked {
     /// Whether the payload fits the schema of this edition.
     ///
     /// # Errors
-    /// 422 when it does not, and [`is_stale`] when it was checked against another schema, or not at all.
+    /// 422 when it does not or costs too much, 429 when too many of the tenant's checks wait, and [`is_stale`] when it
+    /// was checked against another schema, or not at all.
     pub(crate) fn verdict(checked: Option<&Self>, current: Edition) -> Result<(), ApiError> {
         match checked {
-            Some(checked) if checked.edition == current => {
-                checked.findings.clone().map_err(ApiError::invalid)
-            }
+            Some(checked) if checked.edition == current => checked.verdict.clone(),
             _ => Err(ApiError::caused(Code::Unavailable, Stale)),
         }
     }
@@ -79,21 +116,24 @@ pub(crate) struct Schemas(Arc<Shared>);
 #[derive(Debug)]
 struct Shared {
     kept: Mutex<Kept>,
-    /// Held while a schema is loaded, so that those that wait for the same one find it.
-    loading: tokio::sync::Mutex<()>,
-    threads: Semaphore,
+    loading: Mutex<Loading>,
+    threads: Threads,
 }
+
+/// Held while the schema of one event type is loaded, so that those that wait for the same one find it.
+type Loading = HashMap<(TenantId, String), Arc<tokio::sync::Mutex<()>>>;
 
 /// What is kept of an event type.
 #[derive(Clone, Debug)]
 struct Known {
     edition: Edition,
-    schema: Option<Arc<Schema>>,
+    schema: Option<Result<Arc<Schema>, Refusal>>,
 }
 
 impl Known {
     fn weight(&self) -> usize {
-        BARE + self.schema.as_ref().map_or(0, |schema| schema.weight)
+        let schema = self.schema.as_ref().and_then(|schema| schema.as_ref().ok());
+        BARE + schema.map_or(0, |schema| schema.weight)
     }
 }
 
@@ -102,8 +142,8 @@ impl Schemas {
     pub(crate) fn new() -> Self {
         Self(Arc::new(Shared {
             kept: Mutex::default(),
-            loading: tokio::sync::Mutex::default(),
-            threads: Semaphore::new(THREADS),
+            loading: Mutex::default(),
+            threads: Threads::start(),
         }))
     }
 
@@ -113,62 +153,89 @@ impl Schemas {
         tenant: TenantId,
         event_type: &str,
         payload: &str,
+        allowance: &Allowance,
     ) -> Option<Checked> {
         let known = self.kept().find(tenant, event_type)?;
-        let findings = match &known.schema {
+        let verdict = match &known.schema {
             None => Ok(()),
-            Some(schema) => self.findings(schema, payload).await,
+            // One that was taken when another version of this service allowed more.
+            Some(Err(refusal)) => Err(refusal.clone().into()),
+            Some(Ok(schema)) => self.verdict(tenant, schema, payload, allowance).await,
         };
         Some(Checked {
             edition: known.edition,
-            findings,
+            verdict,
         })
     }
 
-    async fn findings(&self, schema: &Arc<Schema>, payload: &str) -> Findings {
-        if payload.len() <= SMALL
-            && let Ok(findings) = schema.check(payload, LITTLE)
-        {
-            return findings;
+    async fn verdict(
+        &self,
+        tenant: TenantId,
+        schema: &Arc<Schema>,
+        payload: &str,
+        allowance: &Allowance,
+    ) -> Result<(), ApiError> {
+        let mut left = allowance.0.lock().await;
+        if payload.len() <= SMALL {
+            let little = Allowed::little();
+            let checked = schema.check(payload, &little);
+            let steps = checked.as_ref().map_or(little.steps, |(_, steps)| *steps);
+            left.spend(steps).await;
+            if let Ok((findings, _)) = checked {
+                return findings.map_err(ApiError::invalid);
+            }
         }
+        let time = left.time.min(CHECK);
         let (schema, payload) = (schema.clone(), payload.to_owned());
-        let checked = self.apart(move || schema.check(&payload, MUCH)).await;
+        let (checked, took) = self
+            .apart(tenant, move || {
+                let began = Instant::now();
+                let allowed = Allowed::at_most(STACK_OF_CHECK, Some(began + time));
+                (schema.check(&payload, &allowed), began.elapsed())
+            })
+            .await?;
+        left.time = left.time.saturating_sub(took);
         match checked {
-            Some(Ok(findings)) => findings,
-            Some(Err(_)) => Err(vec![payload_fault(
-                "takes too much work to check against the schema",
-            )]),
-            None => Err(vec![payload_fault("cannot be checked against the schema")]),
+            Ok((findings, _)) => findings.map_err(ApiError::invalid),
+            Err(TooMuch) => {
+                let error = payload_fault("costs too much to check against the schema");
+                Err(ApiError::of_fields(Code::SchemaTooExpensive, vec![error]))
+            }
         }
     }
 
-    /// Compiles a schema that somebody registers.
+    /// Compiles a schema that a tenant registers or uses.
     ///
     /// # Errors
-    /// What is wrong with it.
-    pub(super) async fn compile(&self, schema: serde_json::Value) -> Result<Schema, FieldError> {
-        let compiled = self.apart(move || Schema::compile(&schema)).await;
-        compiled.unwrap_or_else(|| {
-            Err(FieldError {
-                path: "schema".to_owned(),
-                message: "cannot be compiled".to_owned(),
-            })
-        })
+    /// 422 when it cannot be used, 429 when too much of this tenant's work waits.
+    pub(super) async fn compile(
+        &self,
+        tenant: TenantId,
+        schema: serde_json::Value,
+    ) -> Result<Result<Schema, Refusal>, ApiError> {
+        self.apart(tenant, move || Schema::compile(&schema)).await
     }
 
-    /// Does work beside the threads that answer requests; nothing when it panics.
+    /// Does work of a tenant beside the threads that answer requests.
     async fn apart<T: Send + 'static>(
         &self,
+        tenant: TenantId,
         work: impl FnOnce() -> T + Send + 'static,
-    ) -> Option<T> {
-        let _thread = self.0.threads.acquire().await.ok()?;
-        tokio::task::spawn_blocking(work).await.ok()
+    ) -> Result<T, ApiError> {
+        let done = self.0.threads.run(tenant, work).await;
+        done.map_err(|undone| match undone {
+            Undone::Busy => {
+                let detail = "too many of this tenant's schema checks wait; try again";
+                ApiError::new(Code::RateLimited, detail).retry_after(1)
+            }
+            Undone::Failed => ApiError::new(Code::Internal, "the schema check failed"),
+        })
     }
 
     /// Loads the schema of an event type, unless another request has loaded it since `checked`.
     ///
     /// # Errors
-    /// When the database fails, or what it holds is no schema.
+    /// When the database fails, and 429 when too much of this tenant's work waits.
     pub(crate) async fn load(
         &self,
         db: &Database,
@@ -176,7 +243,30 @@ impl Schemas {
         event_type: &str,
         checked: Option<Edition>,
     ) -> Result<(), ApiError> {
-        let _loading = self.0.loading.lock().await;
+        let key = (tenant, event_type.to_owned());
+        let loading = self.loading().entry(key.clone()).or_default().clone();
+        let loaded = {
+            let _loading = loading.lock().await;
+            self.load_alone(db, tenant, event_type, checked).await
+        };
+        drop(loading);
+        let mut all = self.loading();
+        if all
+            .get(&key)
+            .is_some_and(|loading| Arc::strong_count(loading) == 1)
+        {
+            all.remove(&key);
+        }
+        loaded
+    }
+
+    async fn load_alone(
+        &self,
+        db: &Database,
+        tenant: TenantId,
+        event_type: &str,
+        checked: Option<Edition>,
+    ) -> Result<(), ApiError> {
         let kept = self.kept().find(tenant, event_type);
         if kept.is_some_and(|known| Some(known.edition) != checked) {
             return Ok(());
@@ -188,11 +278,7 @@ impl Schemas {
         let Some(row) = row else { return Ok(()) };
         let schema = match row.schema {
             None => None,
-            Some(schema) => {
-                let compiled = self.compile(schema).await;
-                let invalid = |error: FieldError| ApiError::new(Code::Internal, error.message);
-                Some(Arc::new(compiled.map_err(invalid)?))
-            }
+            Some(schema) => Some(self.compile(tenant, schema).await?.map(Arc::new)),
         };
         let known = Known {
             edition: Edition {
@@ -203,6 +289,13 @@ impl Schemas {
         };
         self.kept().keep(tenant, event_type, known);
         Ok(())
+    }
+
+    fn loading(&self) -> MutexGuard<'_, Loading> {
+        self.0
+            .loading
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     fn kept(&self) -> MutexGuard<'_, Kept> {
@@ -236,16 +329,17 @@ impl Kept {
     fn keep(&mut self, tenant: TenantId, event_type: &str, known: Known) {
         self.forget(tenant, event_type);
         while self.weight + known.weight() > ROOM {
-            let all = self.entries.iter().flat_map(|(tenant, of)| {
-                let one = move |(name, (_, used)): (&String, &(Known, u64))| {
-                    (*used, *tenant, name.clone())
-                };
-                of.iter().map(one)
-            });
-            let Some((_, oldest, name)) = all.min() else {
-                break;
+            // Of the tenant that has most: one that has many large schemas does not push out those of others.
+            let weight = |of: &HashMap<String, (Known, u64)>| -> usize {
+                of.values().map(|(known, _)| known.weight()).sum()
             };
-            self.forget(oldest, &name);
+            let heaviest = self.entries.iter().max_by_key(|(_, of)| weight(of));
+            let oldest = heaviest.and_then(|(tenant, of)| {
+                let (name, _) = of.iter().min_by_key(|(_, (_, used))| *used)?;
+                Some((*tenant, name.clone()))
+            });
+            let Some((tenant, name)) = oldest else { break };
+            self.forget(tenant, &name);
         }
         self.weight += known.weight();
         let of_tenant = self.entries.entry(tenant).or_default();

@@ -1,150 +1,136 @@
-//! A bound on what checking one payload may cost.
+//! The meter that a schema check runs under: steps, time and stack.
 //!
-//! A tenant writes the schema and the payload, and the work is up to the product of the two; schemas that branch into
-//! themselves make it more. The validator has no bound of its own, so that every schema within a schema gets a keyword
-//! more, which counts the visit and, when too much has been counted, breaks off by unwinding: unlike a failed keyword,
-//! that cannot be turned around by a `not` or outvoted by an `anyOf`.
+//! A tenant writes the schema and the payload, and the work is up to the product of the two; a schema that refers to
+//! itself or to another one several times makes it exponential. The validator has no bound of its own. It reads the
+//! payload through [`super::counted::Counted`] though, which pays here for every look before it answers, and
+//! [`super::unfold`] gives every schema object a keyword that looks first. So nothing that the validator does is free,
+//! and no failed keyword, `not` or `anyOf` can turn the end of a check around: the meter breaks off by unwinding.
 
 use std::{
     cell::Cell,
     panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
+    time::Instant,
 };
 
-use jsonschema::{Keyword, ValidationError, paths::Location};
-use serde_json::{Map, Value};
+/// How many steps are paid for between two looks at the clock.
+const SLICE: u64 = 1_024;
 
-/// The keyword that counts. The validator may ask it behind the others of its schema: one visit can cost more than was
-/// left, the next one is not made.
-pub(super) const KEYWORD: &str = "relaypost:work";
-/// Bytes of a text that a pattern is matched against for the price of one comparison.
-const TEXT: u64 = 32;
-
-/// More work than allowed.
+/// The check costs more than it may.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct TooMuch;
 
-thread_local! {
-    static LEFT: Cell<u64> = const { Cell::new(u64::MAX) };
+/// What a check may cost.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Limits {
+    /// Steps. One is about one comparison: 10 to 50 ns.
+    pub(super) steps: u64,
+    /// Bytes of the stack.
+    pub(super) stack: usize,
+    /// When the check has to be over.
+    pub(super) until: Option<Instant>,
+    /// How many steps a byte of a property's name costs, in sixteenths, because patterns are matched against it.
+    pub(super) name_byte: u64,
 }
 
-/// Does the work of a validator of which every schema was [`count`]ed, as long as it costs at most `budget`. One unit is
-/// about one comparison.
+struct Meter {
+    /// Steps until the clock is looked at.
+    slice: Cell<u64>,
+    /// Steps after that.
+    rest: Cell<u64>,
+    /// The lowest address that the stack may reach.
+    floor: Cell<usize>,
+    until: Cell<Option<Instant>>,
+    name_byte: Cell<u64>,
+}
+
+thread_local! {
+    static METER: Meter = const {
+        Meter {
+            slice: Cell::new(u64::MAX),
+            rest: Cell::new(0),
+            floor: Cell::new(0),
+            until: Cell::new(None),
+            name_byte: Cell::new(1),
+        }
+    };
+}
+
+/// Does `work` as long as it stays within the limits, and says how many steps it has taken.
 ///
 /// # Errors
-/// [`TooMuch`] when it costs more.
-pub(super) fn within<T>(budget: u64, work: impl FnOnce() -> T) -> Result<T, TooMuch> {
-    LEFT.set(budget);
+/// [`TooMuch`] when it does not.
+pub(super) fn within<T>(limits: &Limits, work: impl FnOnce() -> T) -> Result<(T, u64), TooMuch> {
+    METER.with(|meter| meter.start(limits));
     // The validator keeps nothing of a run that was broken off: its state lives in the run.
     let done = catch_unwind(AssertUnwindSafe(work));
-    LEFT.set(u64::MAX);
-    done.map_err(|cause| {
-        if !cause.is::<TooMuch>() {
-            resume_unwind(cause);
+    let left = METER.with(Meter::stop);
+    match done {
+        Ok(done) => Ok((done, limits.steps - left)),
+        Err(cause) if cause.is::<TooMuch>() => Err(TooMuch),
+        Err(cause) => resume_unwind(cause),
+    }
+}
+
+/// Pays for what comes next. Outside of [`within`] everything is free.
+pub(super) fn spend(steps: u64) {
+    METER.with(|meter| meter.spend(steps));
+}
+
+/// Pays for the look at a property's name.
+pub(super) fn spend_on_name(bytes: usize) {
+    METER.with(|meter| meter.spend(1 + bytes as u64 * meter.name_byte.get() / 16));
+}
+
+impl Meter {
+    fn start(&self, limits: &Limits) {
+        self.slice.set(limits.steps.min(SLICE));
+        self.rest.set(limits.steps - limits.steps.min(SLICE));
+        self.floor.set(stack_address().saturating_sub(limits.stack));
+        self.until.set(limits.until);
+        self.name_byte.set(limits.name_byte);
+    }
+
+    /// Ends the run and returns the steps that are left.
+    fn stop(&self) -> u64 {
+        let left = self.slice.get().saturating_add(self.rest.get());
+        self.slice.set(u64::MAX);
+        self.rest.set(0);
+        self.floor.set(0);
+        self.until.set(None);
+        left
+    }
+
+    fn spend(&self, steps: u64) {
+        match self.slice.get().checked_sub(steps) {
+            Some(left) if stack_address() >= self.floor.get() => self.slice.set(left),
+            Some(_) => break_off(),
+            None => self.next_slice(steps),
         }
-        TooMuch
-    })
-}
-
-fn spend(units: u64) {
-    match LEFT.get().checked_sub(units) {
-        Some(left) => LEFT.set(left),
-        // Without the panic hook: nothing is wrong, and nothing is to be logged.
-        None => resume_unwind(Box::new(TooMuch)),
-    }
-}
-
-/// What a visit of one schema costs.
-struct Visit {
-    always: u64,
-    /// For each member of an object or item of a list.
-    each: u64,
-    /// For each piece of a text.
-    text: u64,
-}
-
-impl Visit {
-    fn of(schema: &Map<String, Value>) -> Self {
-        let entries = |keyword: &str| match schema.get(keyword) {
-            Some(Value::Array(items)) => items.len() as u64,
-            Some(Value::Object(fields)) => fields.len() as u64,
-            _ => 0,
-        };
-        let pattern = schema.get("pattern").and_then(Value::as_str);
-        Self {
-            always: 1 + entries("enum") + entries("required") + entries("properties"),
-            each: 1 + 8 * entries("patternProperties"),
-            text: pattern.map_or(0, |pattern| pattern.len() as u64),
-        }
     }
 
-    fn spend(&self, instance: &Value) {
-        let more = match instance {
-            Value::Object(fields) => self.each * fields.len() as u64,
-            Value::Array(items) => self.each * items.len() as u64,
-            Value::String(text) => self.text * (1 + text.len() as u64 / TEXT),
-            Value::Null | Value::Bool(_) | Value::Number(_) => 0,
-        };
-        spend(self.always + more);
-    }
-}
-
-impl<'i> Keyword<'i> for Visit {
-    fn validate(&self, instance: &'i Value) -> Result<(), ValidationError<'i>> {
-        self.spend(instance);
-        Ok(())
-    }
-
-    fn is_valid(&self, instance: &'i Value) -> bool {
-        self.spend(instance);
-        true
-    }
-}
-
-/// Makes the keyword of a schema.
-#[expect(
-    clippy::unnecessary_wraps,
-    reason = "the validator asks for this signature"
-)]
-pub(super) fn keyword<'a>(
-    schema: &'a Map<String, Value>,
-    _: &'a Value,
-    _: Location,
-) -> Result<Box<dyn for<'i> Keyword<'i>>, ValidationError<'a>> {
-    Ok(Box::new(Visit::of(schema)))
-}
-
-/// Gives the keyword to a schema and to every schema in it.
-pub(super) fn count(schema: &mut Value) {
-    let Value::Object(keywords) = schema else {
-        return;
-    };
-    for (keyword, value) in keywords.iter_mut() {
-        match (keyword.as_str(), value) {
-            (
-                "additionalItems"
-                | "additionalProperties"
-                | "contains"
-                | "contentSchema"
-                | "else"
-                | "if"
-                | "items"
-                | "not"
-                | "propertyNames"
-                | "then"
-                | "unevaluatedItems"
-                | "unevaluatedProperties",
-                schema @ Value::Object(_),
-            ) => count(schema),
-            ("allOf" | "anyOf" | "items" | "oneOf" | "prefixItems", Value::Array(schemas)) => {
-                schemas.iter_mut().for_each(count)
+    #[cold]
+    fn next_slice(&self, steps: u64) {
+        let left = self.slice.get().saturating_add(self.rest.get());
+        let over = self.until.get().is_some_and(|until| Instant::now() > until);
+        match left.checked_sub(steps) {
+            Some(left) if !over => {
+                self.slice.set(left.min(SLICE));
+                self.rest.set(left - left.min(SLICE));
             }
-            (
-                "$defs" | "definitions" | "dependencies" | "dependentSchemas" | "patternProperties"
-                | "properties",
-                Value::Object(schemas),
-            ) => schemas.values_mut().for_each(count),
-            _ => {}
+            _ => break_off(),
         }
     }
-    keywords.insert(KEYWORD.to_owned(), Value::Bool(true));
+}
+
+/// Where the stack has got to; it grows towards lower addresses on everything that we build for.
+#[inline]
+fn stack_address() -> usize {
+    let here = 0_u8;
+    std::ptr::from_ref(std::hint::black_box(&here)) as usize
+}
+
+#[cold]
+fn break_off() -> ! {
+    // Without the panic hook: nothing is wrong, and nothing is to be logged.
+    resume_unwind(Box::new(TooMuch))
 }

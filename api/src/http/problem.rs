@@ -44,6 +44,7 @@ pub(crate) enum Code {
     UnsupportedMediaType,
     ValidationFailed,
     EventTypeArchived,
+    SchemaTooExpensive,
     Internal,
     Unavailable,
     StorageFull,
@@ -95,6 +96,7 @@ impl Code {
             Self::UnsupportedMediaType => "unsupported_media_type",
             Self::ValidationFailed => "validation_failed",
             Self::EventTypeArchived => "event_type_archived",
+            Self::SchemaTooExpensive => "schema_too_expensive",
             Self::Internal => "internal",
             Self::Unavailable => "unavailable",
             Self::StorageFull => "storage_full",
@@ -144,7 +146,9 @@ impl Code {
             | Self::ApiKeyEnded => StatusCode::CONFLICT,
             Self::PayloadTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            Self::ValidationFailed | Self::EventTypeArchived => StatusCode::UNPROCESSABLE_ENTITY,
+            Self::ValidationFailed | Self::EventTypeArchived | Self::SchemaTooExpensive => {
+                StatusCode::UNPROCESSABLE_ENTITY
+            }
             Self::Internal | Self::SecretUnreadable => StatusCode::INTERNAL_SERVER_ERROR,
             Self::Unavailable | Self::TookTooLong => StatusCode::SERVICE_UNAVAILABLE,
             Self::StorageFull => StatusCode::INSUFFICIENT_STORAGE,
@@ -191,6 +195,7 @@ impl Code {
             Self::UnsupportedMediaType => "The body has to be JSON, not compressed",
             Self::ValidationFailed => "The body is not valid",
             Self::EventTypeArchived => "The event type is archived",
+            Self::SchemaTooExpensive => "The schema costs too much to check",
             Self::Internal => "Something went wrong here",
             Self::Unavailable => "Not available right now",
             Self::StorageFull => "The service has no room left to store anything",
@@ -255,6 +260,7 @@ impl Code {
             | Self::UnsupportedMediaType
             | Self::ValidationFailed
             | Self::EventTypeArchived
+            | Self::SchemaTooExpensive
             | Self::ApiKeyEnded
             | Self::UriTooLong
             | Self::HeadersTooLarge
@@ -356,6 +362,11 @@ impl ApiError {
 
     /// Fields of the body are not valid.
     pub(crate) fn invalid(errors: Vec<FieldError>) -> Self {
+        Self::of_fields(Code::ValidationFailed, errors)
+    }
+
+    /// An error with this code that fields of the body are the reason for.
+    pub(crate) fn of_fields(code: Code, errors: Vec<FieldError>) -> Self {
         let detail = match errors.as_slice() {
             [FieldError { path, message }] if path.is_empty() => message.clone(),
             [FieldError { path, message }] => format!("{path}: {message}"),
@@ -363,7 +374,7 @@ impl ApiError {
         };
         Self {
             errors,
-            ..Self::new(Code::ValidationFailed, detail)
+            ..Self::new(code, detail)
         }
     }
 

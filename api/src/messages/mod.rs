@@ -31,7 +31,7 @@ use crate::{
     audit::{self, Action},
     auth::{Authorized, may},
     deliveries::{self, Changed, Delivery, Now},
-    event_types::{Checked, is_stale},
+    event_types::{Allowance, Checked, is_stale},
     http::{
         ApiError, Checks, Cursor, EventTypeName, Limit, Page, Paging, Recorded, Ref, Repeatable,
         Reply, Results, StrictJson, Text, document::Tag, read_item,
@@ -48,6 +48,7 @@ async fn publish(
     caller: &Authorized<may::Send>,
     keyed: Option<Keyed>,
     message: NewMessage,
+    allowance: &Allowance,
 ) -> Result<Accepted, ApiError> {
     message.check(services.clock.now())?;
     let held = match keyed {
@@ -59,7 +60,10 @@ async fn publish(
     let mut attempt = 1;
     loop {
         let payload = message.payload.get();
-        let checked = services.schemas.check(tenant, name, payload).await;
+        let checked = services
+            .schemas
+            .check(tenant, name, payload, allowance)
+            .await;
         let edition = checked.as_ref().map(Checked::edition);
         let submission = Submission {
             tenant,
@@ -90,7 +94,9 @@ impl MessagesApi {
     /// Publish a message
     ///
     /// Stores the event with one delivery for each of the tenant's endpoints that wants it, and answers. Delivery goes on
-    /// in the background: `deliveries_get` tells how. The payload goes out byte for byte as it stands in this request.
+    /// in the background: `deliveries_get` tells how. The payload goes out byte for byte as it stands in this request. One
+    /// that does not fit the schema of its event type is 422 `validation_failed`; one that costs too much to check is 422
+    /// `schema_too_expensive`.
     #[oai(path = "/", method = "post", operation_id = "messages_publish")]
     async fn publish(
         &self,
@@ -101,12 +107,16 @@ impl MessagesApi {
     ) -> Result<Recorded<Message>, ApiError> {
         let _place = key.place(&services.in_flight, caller.tenant)?;
         let keyed = key.of("POST /v1/messages", &body.bytes);
-        Ok(publish(services, &caller, keyed, body.value).await?.into())
+        let allowance = Allowance::new();
+        let published = publish(services, &caller, keyed, body.value, &allowance).await?;
+        Ok(published.into())
     }
 
     /// Publish up to 500 messages
     ///
-    /// Each is published or refused by itself; `results` has one entry for each, in the order given. With an
+    /// Each is published or refused by itself; `results` has one entry for each, in the order given. Their payloads are
+    /// checked one after the other; when that takes more than 5 s, the rest of those that cost much to check is refused
+    /// (422 `schema_too_expensive`). With an
     /// `Idempotency-Key` the whole batch can be sent again: it is answered as the first time. One that was cut off half-way goes on,
     /// and what was published already is answered with 200 and its id.
     #[oai(
@@ -131,9 +141,10 @@ impl MessagesApi {
                 BatchBegun::Work(batch) => batch,
             };
         let _place = key.place(&services.in_flight, caller.tenant)?;
+        let allowance = Allowance::new();
         let published = items.iter().enumerate().map(async |(index, item)| {
             let keyed = key.item(index).of(operation, item.get().as_bytes());
-            publish(services, &caller, keyed, read_item(item)?).await
+            publish(services, &caller, keyed, read_item(item)?, &allowance).await
         });
         Results::answer(&batch, join_all(published).await, &caller.request_id).await
     }

@@ -40,6 +40,7 @@ mod problems;
 mod recover;
 mod replay;
 mod replay_jobs;
+mod schema_costs;
 mod secrets;
 mod sessions;
 mod sign_in;

@@ -6,17 +6,31 @@ use serde_json::json;
 
 use super::*;
 
-const PLENTY: u64 = 2_000_000;
+/// On a thread with the stack that the threads for checks have.
+pub(super) fn on_a_thread_for_checks<T: Send>(work: impl FnOnce() -> T + Send) -> T {
+    std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new().stack_size(32 << 20);
+        let running = thread.spawn_scoped(scope, work).unwrap();
+        running.join().unwrap()
+    })
+}
+
+fn plenty() -> Allowed {
+    Allowed::at_most(1 << 20, None)
+}
 
 fn errors(schema: &Value, payload: &str) -> Vec<(String, String)> {
     let schema = Schema::compile(schema).unwrap();
-    let findings = schema.check(payload, PLENTY).unwrap();
+    let (findings, _) = schema.check(payload, &plenty()).unwrap();
     let errors = findings.err().unwrap_or_default().into_iter();
     errors.map(|error| (error.path, error.message)).collect()
 }
 
 fn refused(schema: &Value) -> FieldError {
-    Schema::compile(schema).unwrap_err()
+    match Schema::compile(schema).unwrap_err() {
+        Refusal::Invalid(error) => error,
+        Refusal::TooExpensive(error) => panic!("too expensive: {error:?}"),
+    }
 }
 
 #[test]
@@ -221,12 +235,189 @@ fn no_schema_makes_a_check_endless() {
         let text = schema.to_string();
         let text: String = text.chars().take(100).collect();
         let began = Instant::now();
-        // Refused as a schema, refused as too much work, or answered: each will do.
-        let _ = Schema::compile(&schema).map(|schema| schema.check(&payload, 20_000_000));
+        // Refused as a schema, refused as too expensive, or answered: each will do.
+        on_a_thread_for_checks(|| {
+            let allowed = Allowed::at_most(24 << 20, None);
+            let _ = Schema::compile(&schema).map(|schema| schema.check(&payload, &allowed));
+        });
         assert!(
             began.elapsed().as_secs() < 10,
             "{:?}: {text}",
             began.elapsed()
         );
+    }
+}
+
+/// Definitions that each apply the next one twice.
+fn chain(length: usize, keyword: &str) -> Value {
+    let mut definitions = serde_json::Map::new();
+    for n in 0..length {
+        let next = json!({"$ref": format!("#/$defs/l{}", n + 1)});
+        definitions.insert(format!("l{n}"), json!({keyword: [next, next]}));
+    }
+    definitions.insert(format!("l{length}"), json!({"type": "string"}));
+    Value::Object(definitions)
+}
+
+fn too_expensive(schema: &Value) -> bool {
+    on_a_thread_for_checks(|| matches!(Schema::compile(schema), Err(Refusal::TooExpensive(_))))
+}
+
+#[test]
+fn a_schema_that_unfolds_too_far_is_refused_before_it_is_compiled() {
+    for keyword in ["allOf", "anyOf", "oneOf"] {
+        for length in [20, 40] {
+            let chain = chain(length, keyword);
+            for schema in [
+                json!({"$defs": chain, "$ref": "#/$defs/l0"}),
+                json!({"$defs": chain, "not": {"$ref": "#/$defs/l0"}}),
+                json!({"$defs": chain, "items": {"$ref": "#/$defs/l0"}}),
+                json!({"$defs": chain, "dependentSchemas": {"a": {"$ref": "#/$defs/l0"}}}),
+                json!({"$defs": chain, "$ref": "#/$defs/l0", "unevaluatedProperties": false}),
+                json!({
+                    "$schema": "http://json-schema.org/draft-07/schema#", "$defs": chain,
+                    "if": {"$ref": "#/$defs/l0"}, "then": false,
+                }),
+            ] {
+                assert!(too_expensive(&schema), "{keyword} {length}");
+            }
+        }
+    }
+    // Few schemas, which the library would unfold for each of many.
+    let many: Vec<Value> = (0..1_000)
+        .map(|_| json!({"$ref": "#/$defs/l0", "unevaluatedItems": false}))
+        .collect();
+    let schema = json!({"$defs": chain(5, "anyOf"), "prefixItems": many});
+    assert!(too_expensive(&schema));
+    // Embedded resources, which the library tells apart by the way that leads to them.
+    let mut layers = serde_json::Map::new();
+    for n in 0..20 {
+        for name in ["a", "b"] {
+            let next = |name| json!({"$ref": format!("https://example.com/{}{name}", n + 1)});
+            let id = format!("https://example.com/{n}{name}");
+            let schema = match n {
+                19 => json!({"$id": id}),
+                _ => json!({"$id": id, "properties": {"a": next("a"), "b": next("b")}}),
+            };
+            layers.insert(format!("{n}{name}"), schema);
+        }
+    }
+    let schema =
+        json!({"$id": "https://example.com/", "$defs": layers, "$ref": "https://example.com/0a"});
+    assert!(too_expensive(&schema));
+}
+
+/// Each with a payload that fits and one that does not.
+#[test]
+fn schemas_as_people_write_them_cost_little() {
+    let node = json!({"$ref": "#/$defs/node"});
+    let tree = json!({"$ref": "#/$defs/node", "$defs": {"node": {
+        "type": "object", "required": ["value"], "additionalProperties": false,
+        "properties": {"value": {"type": "integer"}, "children": {"type": "array", "items": node}},
+    }}});
+    let properties: serde_json::Map<String, Value> = (0..500)
+        .map(|n| {
+            (
+                format!("p{n}"),
+                json!({"type": ["string", "null"], "maxLength": 20}),
+            )
+        })
+        .collect();
+    let wide = json!({"type": "object", "properties": properties, "additionalProperties": false});
+    let mut components: serde_json::Map<String, Value> = (0..250)
+        .map(|n| {
+            let next = format!("#/components/schemas/S{}", (n * 7 + 1) % 250);
+            let properties = json!({
+                "kind": {"const": format!("k{n}")}, "next": {"$ref": next}, "any": {"$ref": "#/components/schemas/Any"},
+            });
+            let schema = json!({"type": "object", "required": ["kind"], "properties": properties});
+            (format!("S{n}"), schema)
+        })
+        .collect();
+    let any: Vec<Value> = (0..250)
+        .map(|n| json!({"$ref": format!("#/components/schemas/S{n}")}))
+        .collect();
+    components.insert("Any".to_owned(), json!({"oneOf": any}));
+    let api = json!({"components": {"schemas": components}, "$ref": "#/components/schemas/Any"});
+    let meta = json!({"$ref": "https://json-schema.org/draft/2020-12/schema"});
+    let all: serde_json::Map<String, Value> =
+        (0..500).map(|n| (format!("p{n}"), json!("x"))).collect();
+    for (schema, fits, fits_not) in [
+        (
+            &tree,
+            json!({"value": 1, "children": [{"value": 2}, {"value": 3, "children": []}]}),
+            json!({"value": 1, "children": [{"value": "2"}]}),
+        ),
+        (&wide, json!(all), json!({"p1": 1})),
+        (
+            &api,
+            json!({"kind": "k3", "any": {"kind": "k4", "next": {"kind": "k29"}}}),
+            json!({"kind": "k3", "any": {"kind": "k4", "next": {"kind": "k30"}}}),
+        ),
+        (&meta, api.clone(), json!({"properties": []})),
+    ] {
+        let compiled = on_a_thread_for_checks(|| Schema::compile(schema).unwrap());
+        let steps = |payload: &Value| {
+            let allowed = Allowed::at_most(24 << 20, None);
+            let check = || compiled.check(&payload.to_string(), &allowed).unwrap();
+            let (findings, steps) = on_a_thread_for_checks(check);
+            (findings.is_ok(), steps)
+        };
+        let (ok, cost) = steps(&fits);
+        assert!(ok && cost < 100_000, "{ok} {cost}: {fits}");
+        let (ok, cost) = steps(&fits_not);
+        // To say what is wrong takes more: each of 250 alternatives has its own reason.
+        assert!(!ok && cost < 5_000_000, "{ok} {cost}: {fits_not}");
+    }
+}
+
+#[test]
+fn a_check_ends_when_its_steps_its_stack_or_its_time_is_used_up() {
+    let again = json!({"$ref": "#"});
+    let schema =
+        json!({"properties": {"c": {"oneOf": [again, {"not": again}]}}, "minProperties": 1});
+    let schema = Schema::compile(&schema).unwrap();
+    let payload = "{\"c\":".repeat(100) + "1" + &"}".repeat(100);
+    let plenty = Allowed::at_most(24 << 20, None);
+    let ends = |allowed: Allowed| {
+        on_a_thread_for_checks(|| schema.check(&payload, &allowed)) == Err(TooMuch)
+    };
+    assert!(!ends(plenty));
+    assert!(ends(Allowed {
+        steps: 50,
+        ..plenty
+    }));
+    assert!(ends(Allowed {
+        stack: 4 * 1024,
+        ..plenty
+    }));
+    let items = Schema::compile(&json!({"items": {"type": "integer"}})).unwrap();
+    let past = Allowed {
+        until: Some(Instant::now()),
+        ..plenty
+    };
+    let many = json!(vec![1; 100_000]).to_string();
+    assert_eq!(items.check(&many, &past), Err(TooMuch));
+    // The next check on the same thread is not touched by it.
+    assert!(items.check(&many, &plenty).is_ok());
+}
+
+#[test]
+fn items_are_unique_by_their_value() {
+    let schema = json!({"uniqueItems": true});
+    for (payload, unique) in [
+        ("[1, 1.0]", false),
+        ("[0, -0.0]", false),
+        (
+            "[1, true, \"1\", [1], {\"a\": 1}, null, [[1]], [[], 1], [1, []]]",
+            true,
+        ),
+        ("[{\"a\": 1, \"b\": [1]}, {\"b\": [1.0], \"a\": 1}]", false),
+        ("[18446744073709551615, 18446744073709551615.0]", true),
+        ("[0.1, 0.1]", false),
+        ("[1e300, 1e300]", false),
+        ("[1e300, 1e301]", true),
+    ] {
+        assert_eq!(errors(&schema, payload).is_empty(), unique, "{payload}");
     }
 }
