@@ -4,12 +4,12 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 
 SERVICES_DIR := .services
-SHELL_SCRIPTS := $(filter-out %/lib,$(wildcard scripts/*)) $(wildcard scripts/lib/*.sh) .ci/run
+SHELL_SCRIPTS := $(filter-out %/lib %/deploy,$(wildcard scripts/*)) $(wildcard scripts/lib/*.sh) .ci/run
 
 # What validate-ci runs: the quickest to fail first, the tests last.
 CI_STEPS := check-scripts deny lint check-generated test test-contract test-faults
 
-.PHONY: help setup demo dev test test-contract test-faults bench lint fmt openapi docs check-generated deny check-scripts services-up services-down validate-ci
+.PHONY: help setup demo dev up down test test-contract test-faults bench lint fmt openapi docs check-generated deny check-scripts services-up services-down validate-ci
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -32,6 +32,12 @@ demo: ## Play the main job from publish to delivery, with no services, and print
 dev: ## Serve everything in one process on port 3000, with no services
 	@source scripts/lib/common.sh && ensure_cc
 	@cargo run -q -p relaypost -- serve
+
+up: ## Start API, two workers, PostgreSQL, Redis and a mail catcher, as containers where an engine works (UP_WITH=processes: never)
+	@scripts/up
+
+down: ## Stop what `make up` started and remove its data (KEEP=1 keeps the data)
+	@scripts/down
 
 test: ## Run all tests on both backends (ARGS="--test it fault" goes to cargo test)
 	@scripts/test $(ARGS)
