@@ -18,6 +18,8 @@ def main() -> int:
     except BadOption as error:
         print(f"{sys.argv[1]}: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        return 130
 
 
 sys.exit(main())

@@ -18,13 +18,12 @@ class Context:
     def __init__(self, table: Table, base_url: str):
         self.table = table
         self.base_url = base_url
-        self.local = options.flag("PREFLIGHT_LOCAL")
         self.api_key = options.text("API_KEY")
         self.tenant_key = options.text("TENANT_KEY")
         self.health_key = options.text("HEALTH_KEY")
         self.mail_url = options.text("MAIL_URL")
         self.worker_urls = [options.base_url("WORKER_URLS", url) for url in options.words("WORKER_URLS")]
-        self.may_write = bool(self.tenant_key) or self.local or options.flag("PREFLIGHT_WRITE")
+        self.may_write = bool(self.tenant_key) or options.flag("PREFLIGHT_WRITE")
         if self.may_write and not (self.api_key or self.tenant_key):
             raise options.BadOption("API_KEY: missing: writing needs a platform key, or TENANT_KEY of a test tenant")
         self.nobody = Service(base_url)

@@ -12,6 +12,14 @@ PUBLISH = "publish"
 PROBE_EVENT = "deploy.probe"
 
 
+class NoDetails(Exception):
+    """/health/detailed answered otherwise than with the details."""
+
+    def __init__(self, status: int, reason: str):
+        super().__init__(reason)
+        self.status = status
+
+
 @dataclass
 class Target:
     name: str
@@ -68,18 +76,16 @@ class Target:
         checks = body.get("checks") if isinstance(body, dict) else None
         return {name: state_of(check) for name, check in checks.items()} if isinstance(checks, dict) else {}
 
-    def details(self):
-        """GET /health/detailed, or None without a key or an answer to it. Raises NoAnswer."""
+    def details(self) -> dict:
+        """GET /health/detailed; empty without HEALTH_KEY. Raises NoAnswer, or NoDetails when it is refused or not there."""
         if not self.health_key:
-            return None
-        answer = client.request(
-            "GET",
-            f"{self.base_url}/health/detailed",
-            headers={"X-Health-Key": self.health_key},
-            deadline=self.deadline,
-        )
+            return {}
+        headers = {"X-Health-Key": self.health_key}
+        answer = client.request("GET", f"{self.base_url}/health/detailed", headers=headers, deadline=self.deadline)
         body = answer.json()
-        return body if answer.status in (200, 503) and isinstance(body, dict) else None
+        if answer.status != 200 or not isinstance(body, dict):
+            raise NoDetails(answer.status, f"/health/detailed {answer.why()}")
+        return body
 
 
 def state_of(check) -> str:

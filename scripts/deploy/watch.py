@@ -60,6 +60,9 @@ class Watch:
         self.health = health
         self.say = say
         self.latency_max_ms = latency_max_ms
+        self._looking = False
+        self._health = judge.GOOD
+        """What the last look at the health brought."""
 
     def first_look(self) -> judge.Verdict:
         """Each kind of probe once on each side. Raises BadBaseline."""
@@ -70,7 +73,7 @@ class Watch:
                     raise BadBaseline(f"the baseline {target.base_url}: {sample.error}")
                 if sample.error:
                     return judge.Verdict(Kind.BREACH, f"the canary {target.base_url}: {sample.error}")
-        return self.health.look()
+        return self.health.first_look()
 
     def windows(self, seconds: float) -> judge.Verdict:
         """One window after the other for this long; the first that is not good ends it."""
@@ -86,16 +89,31 @@ class Watch:
         next_look = begin
         for turn in range(self.limits.planned):
             self._launch(samples)
-            verdict = judge.early(samples["baseline"], samples["canary"], self.limits)
-            if verdict.kind is Kind.GOOD and self.clock.now() >= next_look:
-                verdict = self.health.look()
+            if self.clock.now() >= next_look:
+                self._start_look()
                 next_look = self.clock.now() + self.HEALTH_SECONDS
-            if verdict.kind is not Kind.GOOD:
-                return verdict
+            for verdict in (judge.early(samples["baseline"], samples["canary"], self.limits), self._health):
+                if verdict.kind is not Kind.GOOD:
+                    return verdict
             self.clock.sleep(begin + (turn + 1) / self.rate - self.clock.now())
         self.threads.drain()
         self._report(samples)
         return self._final(samples)
+
+    def _start_look(self) -> None:
+        """Beside the probes, which a look that hangs must not hold up."""
+        if not self._looking:
+            self._looking = True
+            self.threads.launch("health", self._look)
+
+    def _look(self) -> None:
+        try:
+            self._health = self.health.look()
+        except Exception as error:
+            # In a thread nobody would see it, and nothing that is unknown is good.
+            self._health = judge.Verdict(Kind.UNKNOWN, f"the look at the health failed: {error!r}")
+        finally:
+            self._looking = False
 
     def _launch(self, samples) -> None:
         for name, target in self.sides.items():

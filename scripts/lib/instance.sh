@@ -12,7 +12,6 @@ DIR=$(realpath -m -- "${UP_DIR:-.relaypost-up}")
 readonly DIR
 # Written first, so that `down` never removes a folder that is not ours.
 readonly MARKER=.relaypost-instance
-readonly COMPOSE_PROJECT=relaypost-up
 
 # The processes of the instance carry its folder in their environment. A pid file would lie after a reboot, or be missing
 # after a kill in the wrong moment; and nobody else has this variable.
@@ -107,7 +106,7 @@ compose() {
   local command
   command=$(compose_command) || die "no container engine answers (docker compose, or podman with podman-compose)"
   # shellcheck disable=SC2086 # "docker compose" is two words
-  $command -p "$COMPOSE_PROJECT" -f compose.dev.yml "$@"
+  $command -f compose.dev.yml "$@"
 }
 
 need_instance() {

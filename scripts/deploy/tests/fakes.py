@@ -49,6 +49,9 @@ class FakeTarget:
 class FakeHealth:
     note = ""
 
+    def first_look(self):
+        return GOOD
+
     def look(self):
         return GOOD
 

@@ -99,7 +99,10 @@ def forward_bytes():
     opened = []
     threading.Thread(target=cut_when_told, args=(listener, opened), daemon=True).start()
     while True:
-        inside, _ = listener.accept()
+        try:
+            inside, _ = listener.accept()
+        except OSError:
+            return  # It was cut.
         outside = socket.create_connection(("127.0.0.1", TARGET))
         opened.extend((inside, outside))
         for ends in ((inside, outside), (outside, inside)):
@@ -109,8 +112,7 @@ def forward_bytes():
 def cut_when_told(listener, opened):
     while fault()[0] != "cut":
         time.sleep(0.02)
-    listener.close()
-    for end in opened:
+    for end in (listener, *opened):
         try:
             end.shutdown(socket.SHUT_RDWR)
         except OSError:

@@ -44,5 +44,5 @@ class Instance(unittest.TestCase):
     def api(self, **settings) -> str:
         """One more API process, and where it listens."""
         environment = {**os.environ, "BIND_ADDR": "127.0.0.1:0", "LOG": "error", **settings}
-        process = self.spawn([os.environ["DRILL_API"]], env=environment, cwd=self.folder)
+        process = self.spawn([os.environ["DRILL_API"]], env=environment, cwd=self.folder, stderr=subprocess.DEVNULL)
         return process.stdout.readline().removeprefix("listening on ").strip()
