@@ -39,6 +39,9 @@ def read_target(name: str, variable: str, key: str) -> Target:
     if tenant:
         headers["X-Tenant-Id"] = tenant
     paths = options.words("PROBE_PATHS", READS)
+    for path in paths:
+        if not path.startswith("/"):
+            raise BadOption(f"PROBE_PATHS: expected paths that begin with /, got '{path}'")
     if options.flag("PROBE_PUBLISH"):
         paths.append(PUBLISH)
     return Target(
@@ -47,7 +50,7 @@ def read_target(name: str, variable: str, key: str) -> Target:
         paths=paths,
         headers=headers,
         health_key=options.text("HEALTH_KEY"),
-        deadline=options.number("PROBE_TIMEOUT_SECONDS", 5, 0.1, 60),
+        deadline=options.number("PROBE_TIMEOUT_SECONDS", 5, 0.1, 30),
     )
 
 
@@ -59,7 +62,9 @@ def read_watch(baseline_needed: bool) -> Watch:
             "API_KEY", "a key of a test tenant with the scope `read`; without one only probes of PROBE_PATHS are made"
         )
     if baseline_needed:
-        options.required("STABLE_URL", "the address of the version that is running, for example http://stable.internal:3000")
+        options.required(
+            "STABLE_URL", "the address of the version that is running, for example http://stable.internal:3000"
+        )
     key = options.text("API_KEY")
     canary = read_target("canary", "CANARY_URL", key)
     canary.version = options.text("CANARY_VERSION")
@@ -68,7 +73,7 @@ def read_watch(baseline_needed: bool) -> Watch:
         raise BadOption("CANARY_URL: the same address as STABLE_URL: there is nothing to compare")
     if canary.version and not canary.health_key:
         raise BadOption("CANARY_VERSION: needs HEALTH_KEY, because the version stands in /health/detailed")
-    rate = options.number("PROBES_PER_SECOND", 5, 0.1, 200)
+    rate = options.number("PROBES_PER_SECOND", 5, 0.1, 50)
     window = options.number("WINDOW_SECONDS", 60, 0.5, 3600)
     limits = read_limits(rate, window)
     health = HealthWatch(baseline, canary, options.number("DUE_AGE_LIMIT_SECONDS", 300, 1, 1e6))

@@ -133,7 +133,9 @@ def mail(context: Context, patience: float) -> str:
     if not context.mail_url:
         raise CheckSkipped("needs MAIL_URL, a mail catcher with Mailpit's API")
     subject = f"preflight {secrets.token_hex(8)}"
-    sent = service.post("/v1/emails", {"to": ["preflight@example.com"], "subject": subject, "text": "It works."}, (201,))
+    sent = service.post(
+        "/v1/emails", {"to": ["preflight@example.com"], "subject": subject, "text": "It works."}, (201,)
+    )
     caught = wait_until(patience, lambda: find_mail(context.mail_url, subject))
     if not caught:
         states = [found.get("status") for found in service.get(f"/v1/emails/{sent['id']}").get("deliveries", [])]

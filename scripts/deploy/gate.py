@@ -19,7 +19,8 @@ def key_given(context: Context) -> str:
 def main() -> int:
     end_on_signal()
     base_url = options.base_url(
-        "BASE_URL", options.required("BASE_URL", "the new version, before it has traffic: BASE_URL=https://canary.example.com")
+        "BASE_URL",
+        options.required("BASE_URL", "the new version, before it has traffic: BASE_URL=https://canary.example.com"),
     )
     strict = options.flag("STRICT")
     table = Table()

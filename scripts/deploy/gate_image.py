@@ -5,7 +5,7 @@ import subprocess
 from deploy import options
 from deploy.table import CheckFailed, CheckSkipped, Table
 
-SIZE = "source scripts/lib/common.sh; source scripts/lib/images.sh; find_engine; image_megabytes \"$1\""
+SIZE = 'source scripts/lib/common.sh; source scripts/lib/images.sh; find_engine; image_megabytes "$1"'
 
 
 def run(table: Table) -> None:
@@ -23,7 +23,9 @@ def none_named() -> str:
 
 def size(image: str, limit: float) -> str:
     """By the function that the build uses too."""
-    done = subprocess.run(["bash", "-euo", "pipefail", "-c", SIZE, "size", image], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", SIZE, "size", image], capture_output=True, text=True, check=False
+    )
     if done.returncode != 0 or not done.stdout.strip().isdecimal():
         raise CheckFailed(f"its size is unknown: {done.stderr.strip() or 'no answer'}")
     megabytes = int(done.stdout)

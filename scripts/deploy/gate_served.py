@@ -74,7 +74,9 @@ def csp(service: Service) -> str:
     for answer in (probe(service), service.call("GET", "/docs")):
         policy = answer.headers.get("content-security-policy", "")
         if "default-src 'none'" not in policy or "unsafe-eval" in policy:
-            raise CheckFailed(f"content-security-policy: expected default-src 'none' without unsafe-eval, got '{policy}'")
+            raise CheckFailed(
+                f"content-security-policy: expected default-src 'none' without unsafe-eval, got '{policy}'"
+            )
     return ""
 
 
@@ -104,7 +106,11 @@ def own_origins(service: Service, settings: dict) -> str:
 def keys_required(service: Service) -> str:
     """Every list of the document, asked without a key."""
     document = service.get("/openapi.json")
-    paths = [path for path, item in document.get("paths", {}).items() if "{" not in path and "security" in item.get("get", {})]
+    paths = [
+        path
+        for path, item in document.get("paths", {}).items()
+        if "{" not in path and "security" in item.get("get", {})
+    ]
     if not paths:
         raise CheckFailed("the document names no operation that needs a key")
     for path in paths:

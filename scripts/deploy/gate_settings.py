@@ -64,9 +64,13 @@ def program(name: str) -> list:
     if command:
         return shlex.split(command)
     target = Path(options.text("CARGO_TARGET_DIR", "target")).resolve()
-    built = [path for path in (target / profile / f"relaypost-{name}" for profile in ("release", "debug")) if path.exists()]
+    built = [
+        path for path in (target / profile / f"relaypost-{name}" for profile in ("release", "debug")) if path.exists()
+    ]
     if not built:
-        raise CheckFailed(f"there is no relaypost-{name} in {target}; build it or name it: RELAYPOST_{name.upper()}=PATH")
+        raise CheckFailed(
+            f"there is no relaypost-{name} in {target}; build it or name it: RELAYPOST_{name.upper()}=PATH"
+        )
     return [str(max(built, key=lambda path: path.stat().st_mtime))]
 
 
@@ -144,7 +148,9 @@ def connections(settings: dict) -> str:
     most = sized("DATABASE_MAX_CONNECTIONS", "max_connections of PostgreSQL")
     needed = processes * (int(settings["DATABASE_CONNECTIONS"]) + POOL_EXTRA)
     if needed > most - RESERVED:
-        raise CheckFailed(f"{needed:g} connections are needed, {most - RESERVED:g} can be had: lower DATABASE_CONNECTIONS")
+        raise CheckFailed(
+            f"{needed:g} connections are needed, {most - RESERVED:g} can be had: lower DATABASE_CONNECTIONS"
+        )
     return f"{needed:g} of {most - RESERVED:g}"
 
 

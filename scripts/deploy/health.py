@@ -70,13 +70,16 @@ class HealthWatch:
             return GOOD
         version = str(details.get("version", ""))
         if self.canary.version and version != self.canary.version:
-            return Verdict(Kind.BREACH, f"version: {self.canary.base_url} runs {version or 'unknown'}, not {self.canary.version}")
+            return Verdict(
+                Kind.BREACH, f"version: {self.canary.base_url} runs {version or 'unknown'}, not {self.canary.version}"
+            )
         age = oldest_due_age(details)
         self.note = f"version {version}" if version else ""
         if age is not None:
             self.note += f", oldest due work {age:.0f} s"
             if age > self.due_age_limit:
-                return Verdict(Kind.BREACH, f"delivery: due work has waited for {age:.0f} s, the limit is {self.due_age_limit:g} s")
+                limit = self.due_age_limit
+                return Verdict(Kind.BREACH, f"delivery: due work has waited for {age:.0f} s, the limit is {limit:g} s")
         return GOOD
 
 

@@ -73,7 +73,8 @@ def final(baseline: Samples, canary: Samples, limits: Limits) -> Verdict:
     p95 = canary.p95_ms()
     if p95 is None or p95 > limit:
         return Verdict(
-            Kind.BREACH, f"latency: p95 of the canary {_ms(p95)}, of the baseline {_ms(baseline.p95_ms())}, limit {_ms(limit)}"
+            Kind.BREACH,
+            f"latency: p95 of the canary {_ms(p95)}, of the baseline {_ms(baseline.p95_ms())}, limit {_ms(limit)}",
         )
     return GOOD
 

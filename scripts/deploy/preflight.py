@@ -19,7 +19,8 @@ TENANT_NAME = "preflight"
 def main() -> int:
     end_on_signal()
     base_url = options.base_url(
-        "BASE_URL", options.required("BASE_URL", "nothing runs here by make up; name the instance: BASE_URL=https://HOST")
+        "BASE_URL",
+        options.required("BASE_URL", "nothing runs here by make up; name the instance: BASE_URL=https://HOST"),
     )
     table = Table()
     with Context(table, base_url) as context:
@@ -63,5 +64,3 @@ def find_tenant(platform: Service):
         if not page.get("next_cursor"):
             return None
         path = f"/v1/tenants?limit=100&cursor={page['next_cursor']}"
-
-

@@ -12,7 +12,7 @@ from deploy.options import BadOption
 def read_weights() -> list:
     words = options.words("STEPS", "5 25 50 100")
     weights = [int(word) for word in words if word.isdecimal()]
-    rising = all(before < after for before, after in zip([0] + weights, weights))
+    rising = all(before < after for before, after in zip([0, *weights], weights, strict=False))
     if len(weights) != len(words) or not rising or weights[-1:] != [100]:
         raise BadOption(f"STEPS: expected rising weights in per cent that end with 100, got '{' '.join(words)}'")
     return weights
@@ -34,7 +34,9 @@ def roll_out(watch, hooks, weights, step_seconds: float) -> Verdict:
 
 def main() -> int:
     watch = read_watch(baseline_needed=True)
-    weight = options.required("WEIGHT_CMD", "the command that gives the canary its share of the traffic, called with the per cent")
+    weight = options.required(
+        "WEIGHT_CMD", "the command that sets the canary's share of the traffic, called with the per cent"
+    )
     options.required("ROLLBACK_CMD", "the command that takes all traffic from the canary")
     weights = read_weights()
     step_seconds = 60 * options.number("STEP_MINUTES", 5, 0.001, 1440)

@@ -106,7 +106,9 @@ class Drill(Instance):
 
     def test_a_baseline_that_hangs_alone_holds_and_moves_nothing_more(self):
         stable = self.spoiled()
-        self.expect(3, ["5", "25"], self.api(), STABLE_URL=stable, PROBE_TIMEOUT_SECONDS="2", **self.fault_at_25("hang"))
+        self.expect(
+            3, ["5", "25"], self.api(), STABLE_URL=stable, PROBE_TIMEOUT_SECONDS="2", **self.fault_at_25("hang")
+        )
 
     def test_a_rollback_that_fails_is_told_apart(self):
         hooks = {**self.fault_at_25("page"), "ROLLBACK_CMD": f"echo rollback >>{self.calls}; exit 7;"}

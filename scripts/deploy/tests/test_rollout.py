@@ -21,9 +21,7 @@ def make_watch(canary, baseline=None):
     clock = FakeClock()
     limits = Limits(threshold_percent=0.5, planned=300)
     sides = [FakeTarget(clock, answer) for answer in (baseline or good(), canary)]
-    return Watch(
-        *sides, limits, rate=5, clock=clock, threads=Inline(), health=FakeHealth(), say=lambda _text: None
-    )
+    return Watch(*sides, limits, rate=5, clock=clock, threads=Inline(), health=FakeHealth(), say=lambda _text: None)
 
 
 @mock.patch("deploy.comparison.say", lambda _text: None)
@@ -55,7 +53,9 @@ class Rollout(unittest.TestCase):
         self.assertEqual(hooks.calls, ["rollback"])
 
     def test_a_slow_canary_is_rolled_back(self):
-        slow = lambda _count, time: Sample(0.3 if time > 10 else 0.01)
+        def slow(_count, time):
+            return Sample(0.3 if time > 10 else 0.01)
+
         hooks = FakeHooks(HookFailed)
         self.assertEqual(self.roll_out(make_watch(slow), hooks), comparison.EXIT_ROLLED_BACK)
         self.assertEqual(hooks.calls, ["5", "rollback"])
@@ -108,7 +108,9 @@ class Rollout(unittest.TestCase):
         self.assertLess(watch.clock.now(), 1752)
 
     def test_the_monitor_sees_one_error_in_a_hundred(self):
-        flaky = lambda count, _time: Sample(0, "answered 500") if count % 100 == 0 else Sample(0.01)
+        def flaky(count, _time):
+            return Sample(0, "answered 500") if count % 100 == 0 else Sample(0.01)
+
         self.assertEqual(watch_for(make_watch(flaky), 30).kind, Kind.BREACH)
 
 
