@@ -42,3 +42,6 @@ free_port() {
   done
   printf '%s' "$port"
 }
+
+# random_hex BYTES : as many random bytes, in hexadecimal digits.
+random_hex() { od -An -v -N"$1" -tx1 /dev/urandom | tr -d ' \n'; }

@@ -13,6 +13,47 @@ readonly DIR
 # Written first, so that `down` never removes a folder that is not ours.
 readonly MARKER=.relaypost-instance
 
+# write_env DATABASE_URL REDIS_URL : DIR/env, with the ports of scripts/up. The secrets of a folder that KEEP=1 kept stay,
+# because what is sealed in its database needs them.
+write_env() {
+  local root keys jwt health
+  if [[ -f $DIR/secrets ]]; then
+    read -r root keys jwt health <"$DIR/secrets"
+  else
+    root=rp_$(random_hex 24) keys=$(random_hex 32) jwt=$(random_hex 48) health=$(random_hex 24)
+    printf '%s %s %s %s\n' "$root" "$keys" "$jwt" "$health" >"$DIR/secrets"
+  fi
+  cat >"$DIR/env" <<-ENV
+	# Made by scripts/up: the settings of this instance and where it listens.
+	export APP_ENV=development
+	export DATABASE_URL=$1
+	export REDIS_URL=$2
+	export ROOT_API_KEY=$root
+	export ENCRYPTION_KEYS=$keys
+	export JWT_SECRET=$jwt
+	export HEALTH_KEY=$health
+	export PUBLIC_URL=http://127.0.0.1:$API_PORT
+	export EMAIL_PROVIDERS=smtp://127.0.0.1:$SMTP_PORT?tls=none
+	export SHUTDOWN_GRACE_SECONDS=10
+	# For preflight and whoever looks on.
+	export BASE_URL=http://127.0.0.1:$API_PORT
+	export API_KEY=$root
+	export WORKER_URLS='http://127.0.0.1:${WORKER_PORTS[0]} http://127.0.0.1:${WORKER_PORTS[1]}'
+	export MAIL_URL=http://127.0.0.1:$MAIL_PORT
+	ENV
+}
+
+# The lines of DIR/env that are settings of the product, then those of UP_SETTINGS, which win.
+read_settings() {
+  local line extra
+  PROCESS_SETTINGS=()
+  while read -r line; do
+    PROCESS_SETTINGS+=("${line#export }")
+  done < <(sed -n '/^# For preflight/q; /^export /p' "$DIR/env")
+  read -ra extra <<<"${UP_SETTINGS:-}"
+  PROCESS_SETTINGS+=("${extra[@]}")
+}
+
 # The processes of the instance carry its folder in their environment. A pid file would lie after a reboot, or be missing
 # after a kill in the wrong moment; and nobody else has this variable.
 pids_of() { # NAME
@@ -23,8 +64,6 @@ pids_of() { # NAME
   done
   return 0
 }
-
-is_running() { [[ -n $(pids_of "$1") ]]; }
 
 # start_process NAME COMMAND... : in a folder of its own, with PROCESS_SETTINGS and nothing else of the caller's
 # environment, whose DATABASE_URL may be that of another instance. Its number is then in `started`.
@@ -105,8 +144,8 @@ compose_command() {
 compose() {
   local command
   command=$(compose_command) || die "no container engine answers (docker compose, or podman with podman-compose)"
-  # shellcheck disable=SC2086 # "docker compose" is two words
-  $command -f compose.dev.yml "$@"
+  # shellcheck disable=SC2086 # "docker compose" is two words; 9 is the lock
+  $command -f compose.dev.yml "$@" 9>&-
 }
 
 need_instance() {
