@@ -26,6 +26,7 @@ def services(context: Context) -> None:
     table.check("services", "database", lambda: part(checks, "database"))
     table.check("services", "Redis", lambda: part(checks, "redis"))
     table.check("database", "migrations applied", lambda: part(checks, "migrations"))
+    table.check("API", "health: /v1/health", lambda: parts_of_health(context))
     table.check("API", "version", lambda: version(context))
     if not context.worker_urls:
         table.check("workers", "ready: /health/ready", lambda: skip("needs WORKER_URLS, the addresses of their probes"))
@@ -64,6 +65,18 @@ def part(checks: dict, name: str) -> str:
     if state is None or state_of(state) != "ok":
         raise CheckFailed(f"readiness says {state}")
     return ""
+
+
+def parts_of_health(context: Context) -> str:
+    """The latencies of a small write to the database and to Redis."""
+    headers = {"X-Health-Key": context.health_key} if context.health_key else {}
+    answer = context.nobody.raw("GET", "/v1/health", headers=headers)
+    if answer.status == 404:
+        raise CheckSkipped("this version has no /v1/health")
+    body = Service.json(answer, "/v1/health")
+    if answer.status != 200 or body.get("status") != "ok":
+        raise CheckFailed(f"/v1/health {answer.why()}, status {body.get('status')}")
+    return ", ".join(f"{name} {body[name]['latency_ms']} ms" for name in ("database", "redis"))
 
 
 def version(context: Context) -> str:
