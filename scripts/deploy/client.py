@@ -12,6 +12,8 @@ import time
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
+from deploy.text import plain
+
 MAX_BODY = 16 * 1024 * 1024
 
 
@@ -31,14 +33,14 @@ class Answer:
         """The body as JSON, or None when it is none."""
         try:
             return json.loads(self.body)
-        except ValueError:
+        except (ValueError, RecursionError):
             return None
 
     def why(self) -> str:
         """The status, and the detail of a problem document when there is one."""
         problem = self.json()
         detail = problem.get("detail") if isinstance(problem, dict) else None
-        return f"answered {self.status}" + (f": {detail}" if detail else "")
+        return f"answered {self.status}" + (f": {plain(str(detail))}" if detail else "")
 
 
 def request(method: str, url: str, *, headers=None, body=None, deadline: float = 10.0) -> Answer:
@@ -57,7 +59,7 @@ def request(method: str, url: str, *, headers=None, body=None, deadline: float =
         exchange.abort()
         raise NoAnswer(f"no complete answer within {deadline:g} s")
     if exchange.error is not None:
-        raise NoAnswer(exchange.error)
+        raise NoAnswer(plain(exchange.error))
     return exchange.answer
 
 
@@ -98,6 +100,9 @@ class _Exchange(threading.Thread):
         content = response.read(MAX_BODY + 1)
         if len(content) > MAX_BODY:
             raise http.client.HTTPException(f"the answer is larger than {MAX_BODY} bytes")
+        if response.length:
+            # `read` with a size does not say so itself.
+            raise http.client.HTTPException(f"the answer was cut off, {response.length} bytes are missing")
         found = {}
         for name, value in response.getheaders():
             name = name.lower()

@@ -1,4 +1,4 @@
-"""What rollout and monitor have in common: their settings, their exit codes, and how a rollback is done."""
+"""Rollout and monitor share their settings, their exit codes, and the way to roll back."""
 
 import signal
 import time
@@ -10,6 +10,7 @@ from deploy.hooks import HookFailed, Hooks
 from deploy.judge import Kind, Limits
 from deploy.options import BadOption
 from deploy.target import PUBLISH, Target
+from deploy.text import plain
 from deploy.watch import BadBaseline, Clock, Threads, Watch
 
 EXIT_GOOD = 0
@@ -24,7 +25,7 @@ ROLLBACK_TRIES = 3
 
 
 class Interrupted(Exception):
-    """Somebody told us to stop."""
+    """A signal asks this program to stop."""
 
 
 def say(text: str) -> None:
@@ -135,7 +136,8 @@ def interrupt(number, _frame):
 
 
 def roll_back(hooks: Hooks, reason: str) -> int:
-    """The exit code says whether the hook worked."""
+    """Calls the hook, and again when it fails. The exit code says whether it worked."""
+    reason = plain(reason)
     handle_signals(signal.SIG_IGN)
     say(f"rolling back: {reason}")
     if not hooks.rollback:

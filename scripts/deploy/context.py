@@ -1,4 +1,4 @@
-"""What preflight was given, what follows from it, and what has to be removed at the end."""
+"""The settings of preflight, the permissions that follow from them, and the clean-up at the end."""
 
 import signal
 import sys
@@ -60,11 +60,11 @@ class Context:
         return self
 
     def __exit__(self, *_exc):
-        """Newest first; what cannot be removed is a failed row, and the rest is removed all the same."""
+        """Removes the newest first. A failed removal is a failed row, and the rest is removed all the same."""
         for what, function in reversed(self._cleanups):
             try:
                 function()
             except CheckFailed as error:
                 self.table.add(Row("clean-up", what, FAILED, str(error)))
         if self._cleanups and not self.table.rows[-1].area == "clean-up":
-            self.table.check("clean-up", "what the checks made", lambda: f"{len(self._cleanups)} removed")
+            self.table.check("clean-up", "everything that was made", lambda: f"{len(self._cleanups)} removed")

@@ -15,7 +15,7 @@ POOL_EXTRA = 6
 RESERVED = 3
 """Connections that PostgreSQL keeps for superusers by default."""
 MARGIN_SECONDS = 5
-"""What an orderly stop may take beyond the grace."""
+"""An orderly stop may take this much longer than the grace."""
 
 
 def run(table: Table) -> dict:

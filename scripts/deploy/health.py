@@ -1,9 +1,10 @@
-"""What the health of both sides says, beside the probes: a part that is worse on the canary, another version than the one
-that is rolled out, work that no longer goes out."""
+"""Compares the health of both sides, beside the probes. It finds a part that is worse on the canary, another version than the
+expected one, and due work that no longer goes out."""
 
 from deploy.client import NoAnswer
 from deploy.judge import GOOD, Kind, Verdict
 from deploy.target import NoDetails, Target, state_of
+from deploy.text import plain
 
 RANK = {"ok": 0, "degraded": 1}
 """Anything else is as bad as `failed`."""
@@ -68,7 +69,7 @@ class HealthWatch:
     def _details(self, details: dict) -> Verdict:
         if not details:
             return GOOD
-        version = str(details.get("version", ""))
+        version = plain(str(details.get("version", "")))
         if self.canary.version and version != self.canary.version:
             return Verdict(
                 Kind.BREACH, f"version: {self.canary.base_url} runs {version or 'unknown'}, not {self.canary.version}"
@@ -91,7 +92,7 @@ def parts(target: Target, details: dict) -> dict:
 
 
 def oldest_due_age(details: dict):
-    """The oldest age in seconds of work that is due, over all lanes; None when it is not told."""
+    """The oldest age in seconds of work that is due, over all lanes; None when they are not there."""
     lanes = details.get("lanes")
     ages = [lane.get("oldest_due_age_s") for lane in lanes.values()] if isinstance(lanes, dict) else []
     return max((float(age) for age in ages if isinstance(age, (int, float))), default=None)

@@ -1,4 +1,4 @@
-"""Commands of the operator's own that move traffic. Each is a line for bash; what it is called with stands behind it."""
+"""The operator's own commands that move traffic. Each is a line of bash, and its argument is appended to it."""
 
 import os
 import signal
@@ -31,6 +31,8 @@ class Hooks:
             self._run("PROMOTE_CMD", self.promote, None, {})
 
     def _run(self, name: str, line: str, argument, environment: dict) -> None:
+        # Behind a semicolon the argument would be a command of its own.
+        line = line.rstrip("; \t\n")
         command = ["bash", "-c", f'{line} "$@"', name, *([] if argument is None else [argument])]
         # A group of its own: Ctrl-C is ours to handle, and what hangs is ended together with its children.
         process = subprocess.Popen(

@@ -1,8 +1,8 @@
 """Is a running instance well? Prints a table; exits with 1 when a check failed.
 
-What it may do follows from what it is given (docs/promotion.md): by itself it only reads. It writes on the local instance
-of `make up`, with TENANT_KEY (a key of a test tenant, and only there), or with PREFLIGHT_WRITE=1. What it makes it removes,
-in so far as the API can: messages and emails stay in the history of the test tenant.
+By itself it only reads. It writes on the local instance of `make up`, with TENANT_KEY (a key of a test tenant, and only
+there), or with PREFLIGHT_WRITE=1 (docs/promotion.md). It removes everything that it made and that the API can delete:
+messages and emails stay in the history of the test tenant.
 """
 
 import secrets

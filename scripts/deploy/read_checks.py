@@ -84,10 +84,10 @@ def version(context: Context) -> str:
     if context.health_key:
         answer = context.nobody.raw("GET", "/health/detailed", headers={"X-Health-Key": context.health_key})
         if answer.status in (200, 503):
-            return str(Service.json(answer, "/health/detailed").get("version", "not told"))
+            return str(Service.json(answer, "/health/detailed").get("version", "unknown"))
         if answer.status != 404:
             raise CheckFailed(f"/health/detailed {answer.why()}")
-    return str(context.nobody.get("/openapi.json").get("info", {}).get("version", "not told"))
+    return str(context.nobody.get("/openapi.json").get("info", {}).get("version", "unknown"))
 
 
 def page(service: Service, path: str, content_type: str) -> str:

@@ -1,4 +1,4 @@
-"""A receiver of webhooks that preflight runs itself: it verifies each signature and answers as it is told."""
+"""A receiver of webhooks that preflight runs itself: it verifies each signature, and fails as often as a check asks for."""
 
 import base64
 import hashlib
@@ -20,7 +20,7 @@ class Receipt:
     fault: str
     """Why the signature is refused; empty when it is good."""
     status: int
-    """What was answered."""
+    """The status of the answer."""
 
 
 def verify(secret: str, headers, body: bytes) -> str:

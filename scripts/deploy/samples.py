@@ -1,4 +1,4 @@
-"""What the probes of one side brought in one window."""
+"""The results of the probes of one side in one window."""
 
 import math
 from collections import Counter

@@ -43,7 +43,7 @@ class Service:
 
 
 def wait_until(seconds: float, function):
-    """What `function` returns as soon as it is true; None when it is not in this time."""
+    """Calls `function` until its result is true and returns it; None when that takes longer."""
     end = time.monotonic() + seconds
     while True:
         value = function()

@@ -19,7 +19,7 @@ def run(context: Context) -> None:
 
 
 def user(context: Context, found: dict) -> str:
-    """Who is given by SIGN_IN_EMAIL and SIGN_IN_PASSWORD, or a user that is made and deleted."""
+    """The user of SIGN_IN_EMAIL and SIGN_IN_PASSWORD, or one that is made and deleted."""
     email, password = options.text("SIGN_IN_EMAIL"), options.text("SIGN_IN_PASSWORD")
     if email and password:
         found.update(email=email, password=password)

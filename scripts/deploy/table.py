@@ -3,6 +3,8 @@
 import sys
 from dataclasses import dataclass
 
+from deploy.text import plain
+
 OK, FAILED, SKIPPED = "ok", "failed", "skipped"
 
 
@@ -45,7 +47,8 @@ class Table:
 
     def add(self, row: Row) -> None:
         self.rows.append(row)
-        print(f"{row.area:<10} {row.name:<34} {row.result:<8} {row.detail}".rstrip(), file=self.out, flush=True)
+        # Details hold text of servers.
+        print(f"{row.area:<10} {row.name:<34} {row.result:<8} {plain(row.detail)}".rstrip(), file=self.out, flush=True)
 
     def count(self, result: str) -> int:
         return sum(row.result == result for row in self.rows)

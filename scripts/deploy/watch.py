@@ -9,7 +9,7 @@ from deploy.samples import Samples
 
 
 class BadBaseline(Exception):
-    """Already before anything was moved the baseline did not answer well."""
+    """The baseline did not answer well, before any traffic was moved."""
 
 
 class Clock:
@@ -62,7 +62,7 @@ class Watch:
         self.latency_max_ms = latency_max_ms
         self._looking = False
         self._health = judge.GOOD
-        """What the last look at the health brought."""
+        """The verdict of the last look at the health."""
 
     def first_look(self) -> judge.Verdict:
         """Each kind of probe once on each side. Raises BadBaseline."""

@@ -62,7 +62,7 @@ class Mailbox:
             (self.folder / f"{mail_id}.eml").unlink(missing_ok=True)
 
     def summary(self, mail_id: str):
-        """What Mailpit's lists say about a mail, as far as it is of use here."""
+        """The part of an entry in Mailpit's list that is of use here."""
         raw = self.raw(mail_id)
         if raw is None:
             return None
