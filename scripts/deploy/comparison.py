@@ -1,5 +1,6 @@
 """Rollout and monitor share their settings, their exit codes, and the way to roll back."""
 
+import contextlib
 import signal
 import time
 import traceback
@@ -29,7 +30,9 @@ class Interrupted(Exception):
 
 
 def say(text: str) -> None:
-    print(f"{time.strftime('%H:%M:%S')} {text}", flush=True)
+    # The terminal or the pipe may be gone; the rollback must go on.
+    with contextlib.suppress(OSError):
+        print(f"{time.strftime('%H:%M:%S')} {text}", flush=True)
 
 
 def read_target(name: str, variable: str, key: str) -> Target:

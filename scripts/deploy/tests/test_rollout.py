@@ -114,5 +114,15 @@ class Rollout(unittest.TestCase):
         self.assertEqual(watch_for(make_watch(flaky), 30).kind, Kind.BREACH)
 
 
+class WithoutTerminal(unittest.TestCase):
+    def test_a_rollback_goes_on_when_nobody_reads_the_output(self):
+        for number in comparison.SIGNALS:
+            self.addCleanup(signal.signal, number, signal.getsignal(number))
+        hooks = FakeHooks(HookFailed)
+        with mock.patch("builtins.print", side_effect=BrokenPipeError):
+            self.assertEqual(comparison.roll_back(hooks, "gone"), comparison.EXIT_ROLLED_BACK)
+        self.assertEqual(hooks.calls, ["rollback"])
+
+
 if __name__ == "__main__":
     unittest.main()
