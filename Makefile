@@ -4,12 +4,12 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 
 SERVICES_DIR := .services
-SHELL_SCRIPTS := $(filter-out %/lib,$(wildcard scripts/*)) $(wildcard scripts/lib/*.sh) .ci/run
+SHELL_SCRIPTS := $(filter-out %/lib %/deploy,$(wildcard scripts/*)) $(wildcard scripts/lib/*.sh) .ci/run
 
 # What validate-ci runs: the quickest to fail first, the tests last.
-CI_STEPS := check-scripts deny lint check-generated test test-backup test-contract test-faults
+CI_STEPS := check-scripts deny lint check-generated test test-backup test-deploy test-contract test-faults
 
-.PHONY: help setup demo dev test test-backup test-contract test-faults backup restore-drill bench lint fmt openapi docs check-generated deny check-scripts services-up services-down validate-ci
+.PHONY: help setup demo dev up down preflight deploy-gate deploy-rollout deploy-monitor test test-backup test-contract test-faults test-deploy backup restore-drill bench lint fmt openapi docs check-generated deny check-scripts services-up services-down validate-ci
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -33,6 +33,24 @@ dev: ## Serve everything in one process on port 3000, with no services
 	@source scripts/lib/common.sh && ensure_cc
 	@cargo run -q -p relaypost -- serve
 
+up: ## Start API, two workers, PostgreSQL, Redis and a mail catcher, as containers where an engine works
+	@scripts/up
+
+down: ## Stop what `make up` started and remove its data (KEEP=1 keeps the data)
+	@scripts/down
+
+preflight: ## Check a running instance end to end and print a table (default: that of `make up`; docs/promotion.md)
+	@scripts/deployment preflight
+
+deploy-gate: ## May a new version be promoted? (BASE_URL=, ENV_FILE=; docs/promotion.md)
+	@scripts/deployment gate
+
+deploy-rollout: ## Traffic to the canary in steps of 5, 25, 50 and 100 %, rolled back when it is worse (docs/promotion.md)
+	@scripts/deployment rollout
+
+deploy-monitor: ## Watch a version beside the one before, and roll back when it is worse (MINUTES=30 THRESHOLD=0.5; docs/promotion.md)
+	@scripts/deployment monitor
+
 test: ## Run all tests on both backends (ARGS="--test it fault" goes to cargo test)
 	@scripts/test $(ARGS)
 
@@ -50,6 +68,9 @@ backup: ## Back up the database of DATABASE_URL into BACKUP_DIR (default: backup
 
 restore-drill: ## Prove the newest backup (BACKUP=FOLDER another): restore it into a scratch database and compare
 	@scripts/restore-drill
+
+test-deploy: ## Test up, down, preflight and the deploy targets against real processes (ARGS=up, drill or unit: a part)
+	@scripts/test-deploy $(ARGS)
 
 bench: ## Measure on PostgreSQL and Redis beside a bare client (BENCH_QUICK=1: two minutes; ARGS=bullmq: another mode, docs/performance.md)
 	@scripts/bench $(ARGS)

@@ -61,7 +61,7 @@ end_left_over_servers() {
   local process pid program
   for process in /proc/[0-9]*; do
     program=$(readlink "$process/exe" 2>/dev/null) || continue
-    [[ ${program##*/} == relaypost* || ${program##*/} == redis-* || ${program##*/} == node ]] || continue
+    [[ ${program##*/} =~ ^(relaypost|redis-|node$|python3) ]] || continue
     grep -zqsFx "RELAYPOST_TEST_RUN=$work" "$process/environ" ||
       [[ $(readlink "$process/cwd") == "$work/tmp/"* ]] || continue
     pid=${process#/proc/}

@@ -1,0 +1,128 @@
+import signal
+import unittest
+from unittest import mock
+
+from deploy import comparison, rollout
+from deploy.hooks import HookFailed
+from deploy.judge import Kind, Limits
+from deploy.monitor import watch_for
+from deploy.samples import Sample
+from deploy.tests.fakes import FakeClock, FakeHealth, FakeHooks, FakeTarget, Inline, good
+from deploy.watch import Watch
+
+WEIGHTS = [5, 25, 50, 100]
+
+
+def broken_from(begin: float):
+    return lambda _count, time: Sample(0, "answered 503") if time >= begin else Sample(0.01)
+
+
+def make_watch(canary, baseline=None):
+    clock = FakeClock()
+    limits = Limits(threshold_percent=0.5, planned=300)
+    sides = [FakeTarget(clock, answer) for answer in (baseline or good(), canary)]
+    return Watch(*sides, limits, rate=5, clock=clock, threads=Inline(), health=FakeHealth(), say=lambda _text: None)
+
+
+@mock.patch("deploy.comparison.say", lambda _text: None)
+@mock.patch("deploy.rollout.say", lambda _text: None)
+@mock.patch("deploy.monitor.say", lambda _text: None)
+class Rollout(unittest.TestCase):
+    def setUp(self):
+        for number in comparison.SIGNALS:
+            self.addCleanup(signal.signal, number, signal.getsignal(number))
+
+    def roll_out(self, watch, hooks):
+        return comparison.guarded(watch, hooks, lambda: rollout.roll_out(watch, hooks, WEIGHTS, 300))
+
+    def test_a_good_canary_goes_through_all_steps_and_is_promoted(self):
+        watch, hooks = make_watch(good()), FakeHooks(HookFailed)
+        self.assertEqual(self.roll_out(watch, hooks), comparison.EXIT_GOOD)
+        self.assertEqual(hooks.calls, ["5", "25", "50", "100", "promote"])
+        self.assertAlmostEqual(watch.clock.now(), 4 * 300)
+
+    def test_a_canary_that_breaks_in_a_step_is_rolled_back_within_seconds(self):
+        watch, hooks = make_watch(broken_from(400)), FakeHooks(HookFailed)
+        self.assertEqual(self.roll_out(watch, hooks), comparison.EXIT_ROLLED_BACK)
+        self.assertEqual(hooks.calls, ["5", "25", "rollback"])
+        self.assertLess(watch.clock.now(), 402)
+
+    def test_a_canary_that_fails_at_once_never_gets_traffic(self):
+        hooks = FakeHooks(HookFailed)
+        self.assertEqual(self.roll_out(make_watch(broken_from(0)), hooks), comparison.EXIT_ROLLED_BACK)
+        self.assertEqual(hooks.calls, ["rollback"])
+
+    def test_a_slow_canary_is_rolled_back(self):
+        def slow(_count, time):
+            return Sample(0.3 if time > 10 else 0.01)
+
+        hooks = FakeHooks(HookFailed)
+        self.assertEqual(self.roll_out(make_watch(slow), hooks), comparison.EXIT_ROLLED_BACK)
+        self.assertEqual(hooks.calls, ["5", "rollback"])
+
+    def test_a_baseline_that_fails_alone_holds_the_rollout(self):
+        hooks = FakeHooks(HookFailed)
+        watch = make_watch(good(), baseline=broken_from(400))
+        self.assertEqual(self.roll_out(watch, hooks), comparison.EXIT_HELD)
+        self.assertEqual(hooks.calls, ["5", "25"])
+
+    def test_both_failing_is_not_good(self):
+        hooks = FakeHooks(HookFailed)
+        watch = make_watch(broken_from(400), baseline=broken_from(400))
+        self.assertEqual(self.roll_out(watch, hooks), comparison.EXIT_ROLLED_BACK)
+        self.assertEqual(hooks.calls, ["5", "25", "rollback"])
+
+    def test_nothing_is_moved_while_the_baseline_fails_before_the_start(self):
+        hooks = FakeHooks(HookFailed)
+        watch = make_watch(good(), baseline=broken_from(0))
+        self.assertEqual(self.roll_out(watch, hooks), comparison.EXIT_USAGE)
+        self.assertEqual(hooks.calls, [])
+
+    def test_a_failed_hook_rolls_back(self):
+        for failing in ("25", "promote"):
+            hooks = FakeHooks(HookFailed, failing=[failing])
+            self.assertEqual(self.roll_out(make_watch(good()), hooks), comparison.EXIT_ROLLED_BACK)
+            self.assertEqual(hooks.calls[-2:], [failing, "rollback"])
+
+    def test_a_failed_rollback_is_tried_again_and_told_apart(self):
+        hooks = FakeHooks(HookFailed, failing=["rollback"])
+        self.assertEqual(self.roll_out(make_watch(broken_from(100)), hooks), comparison.EXIT_ROLLBACK_FAILED)
+        self.assertEqual(hooks.calls, ["5", "rollback", "rollback", "rollback"])
+
+    def test_a_fault_of_the_watch_rolls_back(self):
+        hooks = FakeHooks(HookFailed)
+        watch = make_watch(good())
+        watch.windows = mock.Mock(side_effect=RuntimeError("a bug"))
+        with mock.patch("traceback.print_exc"):
+            self.assertEqual(self.roll_out(watch, hooks), comparison.EXIT_ROLLED_BACK)
+        self.assertEqual(hooks.calls, ["5", "rollback"])
+
+    def test_the_monitor_watches_for_its_whole_time(self):
+        watch = make_watch(good())
+        self.assertEqual(watch_for(watch, 30).kind, Kind.GOOD)
+        self.assertAlmostEqual(watch.clock.now(), 1800)
+
+    def test_the_monitor_sees_a_fault_in_its_last_minute(self):
+        watch = make_watch(broken_from(1750))
+        self.assertEqual(watch_for(watch, 30).kind, Kind.BREACH)
+        self.assertLess(watch.clock.now(), 1752)
+
+    def test_the_monitor_sees_one_error_in_a_hundred(self):
+        def flaky(count, _time):
+            return Sample(0, "answered 500") if count % 100 == 0 else Sample(0.01)
+
+        self.assertEqual(watch_for(make_watch(flaky), 30).kind, Kind.BREACH)
+
+
+class WithoutTerminal(unittest.TestCase):
+    def test_a_rollback_goes_on_when_nobody_reads_the_output(self):
+        for number in comparison.SIGNALS:
+            self.addCleanup(signal.signal, number, signal.getsignal(number))
+        hooks = FakeHooks(HookFailed)
+        with mock.patch("builtins.print", side_effect=BrokenPipeError):
+            self.assertEqual(comparison.roll_back(hooks, "gone"), comparison.EXIT_ROLLED_BACK)
+        self.assertEqual(hooks.calls, ["rollback"])
+
+
+if __name__ == "__main__":
+    unittest.main()
