@@ -31,7 +31,7 @@ pub use receiver::{Hit, Receiver, Reply};
 pub use redis::RedisServer;
 pub use secrets::Secrets;
 pub use settings::production;
-pub use smtp::{Mail, SmtpServer};
+pub use smtp::{Mail, SmtpServer, Stage};
 pub use stack::{Backend, ROOT_API_KEY, World, WorldOptions};
 pub use tenant::Tenant;
 pub use wait::eventually;

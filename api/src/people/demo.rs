@@ -7,6 +7,7 @@ use poem_openapi::{OpenApi, param::Query, registry::MetaSchema};
 use relaypost_shared::{
     clock::Timestamp,
     db::begin_write,
+    delivery::EmailOnUncertain,
     entities::{membership, tenant, user},
     ids::{TenantId, UserId},
     people::{Role, SignInMethod},
@@ -203,6 +204,7 @@ async fn tenant_of(
         name,
         created_at: now,
         dlq_warned_at: None,
+        email_on_uncertain: EmailOnUncertain::Hold,
     };
     tenant::Entity::insert(row.into_active_model())
         .on_conflict(

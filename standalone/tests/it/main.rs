@@ -27,6 +27,7 @@ mod secrets;
 mod senders;
 mod settings;
 mod slow_clients;
+mod uncertain;
 mod verifiers;
 
 use std::path::Path;
