@@ -8,6 +8,7 @@ mod m0003_circuits_and_replays;
 mod m0004_front_door;
 mod m0005_speed;
 mod m0006_catalog;
+mod m0007_uncertain;
 mod run;
 pub mod sealed;
 mod state;
@@ -36,6 +37,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0004_front_door::Migration),
             Box::new(m0005_speed::Migration),
             Box::new(m0006_catalog::Migration),
+            Box::new(m0007_uncertain::Migration),
         ]
     }
 }

@@ -37,7 +37,7 @@ pub use relay::{Relay, Silence};
 pub use report::{note, skip};
 pub use secrets::Secrets;
 pub use settings::production;
-pub use smtp::{Mail, SmtpServer};
+pub use smtp::{Mail, SmtpServer, Stage};
 pub use stack::{Backend, ROOT_API_KEY, World, WorldOptions};
 pub use tenant::Tenant;
 pub use wait::eventually;

@@ -219,6 +219,16 @@ impl Proc {
         self.signal("TERM");
     }
 
+    /// Freezes it (SIGSTOP).
+    pub fn freeze(&self) {
+        self.signal("STOP");
+    }
+
+    /// Lets it go on after [`Proc::freeze`] (SIGCONT).
+    pub fn thaw(&self) {
+        self.signal("CONT");
+    }
+
     /// Whether it has not ended yet.
     pub fn is_running(&self) -> bool {
         self.exit.borrow().is_none()

@@ -2,7 +2,7 @@
 
 use relaypost_shared::{
     clock::Timestamp,
-    delivery::{ErrorClass, Outcome, Reason, TEST_EVENT},
+    delivery::{EmailOnUncertain, ErrorClass, Outcome, Reason, TEST_EVENT},
 };
 
 use crate::{
@@ -39,9 +39,17 @@ fn after_failure(
     if attempted.is_gone() {
         return Outcome::DeadLettered(Reason::EndpointDisabled);
     }
-    if let Some(reason) = final_reason(failure) {
+    if let Some(reason) = final_reason(failure, resends(&loaded.target)) {
         return Outcome::DeadLettered(reason);
     }
+    // Who reads the reason has to know whether the mail may have arrived.
+    let given_up = |reason| {
+        Outcome::DeadLettered(if failure.uncertain {
+            Reason::Uncertain
+        } else {
+            reason
+        })
+    };
     let schedule = match &loaded.target {
         // A test is made once: somebody waits for its result.
         Target::Webhook { message, .. } if message.event_type == TEST_EVENT => Some(&[][..]),
@@ -61,21 +69,32 @@ fn after_failure(
         context.chance,
     );
     let Some(next) = next else {
-        return Outcome::DeadLettered(Reason::RetriesExhausted);
+        return given_up(Reason::RetriesExhausted);
     };
     let next = retry::put_off(next, failure.not_before, context.now);
     match loaded.delivery.expires_at {
-        Some(expires_at) if expires_at <= next => Outcome::DeadLettered(Reason::Expired),
+        Some(expires_at) if expires_at <= next => given_up(Reason::Expired),
         Some(_) | None => Outcome::RetryAt(next),
     }
 }
 
+/// Whether the tenant rather has a mail twice than not at all.
+fn resends(target: &Target) -> bool {
+    matches!(
+        target,
+        Target::Email {
+            on_uncertain: EmailOnUncertain::Resend,
+            ..
+        }
+    )
+}
+
 /// The reason why another attempt would be wrong, if it would.
-fn final_reason(failure: &Failure) -> Option<Reason> {
+fn final_reason(failure: &Failure, resends: bool) -> Option<Reason> {
     match failure {
         Failure {
             uncertain: true, ..
-        } => Some(Reason::Uncertain),
+        } => (!resends).then_some(Reason::Uncertain),
         Failure {
             class: ErrorClass::Ssrf,
             ..

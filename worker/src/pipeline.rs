@@ -18,10 +18,11 @@ use tokio::task::JoinSet;
 use uuid::Uuid;
 
 use crate::{
-    Services,
+    Services, abandoned,
     circuit::{self, Answer, Pass},
     decide::{self, decide},
     guard::{Verdict, guard},
+    handover::{Cutoff, Handovers},
     load::{Loaded, Loader, Target},
     record::{Recorded, recorder},
     retry,
@@ -43,13 +44,21 @@ pub struct Pipeline {
     providers: Arc<[Uuid]>,
     consumer: Consumer,
     recorder: Batcher<Arc<Recorded>, Result<(), Arc<DbErr>>>,
+    handovers: Handovers,
     unreadable: Unreadable,
 }
 
 impl Pipeline {
     /// A pipeline whose jobs come from `consumer`, and which loads and records over the connections of [`db::hot`]. What waits
-    /// for circuits does so on the ordinary ones: a circuit that somebody holds must not hold up other endpoints.
-    pub fn new(services: &Services, hot: &Database, sender: Sender, consumer: Consumer) -> Self {
+    /// for circuits does so on the ordinary ones: a circuit that somebody holds must not hold up other endpoints. From
+    /// `cutoff` on it waits for no mail server any more.
+    pub fn new(
+        services: &Services,
+        hot: &Database,
+        sender: Sender,
+        consumer: Consumer,
+        cutoff: Cutoff,
+    ) -> Self {
         let providers: Arc<[Uuid]> = sender.providers().into();
         let keys = services.settings.keyring.clone();
         Self {
@@ -60,6 +69,7 @@ impl Pipeline {
             providers,
             sender,
             recorder: recorder(services.clone(), hot.clone(), consumer.clone()),
+            handovers: Handovers::new(hot.clone(), services.clock.clone(), cutoff),
             consumer,
             unreadable: Unreadable::default(),
         }
@@ -80,6 +90,12 @@ impl Pipeline {
             self.consumer.acknowledge(&settled).await;
         }
         let (mut asked, mut done, mut tasks) = (Vec::new(), Vec::new(), Tasks::default());
+        let (marked, loaded): (Vec<Loaded>, Vec<Loaded>) = loaded
+            .into_iter()
+            .partition(|one| abandoned::mark(one).is_some());
+        if !marked.is_empty() {
+            done.extend(self.take_over(marked, &mut tasks).await);
+        }
         let (loaded, stale) = self.fresh(self.within_limits(loaded).await, given_out);
         if !stale.is_empty() {
             self.consumer.hand_back(&stale).await;
@@ -139,6 +155,23 @@ impl Pipeline {
         (free, paced.iter().map(|one| one.delivery.id).collect())
     }
 
+    /// Ends mails whose worker died while it handed them over. Those whose worker may live need their job no longer, and are
+    /// returned.
+    async fn take_over(&self, marked: Vec<Loaded>, tasks: &mut Tasks) -> Vec<DeliveryId> {
+        let ids: Vec<DeliveryId> = marked.iter().map(|one| one.delivery.id).collect();
+        let judged = match abandoned::judge(&self.db, &self.clock, marked).await {
+            Ok(judged) => judged,
+            Err(error) => {
+                self.give_back(&ids, &error).await;
+                return Vec::new();
+            }
+        };
+        for (loaded, attempted) in judged.abandoned {
+            tasks.lost(self, loaded, attempted);
+        }
+        judged.put_off
+    }
+
     /// Asks the circuits of deliveries that hang on one. What is parked needs its job no longer, and is returned.
     async fn ask(&self, slice: Vec<Loaded>, tasks: &mut Tasks) -> Vec<DeliveryId> {
         let timeout = TimeDelta::from_std(self.settings.webhooks.timeout).unwrap_or_default();
@@ -181,7 +214,20 @@ impl Pipeline {
             let later = Outcome::RetryAt(self.clock.now() + wait);
             return self.settle(loaded, None, later).await;
         }
-        let attempted = self.sender.send(&loaded, &pass).await;
+        let handover = self.handovers.of(&loaded.delivery);
+        match self.sender.send(&loaded, &pass, &handover).await {
+            Ok(attempted) => self.conclude(loaded, attempted).await,
+            Err(withheld) => {
+                let id = loaded.delivery.id;
+                tracing::warn!(%withheld, delivery = %id, "mail not sent; its job goes back");
+                handover.take_back().await;
+                self.consumer.hand_back(&[id]).await;
+            }
+        }
+    }
+
+    /// Decides what an attempt means, and records it.
+    async fn conclude(&self, loaded: Loaded, attempted: Attempted) {
         let context = decide::Context {
             schedule: &self.settings.webhooks.retry_schedule.0,
             now: self.clock.now(),
@@ -265,6 +311,12 @@ impl Tasks {
     fn end(&mut self, pipeline: &Pipeline, loaded: Loaded, outcome: Outcome) {
         let (pipeline, delivery) = (pipeline.clone(), loaded.delivery.id);
         let task = async move { pipeline.settle(loaded, None, outcome).await };
+        self.spawn(delivery, task.boxed());
+    }
+
+    fn lost(&mut self, pipeline: &Pipeline, loaded: Loaded, attempted: Attempted) {
+        let (pipeline, delivery) = (pipeline.clone(), loaded.delivery.id);
+        let task = async move { pipeline.conclude(loaded, attempted).await };
         self.spawn(delivery, task.boxed());
     }
 

@@ -4,6 +4,7 @@
 mod at_once;
 mod batches;
 mod follow;
+mod late;
 
 use std::{
     collections::{BTreeSet, HashMap, HashSet},
@@ -18,7 +19,7 @@ use relaypost_shared::{
         self, Database, Transaction,
         rows::{self, Column, Kind},
     },
-    delivery::{AttemptOutcome, ErrorClass, Ordering, Outcome, Status, is_reserved},
+    delivery::{AttemptOutcome, DeliveryKind, ErrorClass, Ordering, Outcome, Status, is_reserved},
     entities::{attempt, delivery},
     ids::{AttemptId, DeliveryId, ReplayId},
     replay, settings,
@@ -58,7 +59,7 @@ pub struct Written {
 }
 
 /// Columns of the rows that the update joins with.
-const GIVEN: [Column; 8] = [
+const GIVEN: [Column; 9] = [
     Column::new("delivery_id", Kind::Uuid),
     Column::new("seen", Kind::Integer),
     Column::new("attempts", Kind::Integer),
@@ -67,19 +68,24 @@ const GIVEN: [Column; 8] = [
     Column::nullable("why", Kind::Text),
     Column::nullable("class", Kind::Text),
     Column::nullable("finished", Kind::Time),
+    // The last: only where there are mails.
+    Column::nullable("token", Kind::Uuid),
 ];
+
+/// What an outcome makes of a delivery.
+const SET: &str = "status = new_status, attempt_count = attempts, next_attempt_at = next_at, \
+     dispatch_at = next_at, reason = why, error_class = class, finished_at = finished, parked_for = NULL, \
+     dead_at = CASE new_status WHEN 'dead' THEN finished END";
+/// What it makes of a mark.
+const CLEAR: &str = "sending_token = NULL, sending_at = NULL";
 
 /// Only a delivery that is still as it was loaded is changed: when two workers had the same one, the first result
 /// counts and the second changes nothing.
-const UPDATE: &str = "UPDATE deliveries SET status = new_status, attempt_count = attempts, next_attempt_at = next_at, \
-     dispatch_at = next_at, reason = why, error_class = class, finished_at = finished, parked_for = NULL, \
-     dead_at = CASE new_status WHEN 'dead' THEN finished END \
-     FROM given WHERE id = delivery_id AND attempt_count = seen AND status = 'pending' RETURNING id, replay_id";
-
-/// What is done for an attempt whose delivery had come to its end meanwhile: was cancelled, or expired. An attempt that
-/// another worker has counted already is not counted.
-const COUNT_LATE: &str = "UPDATE deliveries SET attempt_count = attempts FROM given \
-     WHERE id = delivery_id AND attempt_count = seen AND status <> 'pending' RETURNING id, replay_id";
+const AS_LOADED: &str =
+    "FROM given WHERE id = delivery_id AND attempt_count = seen AND status = 'pending'";
+/// While a mail is handed over, only the attempt that does so says what becomes of it.
+const NOT_OTHERS: &str = "AND (sending_token IS NULL OR sending_token = token)";
+const RETURNING: &str = "RETURNING id, replay_id";
 
 /// Writes the slice down.
 ///
@@ -98,12 +104,13 @@ pub async fn record(
     let in_order = slice.iter().filter_map(|one| one.ends_turn_at());
     let disabling = slice.iter().filter_map(|one| one.disables());
     let mut observed = observe(&transaction, policy, &told, in_order.chain(disabling), now).await?;
-    let jobs = update(&transaction, slice).await?;
-    let late = count_late(&transaction, slice, &jobs).await?;
-    insert_attempts(&transaction, slice, |id| {
-        jobs.contains_key(id) || late.contains_key(id)
-    })
-    .await?;
+    let mut jobs = update(&transaction, slice).await?;
+    let late = late::settle(&transaction, slice, &jobs).await?;
+    let counts = |id: &DeliveryId| jobs.contains_key(id) || late.counted.contains_key(id);
+    insert_attempts(&transaction, slice, counts, ONCE).await?;
+    let corrects = |id: &DeliveryId| late.corrected.contains_key(id);
+    insert_attempts(&transaction, slice, corrects, late::REPLACE).await?;
+    jobs.extend(late.corrected);
     let effective: Vec<&Recorded> = slice
         .iter()
         .map(Arc::as_ref)
@@ -128,34 +135,30 @@ pub async fn record(
 type Jobs = HashMap<DeliveryId, Option<ReplayId>>;
 
 async fn update(transaction: &Transaction, slice: &[Arc<Recorded>]) -> Result<Jobs, DbErr> {
-    write(transaction, slice.iter().map(|one| one.row()), UPDATE).await
+    let slice: Vec<&Recorded> = slice.iter().map(Arc::as_ref).collect();
+    let statement = if slice.iter().any(|one| one.is_mail()) {
+        format!("UPDATE deliveries SET {SET}, {CLEAR} {AS_LOADED} {NOT_OTHERS} {RETURNING}")
+    } else {
+        format!("UPDATE deliveries SET {SET} {AS_LOADED} {RETURNING}")
+    };
+    write(transaction, &slice, &statement).await
 }
 
-/// Counts attempts whose deliveries had come to their end meanwhile, and returns which: they were made all the same.
-async fn count_late(
-    transaction: &Transaction,
-    slice: &[Arc<Recorded>],
-    effective: &Jobs,
-) -> Result<Jobs, DbErr> {
-    let late: Vec<_> = slice
-        .iter()
-        .filter(|one| one.attempted.is_some() && !effective.contains_key(&one.id()))
-        .map(|one| one.row())
-        .collect();
-    if late.is_empty() {
-        return Ok(Jobs::new());
-    }
-    write(transaction, late, COUNT_LATE).await
-}
-
+/// Runs a statement with the rows of a slice as `given`, and returns the deliveries that it changed.
 async fn write(
     transaction: &Transaction,
-    rows: impl IntoIterator<Item = Vec<sea_orm::Value>>,
+    slice: &[&Recorded],
     statement: &str,
 ) -> Result<Jobs, DbErr> {
     let backend = transaction.get_database_backend();
-    let rows = rows.into_iter().collect();
-    let statement = rows::given(backend, &GIVEN, rows, Vec::new(), statement)?;
+    let mails = slice.iter().any(|one| one.is_mail());
+    let columns = if mails {
+        &GIVEN
+    } else {
+        &GIVEN[..GIVEN.len() - 1]
+    };
+    let rows = slice.iter().map(|one| one.row(mails)).collect();
+    let statement = rows::given(backend, columns, rows, Vec::new(), statement)?;
     let updated = transaction.query_all_raw(statement).await?;
     updated
         .iter()
@@ -166,22 +169,25 @@ async fn write(
         .collect()
 }
 
+/// An attempt that is recorded already stays as it is.
+const ONCE: &str = "ON CONFLICT (delivery_id, number) DO NOTHING";
+
 async fn insert_attempts(
     transaction: &Transaction,
     slice: &[Arc<Recorded>],
-    counts: impl Fn(&DeliveryId) -> bool,
+    of: impl Fn(&DeliveryId) -> bool,
+    on_conflict: &str,
 ) -> Result<(), DbErr> {
     let attempts: Vec<attempt::Model> = slice
         .iter()
-        .filter(|recorded| counts(&recorded.id()))
+        .filter(|recorded| of(&recorded.id()))
         .filter_map(|one| one.attempt())
         .collect();
     if attempts.is_empty() {
         return Ok(());
     }
-    let once = "ON CONFLICT (delivery_id, number) DO NOTHING";
     let backend = transaction.get_database_backend();
-    let statement = rows::insert::<attempt::Entity>(backend, &attempts, Vec::new(), once)?;
+    let statement = rows::insert::<attempt::Entity>(backend, &attempts, Vec::new(), on_conflict)?;
     transaction.execute_raw(statement).await.map(|_| ())
 }
 
@@ -268,12 +274,17 @@ impl Recorded {
             .map(|id| id.uuid())
     }
 
-    fn row(&self) -> Vec<sea_orm::Value> {
+    fn is_mail(&self) -> bool {
+        self.delivery().kind == DeliveryKind::Email
+    }
+
+    /// Its row of [`GIVEN`]; the token only `with_token`.
+    fn row(&self, with_token: bool) -> Vec<sea_orm::Value> {
         let status = self.outcome.status();
         let seen = self.delivery().attempt_count;
         let attempts = seen + i32::from(self.attempted.is_some());
         let finished = (status != Status::Pending).then_some(self.at);
-        vec![
+        let mut row = vec![
             self.id().into(),
             seen.into(),
             attempts.into(),
@@ -287,7 +298,12 @@ impl Recorded {
                 .map(|class| class.as_str().to_owned())
                 .into(),
             finished.into(),
-        ]
+        ];
+        if with_token {
+            let handover = self.attempted.as_ref().and_then(|one| one.handover);
+            row.push(handover.into());
+        }
+        row
     }
 
     /// Why the last attempt failed; the class of an earlier attempt stays when this time none was made.

@@ -18,6 +18,7 @@ use tokio::{
 
 use crate::{
     dispatch::StepError,
+    handover::Cutoff,
     keepers,
     pipeline::Pipeline,
     retry,
@@ -33,6 +34,9 @@ const SWEEP_REST: Duration = Duration::from_secs(2);
 const FULL_PACE: Duration = Duration::from_millis(10);
 /// How often the full walk is made.
 const FULL_EVERY: Duration = Duration::from_secs(600);
+/// How long recording may take, at the end of the grace period, what waited for a mail server's answer. What is not recorded
+/// by then is found by the marks of its rows.
+const RECORDING: Duration = Duration::from_secs(2);
 
 /// What a worker works with. Clones share it.
 #[derive(Clone, Debug)]
@@ -58,8 +62,8 @@ pub enum StartError {
     Queue(#[from] QueueError),
 }
 
-/// Runs until `stop` completes, then finishes what is in flight within the grace period, hands the rest back, and
-/// returns.
+/// Runs until `stop` completes, then finishes what is in flight within the grace period and returns. At the end of that, a
+/// mail that waits for the mail server's answer to its content is recorded as uncertain; the rest is handed back.
 ///
 /// # Errors
 /// When it cannot start. Once it runs, no fault of the database or the queue ends it.
@@ -71,6 +75,7 @@ pub async fn run(services: Services, stop: impl Future<Output = ()>) -> Result<(
         .replace("req_", "worker_");
     let (stopping, stopped) = watch::channel(false);
     let hot = db::hot(&services.db);
+    let cutoff = Cutoff::default();
     let mut lanes = JoinSet::new();
     let mut consumers = Vec::new();
     let mut heartbeats = JoinSet::new();
@@ -92,6 +97,7 @@ pub async fn run(services: Services, stop: impl Future<Output = ()>) -> Result<(
             consumer,
             name.clone(),
             stopped.clone(),
+            cutoff.clone(),
         ));
     }
     let mut keepers = keepers::start(&services);
@@ -110,8 +116,14 @@ pub async fn run(services: Services, stop: impl Future<Output = ()>) -> Result<(
         let in_flight: usize = consumers.iter().map(Consumer::in_flight).sum();
         tracing::warn!(
             in_flight,
-            "the grace period is over: what is in flight goes back to the queue"
+            "the grace period is over: mails that wait for an answer are uncertain, the rest goes back to the queue"
         );
+        cutoff.reach();
+        if timeout(RECORDING, cutoff.recorded()).await.is_err() {
+            tracing::warn!(
+                "mails that wait for an answer cannot be recorded as uncertain; their marks remain"
+            );
+        }
         lanes.shutdown().await;
     }
     heartbeats.shutdown().await;
@@ -137,8 +149,9 @@ async fn work_lane(
     consumer: Consumer,
     name: String,
     mut stopped: watch::Receiver<bool>,
+    cutoff: Cutoff,
 ) {
-    let pipeline = Pipeline::new(&services, &hot, sender, consumer.clone());
+    let pipeline = Pipeline::new(&services, &hot, sender, consumer.clone(), cutoff);
     while !*stopped.borrow_and_update() {
         let pipeline = pipeline.clone();
         let worker = WorkerBuilder::new(format!("{name}-{}", consumer.lane().name()))

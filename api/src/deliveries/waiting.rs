@@ -64,6 +64,8 @@ fn untouched(tenant: TenantId, of: SimpleExpr, now: Timestamp) -> Condition {
         .add(Column::Status.eq(Status::Pending))
         .add(Column::AttemptCount.eq(0))
         .add(Column::NextAttemptAt.gt(now + MARGIN))
+        // A worker whose clock is further ahead is handing a mail over already.
+        .add(Expr::cust("sending_token IS NULL"))
 }
 
 /// Cancels the deliveries of one message or email, which `due` says when to send: all of them or none. Cancelled ones stay

@@ -11,8 +11,8 @@ use poem_openapi::{
 use relaypost_shared::{
     clock::Timestamp,
     delivery::{
-        AttemptOutcome, CircuitState, DeliveryKind, EndpointStatus, ErrorClass, Ordering, Reason,
-        ReplayKind, ReplayStatus, Signing, Status,
+        AttemptOutcome, CircuitState, DeliveryKind, EmailOnUncertain, EndpointStatus, ErrorClass,
+        Ordering, Reason, ReplayKind, ReplayStatus, Signing, Status,
     },
     ids::{Id, Kind},
     people::Role,
@@ -132,6 +132,7 @@ words! {
     Reason "DeadReason"
     ErrorClass "ErrorClass"
     AttemptOutcome "AttemptOutcome"
+    EmailOnUncertain "EmailOnUncertain"
     EndpointStatus "EndpointStatus"
     CircuitState "CircuitState"
     Ordering "EndpointOrdering"

@@ -7,6 +7,7 @@ use poem_openapi::{OpenApi, param::Query, registry::MetaSchema};
 use relaypost_shared::{
     clock::Timestamp,
     db::{Transaction, begin_write},
+    delivery::EmailOnUncertain,
     entities::{membership, tenant, user},
     ids::{TenantId, UserId},
     people::{Role, SignInMethod},
@@ -199,6 +200,7 @@ async fn tenant_of(tx: &Transaction, name: String, now: Timestamp) -> Result<Ten
         name,
         created_at: now,
         dlq_warned_at: None,
+        email_on_uncertain: EmailOnUncertain::Hold,
     };
     tenant::Entity::insert(row.into_active_model())
         .on_conflict(

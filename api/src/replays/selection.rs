@@ -28,7 +28,8 @@ pub(super) struct NewReplay {
     #[serde(default, deserialize_with = "given")]
     #[oai(validator(min_items = 1, max_items = 10_000), nullable)]
     ids: Option<Vec<Ref<ids::Delivery>>>,
-    /// Every dead letter that fits; `{}`: all of them.
+    /// Every dead letter that fits; `{}`: all of them. Emails that are dead as `uncertain` may have arrived: they are left
+    /// out unless `reason` is `uncertain`.
     #[serde(default, deserialize_with = "given_object")]
     filter: Option<DeadLetterFilter>,
     /// How many are sent off a second, 1 to 10000. Without it: as many as the workers take.
@@ -120,7 +121,12 @@ impl NewReplay {
         checks.require((1..=MAX_RATE).contains(&rate), "rate_per_s", || {
             format!("expected a whole number from 1 to {MAX_RATE}")
         });
-        select(checks, self.ids.take(), self.filter.take())
+        let mut selection = select(checks, self.ids.take(), self.filter.take())?;
+        if let Selection::Filter(filter) = &mut selection {
+            // A second copy of a mail goes out only to who has asked for it.
+            filter.except_uncertain = filter.reason.is_none();
+        }
+        Ok(selection)
     }
 }
 
@@ -186,6 +192,7 @@ impl From<DeadLetterFilter> for Filter {
             error_class: filter.error_class.map(|class| class.0),
             since: filter.since.map(|time| time.0),
             until: filter.until.map(|time| time.0),
+            except_uncertain: false,
         }
     }
 }

@@ -8,6 +8,7 @@ use poem_openapi::{
 };
 use relaypost_shared::{
     db::begin_write,
+    delivery::EmailOnUncertain,
     entities::tenant,
     ids::{self, TenantId},
 };
@@ -31,7 +32,7 @@ use crate::{
 /// What a tenant is created from.
 #[derive(Debug, Deserialize, Object)]
 #[serde(deny_unknown_fields)]
-#[oai(example)]
+#[oai(example, skip_serializing_if_is_none)]
 struct NewTenant {
     /// What people call it.
     #[oai(validator(
@@ -40,22 +41,26 @@ struct NewTenant {
         pattern = r"^[^\x00-\x1F\x7F-\x9F]*$"
     ))]
     name: String,
+    /// What happens to an email that the mail server may have accepted, because its answer to the content never came.
+    /// `hold` (the default): the delivery is dead with the reason `uncertain`, and nothing is sent until an operator
+    /// replays it. `resend`: it is sent again by the retry schedule, and the recipient may get it twice.
+    #[oai(nullable)]
+    email_on_uncertain: Option<Text<EmailOnUncertain>>,
 }
 
 impl Example for NewTenant {
     fn example() -> Self {
         Self {
             name: "Acme".to_owned(),
+            email_on_uncertain: Some(Text(EmailOnUncertain::Hold)),
         }
     }
 }
 
-impl NewTenant {
-    fn check(&self) -> Result<(), ApiError> {
-        let mut checks = Checks::default();
-        checks.line("name", &self.name, 1..=200);
-        checks.finish()
-    }
+fn check_name(name: &str) -> Result<(), ApiError> {
+    let mut checks = Checks::default();
+    checks.line("name", name, 1..=200);
+    checks.finish()
 }
 
 /// What changes about a tenant.
@@ -70,13 +75,30 @@ struct TenantChanges {
         pattern = r"^[^\x00-\x1F\x7F-\x9F]*$"
     ))]
     name: MaybeUndefined<String>,
+    /// What happens to an email that the mail server may have accepted: `hold` or `resend`, as at the tenant's creation.
+    /// It applies to attempts that end from now on. Left out it stays as it is.
+    email_on_uncertain: MaybeUndefined<Text<EmailOnUncertain>>,
 }
 
 impl Default for TenantChanges {
     fn default() -> Self {
         Self {
             name: MaybeUndefined::Undefined,
+            email_on_uncertain: MaybeUndefined::Undefined,
         }
+    }
+}
+
+/// The new value of a field that cannot be null, if it changes.
+fn given<T>(
+    field: MaybeUndefined<T>,
+    path: &str,
+    expected: &'static str,
+) -> Result<Option<T>, ApiError> {
+    match field {
+        MaybeUndefined::Undefined => Ok(None),
+        MaybeUndefined::Null => Err(ApiError::field(path, expected)),
+        MaybeUndefined::Value(value) => Ok(Some(value)),
     }
 }
 
@@ -84,6 +106,7 @@ impl Example for TenantChanges {
     fn example() -> Self {
         Self {
             name: MaybeUndefined::Value("Acme Europe".to_owned()),
+            email_on_uncertain: MaybeUndefined::Value(Text(EmailOnUncertain::Resend)),
         }
     }
 }
@@ -96,6 +119,9 @@ struct Tenant {
     id: Ref<ids::Tenant>,
     /// What people call it.
     name: String,
+    /// What happens to an email that the mail server may have accepted: `hold`, it waits for an operator; `resend`, it is
+    /// sent again.
+    email_on_uncertain: Text<EmailOnUncertain>,
     /// When it was created.
     created_at: Moment,
 }
@@ -105,6 +131,7 @@ impl From<tenant::Model> for Tenant {
         Self {
             id: row.id.into(),
             name: row.name,
+            email_on_uncertain: row.email_on_uncertain.into(),
             created_at: row.created_at.into(),
         }
     }
@@ -115,6 +142,7 @@ impl Example for Tenant {
         Self {
             id: example_id().into(),
             name: NewTenant::example().name,
+            email_on_uncertain: Text(EmailOnUncertain::Hold),
             created_at: example_time().into(),
         }
     }
@@ -138,7 +166,7 @@ impl TenantsApi {
         body: StrictJson<NewTenant>,
     ) -> Result<Recorded<Tenant>, ApiError> {
         let new = body.value;
-        new.check()?;
+        check_name(&new.name)?;
         // Here is no tenant yet, and so the platform's own remembers the answer.
         let keyed = key.of("POST /v1/tenants", &body.bytes);
         let once = match Once::begin(services, TenantId::OWN, keyed).await? {
@@ -151,6 +179,9 @@ impl TenantsApi {
             name: new.name,
             created_at: now,
             dlq_warned_at: None,
+            email_on_uncertain: new
+                .email_on_uncertain
+                .map_or(EmailOnUncertain::Hold, |choice| choice.0),
         };
         tenant::Entity::insert(row.clone().into_active_model())
             .exec_without_returning(once.tx())
@@ -213,22 +244,25 @@ impl TenantsApi {
         body: StrictJson<TenantChanges>,
     ) -> Result<Reply<Tenant>, ApiError> {
         let id = tenant_id.0.0;
-        let name = match body.value.name {
-            MaybeUndefined::Undefined => {
-                return Reply::of(&find(&services.db, id).await?.into());
-            }
-            MaybeUndefined::Null => {
-                return Err(ApiError::field("name", "expected a name, not null"));
-            }
-            MaybeUndefined::Value(name) => name,
-        };
-        NewTenant { name: name.clone() }.check()?;
+        let name = given(body.value.name, "name", "expected a name, not null")?;
+        let on_uncertain = given(
+            body.value.email_on_uncertain,
+            "email_on_uncertain",
+            "expected `hold` or `resend`, not null",
+        )?;
+        if name.is_none() && on_uncertain.is_none() {
+            return Reply::of(&find(&services.db, id).await?.into());
+        }
+        let mut change = tenant::Entity::update_many().filter(tenant::Column::Id.eq(id));
+        if let Some(name) = name {
+            check_name(&name)?;
+            change = change.col_expr(tenant::Column::Name, Expr::value(name));
+        }
+        if let Some(Text(choice)) = on_uncertain {
+            change = change.col_expr(tenant::Column::EmailOnUncertain, Expr::value(choice));
+        }
         let (tx, now) = (begin_write(&services.db).await?, services.clock.now());
-        tenant::Entity::update_many()
-            .col_expr(tenant::Column::Name, Expr::value(name))
-            .filter(tenant::Column::Id.eq(id))
-            .exec(&tx)
-            .await?;
+        change.exec(&tx).await?;
         let row = find(&tx, id).await?;
         let action = Action::TenantChanged;
         audit::record_by(&tx, &operator, Some(id), action, id, now).await?;

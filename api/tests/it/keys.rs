@@ -470,6 +470,38 @@ async fn a_tenant_is_renamed_by_the_platform_alone() {
 }
 
 #[tokio::test]
+async fn the_platform_chooses_for_a_tenant_what_happens_to_uncertain_emails() {
+    let api = api().await;
+    let root = api.root();
+    let held = json!({"name": "Acme"});
+    let held = root.post("/v1/tenants", held).await.expect(201);
+    assert_eq!(held["email_on_uncertain"], "hold");
+    let resending = json!({"name": "Acme", "email_on_uncertain": "resend"});
+    let resending = root.post("/v1/tenants", resending).await.expect(201);
+    assert_eq!(resending["email_on_uncertain"], "resend");
+
+    let path = format!("/v1/tenants/{}", id(&held));
+    let choice = json!({"email_on_uncertain": "resend"});
+    let changed = root.patch(&path, choice.clone()).await.expect(200);
+    assert_eq!(
+        (&changed["email_on_uncertain"], &changed["name"]),
+        (&json!("resend"), &json!("Acme"))
+    );
+    assert_eq!(root.get(&path).await.expect(200), changed);
+    let renamed = root.patch(&path, json!({"name": "Acme Europe"})).await;
+    assert_eq!(renamed.expect(200)["email_on_uncertain"], "resend");
+    for wrong in [json!(null), json!("maybe"), json!(true)] {
+        let body = json!({"email_on_uncertain": wrong});
+        let refused = root.patch(&path, body).await.status;
+        assert!([400, 422].contains(&refused), "{refused}");
+    }
+    let tenant = api.tenant().await;
+    let own = format!("/v1/tenants/{}", tenant.id);
+    tenant.api.patch(&own, choice).await.expect(403);
+    api.stop().await;
+}
+
+#[tokio::test]
 async fn only_the_platform_sees_how_the_service_itself_is_doing() {
     let api = api().await;
     let tenant = api.tenant().await;

@@ -104,6 +104,7 @@ async fn a_job_is_made_with_what_was_asked_for_and_stands_in_the_audit_log() {
     assert!(id(&replay).starts_with("rpl_"));
     let filter = Filter {
         event_type: Some("a.b".into()),
+        except_uncertain: true,
         ..Filter::default()
     };
     assert_eq!(selection(&api, &replay).await, Selection::Filter(filter));
@@ -329,5 +330,34 @@ async fn cancelling_twice_is_as_good_as_once_and_a_completed_job_cannot_be() {
         )
     );
     assert_eq!(audited(&api).await.len(), 3);
+    api.stop().await;
+}
+
+#[tokio::test]
+async fn a_replay_by_filter_leaves_mails_out_that_may_have_arrived_unless_it_names_them() {
+    let api = api().await;
+    let tenant = api.tenant().await;
+    let (rejected, uncertain) = (
+        dead_email(&api, &tenant).await.0,
+        dead_email(&api, &tenant).await.0,
+    );
+    // As a mail server that accepted the content and never answered leaves it.
+    let row = crate::dead::row(&api, &uncertain).await;
+    let mut row = sea_orm::IntoActiveModel::into_active_model(row);
+    row.reason = Set(Some(Reason::Uncertain));
+    row.update(&api.db).await.unwrap();
+    let count = async |operation: &str, filter: Value| -> u64 {
+        let path = format!("/v1/dlq/{operation}");
+        let body = json!({"filter": filter, "dry_run": true});
+        let counted = tenant.api.post(&path, body).await.expect(200);
+        counted["count"].as_u64().unwrap()
+    };
+    assert_eq!(count("replay", json!({})).await, 1);
+    assert_eq!(count("replay", json!({"kind": "email"})).await, 1);
+    assert_eq!(count("replay", json!({"reason": "uncertain"})).await, 1);
+    assert_eq!(count("discard", json!({})).await, 2);
+    let both = json!({"ids": [rejected, uncertain], "dry_run": true});
+    let named = tenant.api.post("/v1/dlq/replay", both).await.expect(200);
+    assert_eq!(named["count"], 2);
     api.stop().await;
 }

@@ -49,8 +49,17 @@ words! {
         Rejected = "rejected",
         /// The mail server says that there is no such recipient.
         InvalidRecipient = "invalid_recipient",
-        /// The connection broke after the mail's content was sent: it may have been accepted, so it is not sent again.
+        /// The mail server's answer to the mail's content is unknown: the mail may have been accepted, so it is not sent
+        /// again.
         Uncertain = "uncertain",
+    }
+
+    /// Whether a mail is sent again when the mail server may have accepted it.
+    EmailOnUncertain {
+        /// It is dead with the reason `uncertain` until an operator replays or discards it.
+        Hold = "hold",
+        /// It is sent again by the retry schedule. The recipient may get it twice.
+        Resend = "resend",
     }
 
     /// Why an attempt failed.

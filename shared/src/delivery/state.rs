@@ -62,6 +62,17 @@ pub const TRANSITIONS: &[Transition] = &[
         on: "discarded",
         to: Status::Discarded,
     },
+    // Of a mail that is dead as uncertain: the worker that sent it learns the mail server's answer after all.
+    Transition {
+        from: Some(Status::Dead),
+        on: "accepted after all",
+        to: Status::Delivered,
+    },
+    Transition {
+        from: Some(Status::Dead),
+        on: "refused after all",
+        to: Status::Pending,
+    },
 ];
 
 impl Outcome {

@@ -2,7 +2,7 @@
 
 use sea_orm::entity::prelude::*;
 
-use crate::{clock::Timestamp, ids::TenantId};
+use crate::{clock::Timestamp, delivery::EmailOnUncertain, ids::TenantId};
 
 /// One tenant.
 #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
@@ -17,6 +17,8 @@ pub struct Model {
     pub created_at: Timestamp,
     /// When its operators were told that its dead-letter queue is over the threshold; none while it is not.
     pub dlq_warned_at: Option<Timestamp>,
+    /// Whether its mails are sent again when the mail server may have accepted them.
+    pub email_on_uncertain: EmailOnUncertain,
 }
 
 /// What sea-orm could join with; Relaypost writes its joins by hand.

@@ -31,6 +31,8 @@ pub struct Filter {
     pub since: Option<Timestamp>,
     /// Accepted before this time.
     pub until: Option<Timestamp>,
+    /// Leaves out mails that may have arrived (dead with the reason `uncertain`).
+    pub except_uncertain: bool,
 }
 
 impl Filter {
@@ -52,6 +54,10 @@ impl Filter {
                     .map(|until| Column::Id.lt(DeliveryId::floor(until))),
             )
             .add_option(self.event_type.as_deref().map(is_of_type))
+            .add_option(
+                self.except_uncertain
+                    .then(|| Column::Reason.ne(Reason::Uncertain)),
+            )
     }
 }
 

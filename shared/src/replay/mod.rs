@@ -5,7 +5,7 @@ mod filter;
 mod progress;
 
 pub use filter::Filter;
-pub use progress::count;
+pub use progress::{count, take_back_dead};
 
 use sea_orm::{
     ColumnTrait as _, Condition, EntityTrait as _, FromJsonQueryResult, QueryFilter as _, Select,

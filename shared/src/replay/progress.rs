@@ -18,6 +18,9 @@ const UPDATE: &str = "UPDATE replays SET delivered = delivered + $1, dead = dead
          THEN $4 ELSE finished_at END \
      WHERE id = $5";
 
+/// One delivery of a job is not dead after all.
+const TAKE_BACK: &str = "UPDATE replays SET dead = dead - 1 WHERE id = $1 AND dead > 0";
+
 /// Counts deliveries that have just stopped being pending: each with the job in its row and the status that it has now.
 /// A pending one is left out. One statement for each job, the jobs in one order everywhere, so that two transactions
 /// cannot wait for each other.
@@ -49,6 +52,26 @@ pub async fn count(
         let backend = tx.get_database_backend();
         tx.execute_raw(Statement::from_sql_and_values(backend, UPDATE, params))
             .await?;
+    }
+    Ok(())
+}
+
+/// Takes back that deliveries of these jobs were counted as dead: it turned out that they have another end, or none yet. The
+/// caller counts that with [`count`].
+///
+/// # Errors
+/// When the database fails.
+pub async fn take_back_dead(
+    tx: &impl ConnectionTrait,
+    jobs: impl IntoIterator<Item = ReplayId>,
+) -> Result<(), DbErr> {
+    let mut jobs: Vec<ReplayId> = jobs.into_iter().collect();
+    // In the order in which they are counted.
+    jobs.sort_unstable();
+    for job in jobs {
+        let backend = tx.get_database_backend();
+        let statement = Statement::from_sql_and_values(backend, TAKE_BACK, [job.into()]);
+        tx.execute_raw(statement).await?;
     }
     Ok(())
 }

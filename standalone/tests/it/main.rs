@@ -30,6 +30,7 @@ mod settings;
 mod silent;
 mod slow_clients;
 mod trickle;
+mod uncertain;
 mod verifiers;
 
 use std::path::Path;

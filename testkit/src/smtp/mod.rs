@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
+use tokio::time::timeout;
 
 use session::Session;
 
@@ -41,6 +42,23 @@ impl Mail {
     }
 }
 
+/// An answer that a server keeps back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stage {
+    /// The answer to `RCPT TO`.
+    Recipient,
+    /// The answer to `DATA`: the content has not arrived yet.
+    Data,
+    /// The answer to the content, all of which has arrived.
+    Content,
+}
+
+#[derive(Clone, Copy)]
+struct Hold {
+    stage: Stage,
+    at_most: Option<Duration>,
+}
+
 type Reply = (u16, String);
 type RcptRule = Box<dyn Fn(&str) -> Option<Reply> + Send + Sync>;
 
@@ -52,6 +70,26 @@ struct Shared {
     silent: Mutex<bool>,
     count: watch::Sender<usize>,
     connections: watch::Sender<usize>,
+    holds: watch::Sender<Vec<Hold>>,
+    held: watch::Sender<usize>,
+}
+
+impl Shared {
+    /// Keeps an answer back for as long as the test wants it.
+    async fn hold(&self, stage: Stage) {
+        let mut changes = self.holds.subscribe();
+        let of_stage = |holds: &Vec<Hold>| holds.iter().copied().find(|hold| hold.stage == stage);
+        let wanted = of_stage(&changes.borrow());
+        let Some(hold) = wanted else { return };
+        self.held.send_modify(|held| *held += 1);
+        let released = changes.wait_for(|holds| of_stage(holds).is_none());
+        match hold.at_most {
+            // The end of the time and the release are alike.
+            Some(at_most) => drop(timeout(at_most, released).await),
+            None => drop(released.await),
+        }
+        self.held.send_modify(|held| *held -= 1);
+    }
 }
 
 /// A mail server. Accepts everything until told otherwise; stops when dropped.
@@ -104,6 +142,31 @@ impl SmtpServer {
     /// `true`: takes a mail's data and closes the connection without an answer, so that the sender cannot know.
     pub fn vanish_after_data(&self, on: bool) {
         *self.shared.silent.lock().unwrap() = on;
+    }
+
+    /// Keeps back the answers of this stage from now on, until [`SmtpServer::release_answers`] or each for `at_most`.
+    pub fn hold_answers(&self, stage: Stage, at_most: Option<Duration>) {
+        self.shared
+            .holds
+            .send_modify(|holds| holds.push(Hold { stage, at_most }));
+    }
+
+    /// Gives the answers of this stage that were kept back, and keeps no more back.
+    pub fn release_answers(&self, stage: Stage) {
+        self.shared
+            .holds
+            .send_modify(|holds| holds.retain(|hold| hold.stage != stage));
+    }
+
+    /// Waits until exactly `n` answers are kept back.
+    pub async fn wait_for_held(&self, n: usize, deadline: Duration) {
+        let held = || {
+            format!(
+                "wanted {n} answers kept back, are {}",
+                *self.shared.held.borrow()
+            )
+        };
+        watched(&self.shared.held, deadline, |held| *held == n, held).await;
     }
 
     /// Waits until at least `n` mails have been accepted.

@@ -7,7 +7,7 @@ use std::time::Instant;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufStream};
 use tokio::net::TcpStream;
 
-use super::{Mail, Shared};
+use super::{Mail, Shared, Stage};
 
 pub(super) struct Session {
     stream: BufStream<TcpStream>,
@@ -96,6 +96,7 @@ impl Session {
             .unwrap()
             .as_ref()
             .and_then(|rule| rule(&to));
+        self.shared.hold(Stage::Recipient).await;
         match refusal {
             Some((code, text)) => self.say(code, &text).await,
             None if self.from.is_none() => self.say(503, "no sender").await,
@@ -108,6 +109,7 @@ impl Session {
 
     /// Reads one mail and answers it. `false`: the connection is to be closed without an answer.
     async fn data(&mut self) -> io::Result<bool> {
+        self.shared.hold(Stage::Data).await;
         self.say(354, "go on").await?;
         let mut data = Vec::new();
         loop {
@@ -126,10 +128,12 @@ impl Session {
         };
         let failure = self.shared.data_failure.lock().unwrap().clone();
         if let Some((code, text)) = failure {
+            self.shared.hold(Stage::Content).await;
             return self.say(code, &text).await.map(|()| true);
         }
         self.shared.mails.lock().unwrap().push(mail);
         self.shared.count.send_modify(|count| *count += 1);
+        self.shared.hold(Stage::Content).await;
         let silent = *self.shared.silent.lock().unwrap();
         if !silent {
             self.say(250, "queued").await?;

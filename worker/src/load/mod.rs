@@ -3,6 +3,7 @@
 
 mod endpoints;
 mod joined;
+mod mails;
 mod rows;
 
 use std::{collections::HashMap, fmt, sync::Arc};
@@ -11,6 +12,7 @@ use bytes::Bytes;
 use relaypost_shared::{
     clock::Timestamp,
     db::Database,
+    delivery::EmailOnUncertain,
     entities::{Pairs, circuit, delivery, email, endpoint, message},
     ids::{DeliveryId, MessageId},
     secrets::{Keyring, OpenError},
@@ -19,6 +21,8 @@ use sea_orm::DbErr;
 use uuid::Uuid;
 
 use endpoints::Endpoints;
+
+pub use mails::Sending;
 
 /// A pending delivery with what it delivers.
 #[derive(Clone, Debug)]
@@ -93,6 +97,10 @@ pub enum Target {
         recipient: String,
         /// The circuits of the mail providers, as far as they have any.
         circuits: Circuits,
+        /// What its tenant chose for mails that may have been accepted.
+        on_uncertain: EmailOnUncertain,
+        /// The mark that an attempt has left on it, if one has.
+        sending: Option<Sending>,
     },
     /// A row that the delivery needs does not exist.
     Missing,

@@ -12,7 +12,7 @@ use relaypost_shared::{
 use sea_orm::{ColumnTrait, Condition, ConnectionTrait, DbErr, EntityTrait, QueryFilter};
 use uuid::Uuid;
 
-use super::{Circuits, Credentials, Loaded, Outgoing, Target};
+use super::{Circuits, Credentials, Loaded, Outgoing, Target, mails};
 
 /// Loads the deliveries among `ids` that are still pending. `keys` open what is sealed, once for each endpoint of the
 /// slice, at a microsecond or two for each text.
@@ -34,6 +34,9 @@ pub(super) async fn load(
     let circuits = circuits_of(db, &deliveries, providers).await?;
     let webhooks = Webhooks::of(db, &deliveries, circuits.clone(), keys, now).await?;
     let emails = emails_of(db, &deliveries).await?;
+    // After the deliveries: a mark that was set in between is seen, and one that was cleared came with another count of
+    // attempts, with which nothing is sent.
+    let handling = mails::handling(db, &deliveries).await?;
     Ok(deliveries
         .into_iter()
         .map(|delivery| {
@@ -44,10 +47,13 @@ pub(super) async fn load(
                         .email_id
                         .zip(delivery.recipient.clone())
                         .and_then(|(id, recipient)| {
+                            let handling = handling.get(&delivery.id)?;
                             Some(Target::Email {
                                 email: emails.get(&id)?.clone(),
                                 recipient,
                                 circuits: circuits.clone(),
+                                on_uncertain: handling.on_uncertain,
+                                sending: handling.sending,
                             })
                         }),
                 };

@@ -28,7 +28,8 @@ WITH given AS ( \
     AS given(delivery, seen, finished, attempt, tenant, started, took, answer, snippet, request, circuit) \
 ), done AS ( \
   UPDATE deliveries SET status = 'delivered', attempt_count = seen + 1, next_attempt_at = NULL, dispatch_at = NULL, \
-    reason = NULL, error_class = NULL, finished_at = finished, parked_for = NULL, dead_at = NULL \
+    reason = NULL, error_class = NULL, finished_at = finished, parked_for = NULL, dead_at = NULL, \
+    sending_token = NULL, sending_at = NULL \
   FROM given WHERE id = delivery AND attempt_count = seen AND status = 'pending' AND replay_id IS NULL \
     AND circuit <> ALL (ARRAY(SELECT id FROM circuits WHERE id = ANY($12) AND {RESTLESS})) RETURNING given.* \
 ), kept AS ( \

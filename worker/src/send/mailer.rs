@@ -13,8 +13,11 @@ use relaypost_shared::{
 
 use uuid::Uuid;
 
-use super::{Failure, SetupError, Success, email::build, smtp::SmtpPool};
-use crate::circuit::Pass;
+use super::{Failure, SetupError, Success, Unsent, email::build, smtp::SmtpPool};
+use crate::{
+    circuit::Pass,
+    handover::{Handover, Withheld},
+};
 
 /// Sends mails. Clones share connections.
 #[derive(Clone, Debug)]
@@ -75,45 +78,69 @@ impl Mailer {
     /// Sends one recipient's copy through one of the providers that `pass` allows, and says what that tells of each that
     /// was asked. The next is asked only when the one before could not be reached: an answer, whatever it says, is an
     /// answer.
+    ///
+    /// # Errors
+    /// When the content was not handed over because of us.
     pub(super) async fn send(
         &self,
         delivery: &delivery::Model,
         email: &email::Model,
         recipient: &str,
         pass: &Pass,
-    ) -> (Result<Success, Failure>, Vec<Report>) {
+        handover: &Handover<'_>,
+    ) -> Result<(Result<Success, Failure>, Vec<Report>), Withheld> {
         let mut reports = Vec::new();
-        let result = self
-            .try_each(delivery, email, recipient, pass, &mut reports)
-            .await;
-        (result, reports)
+        let sent = match self.copy(email, recipient) {
+            Ok(copy) => {
+                self.try_each(delivery, &copy, pass, handover, &mut reports)
+                    .await
+            }
+            Err(failure) => Err(failure.into()),
+        };
+        let result = match sent {
+            Ok(success) => Ok(success),
+            Err(Unsent::Failed(failure) | Unsent::Interrupted(failure)) => Err(failure),
+            Err(Unsent::Withheld(withheld)) => return Err(withheld),
+        };
+        Ok((result, reports))
+    }
+
+    fn copy(&self, email: &email::Model, recipient: &str) -> Result<Copy, Failure> {
+        let unfit = |why: String| Failure::new(ErrorClass::Protocol, why);
+        let from: Mailbox = email
+            .sender
+            .parse()
+            .map_err(|_| unfit("the sender is no address".to_owned()))?;
+        Ok(Copy {
+            mail: build(email, &self.keyring).map_err(|error| unfit(error.to_string()))?,
+            from: from.email,
+            to: recipient
+                .parse()
+                .map_err(|_| unfit("the recipient is no address".to_owned()))?,
+        })
     }
 
     async fn try_each(
         &self,
         delivery: &delivery::Model,
-        email: &email::Model,
-        recipient: &str,
+        copy: &Copy,
         pass: &Pass,
+        handover: &Handover<'_>,
         reports: &mut Vec<Report>,
-    ) -> Result<Success, Failure> {
-        let unfit = |why: String| Failure::new(ErrorClass::Protocol, why);
-        let mail = build(email, &self.keyring).map_err(|error| unfit(error.to_string()))?;
-        let from: Mailbox = email
-            .sender
-            .parse()
-            .map_err(|_| unfit("the sender is no address".to_owned()))?;
-        let to: Address = recipient
-            .parse()
-            .map_err(|_| unfit("the recipient is no address".to_owned()))?;
+    ) -> Result<Success, Unsent> {
         let mut last = Failure::new(ErrorClass::Connect, "there is no mail provider");
         for known in self.providers.iter() {
             let Some(epoch) = pass.through(known.circuit) else {
                 continue;
             };
             let sent = match &known.provider {
-                Provider::Smtp(pool) => pool.send(from.email.clone(), to.clone(), &mail).await,
-                Provider::Folder(folder) => keep(folder, delivery, &mail).await,
+                Provider::Smtp(pool) => pool.send(copy, handover).await,
+                Provider::Folder(folder) => keep(folder, delivery, &copy.mail, handover).await,
+            };
+            let sent = match sent {
+                Err(Unsent::Failed(failure)) => Err(failure),
+                Ok(success) => Ok(success),
+                stopped => return stopped,
             };
             reports.push(Report {
                 circuit: known.circuit,
@@ -122,11 +149,22 @@ impl Mailer {
             });
             match sent {
                 Err(failure) if unreachable(&failure) => last = failure,
-                answered => return answered,
+                answered => return answered.map_err(Unsent::Failed),
             }
         }
-        Err(last)
+        Err(last.into())
     }
+}
+
+/// One recipient's copy of a mail.
+#[derive(Debug)]
+pub(super) struct Copy {
+    /// The whole mail (RFC 5322).
+    pub(super) mail: Vec<u8>,
+    /// The sender of the envelope.
+    pub(super) from: Address,
+    /// The recipient of the envelope.
+    pub(super) to: Address,
 }
 
 /// What an answer says about the provider. One that refuses a mail works; one that hangs up on a mail half-way does not,
@@ -156,23 +194,34 @@ fn unreachable(failure: &Failure) -> bool {
         )
 }
 
-/// Keeps the mail as a file named after the delivery. The file appears whole or not at all.
-async fn keep(folder: &Path, delivery: &delivery::Model, mail: &[u8]) -> Result<Success, Failure> {
+/// Keeps the mail as a file named after the delivery. The file appears whole or not at all; its appearing is what hands the
+/// mail over, because a program may collect it at once.
+async fn keep(
+    folder: &Path,
+    delivery: &delivery::Model,
+    mail: &[u8],
+    handover: &Handover<'_>,
+) -> Result<Success, Unsent> {
     let file = folder.join(format!("{}.eml", delivery.id));
     let unfinished = folder.join(format!(".{}.part", delivery.id));
     let written = async {
         tokio::fs::create_dir_all(folder).await?;
-        tokio::fs::write(&unfinished, mail).await?;
-        tokio::fs::rename(&unfinished, &file).await
+        tokio::fs::write(&unfinished, mail).await
     };
-    match written.await {
-        Ok(()) => Ok(Success {
-            status: None,
-            snippet: Some(format!("kept as {}", file.display())),
-        }),
-        Err(error) => Err(Failure::new(
-            ErrorClass::Connect,
-            format!("the mail cannot be kept: {error}"),
-        )),
-    }
+    written.await.map_err(|error| not_kept(&error))?;
+    handover.begin().await?;
+    tokio::fs::rename(&unfinished, &file)
+        .await
+        .map_err(|error| not_kept(&error))?;
+    Ok(Success {
+        status: None,
+        snippet: Some(format!("kept as {}", file.display())),
+    })
+}
+
+fn not_kept(error: &std::io::Error) -> Failure {
+    Failure::new(
+        ErrorClass::Connect,
+        format!("the mail cannot be kept: {error}"),
+    )
 }

@@ -21,6 +21,7 @@ use uuid::Uuid;
 
 use crate::{
     circuit::Pass,
+    handover::{Handover, Withheld},
     load::{Loaded, Target},
 };
 
@@ -41,6 +42,8 @@ pub struct Attempted {
     pub result: Result<Success, Failure>,
     /// What it says about the circuits that it went through.
     pub reports: Vec<Report>,
+    /// Of a mail whose content was to be handed over: what the attempt has marked the delivery with.
+    pub handover: Option<Uuid>,
 }
 
 impl Attempted {
@@ -81,7 +84,38 @@ pub struct Failure {
     pub recipient_refused: bool,
 }
 
+/// A mail was not sent.
+#[derive(Debug)]
+enum Unsent {
+    /// The provider failed, or refused it.
+    Failed(Failure),
+    /// The content was handed over and this worker stops before the answer, which says nothing about the provider.
+    Interrupted(Failure),
+    /// The content was not handed over, because of us. No attempt was made.
+    Withheld(Withheld),
+}
+
+impl From<Failure> for Unsent {
+    fn from(failure: Failure) -> Self {
+        Self::Failed(failure)
+    }
+}
+
+impl From<Withheld> for Unsent {
+    fn from(withheld: Withheld) -> Self {
+        Self::Withheld(withheld)
+    }
+}
+
 impl Failure {
+    /// The content was handed over and the answer is unknown: the mail may have been accepted.
+    pub(crate) fn uncertain(words: &str) -> Self {
+        Self {
+            uncertain: true,
+            ..Self::new(ErrorClass::Timeout, words)
+        }
+    }
+
     fn new(class: ErrorClass, words: impl Into<String>) -> Self {
         Self {
             class,
@@ -146,8 +180,16 @@ impl Sender {
         self.mailer.circuits().collect()
     }
 
-    /// Sends one delivery, the way that `pass` allows.
-    pub async fn send(&self, loaded: &Loaded, pass: &Pass) -> Attempted {
+    /// Sends one delivery, the way that `pass` allows. The content of a mail is handed over under `handover`.
+    ///
+    /// # Errors
+    /// When the content was not handed over because of us: that is no attempt.
+    pub async fn send(
+        &self,
+        loaded: &Loaded,
+        pass: &Pass,
+        handover: &Handover<'_>,
+    ) -> Result<Attempted, Withheld> {
         let started_at = self.clock.now();
         let began = Instant::now();
         let (result, reports) = match &loaded.target {
@@ -171,9 +213,10 @@ impl Sender {
             Target::Email {
                 email, recipient, ..
             } => {
+                let delivery = &loaded.delivery;
                 // Boxed: it takes ten times the room of a webhook, which would have to carry it along.
-                let sending = self.mailer.send(&loaded.delivery, email, recipient, pass);
-                Box::pin(sending).await
+                let sending = self.mailer.send(delivery, email, recipient, pass, handover);
+                Box::pin(sending).await?
             }
             // The pipeline sends nothing that it cannot sign.
             Target::Webhook { .. } | Target::Missing => {
@@ -181,12 +224,13 @@ impl Sender {
                 (Err(nothing), Vec::new())
             }
         };
-        Attempted {
+        Ok(Attempted {
             started_at,
             duration: began.elapsed(),
             result,
             reports,
-        }
+            handover: handover.token(),
+        })
     }
 }
 

@@ -7,20 +7,19 @@ use std::{
     time::Duration,
 };
 
-use lettre::{
-    Address,
-    transport::smtp::{
-        Error,
-        authentication::{Credentials, Mechanism},
-        client::{AsyncSmtpConnection, TlsParameters},
-        commands::{Data, Mail, Rcpt},
-        extension::{ClientId, Extension, MailBodyParameter, MailParameter},
-    },
+use lettre::transport::smtp::{
+    Error,
+    authentication::{Credentials, Mechanism},
+    client::{AsyncSmtpConnection, TlsParameters},
+    commands::{Data, Mail, Rcpt},
+    extension::{ClientId, Extension, MailBodyParameter, MailParameter},
+    response::Response,
 };
 use relaypost_shared::{delivery::ErrorClass, settings::SmtpTls};
 use tokio::time::{Instant, timeout};
 
-use super::{Failure, Success, snippet};
+use super::{Failure, Success, Unsent, mailer::Copy, snippet};
+use crate::handover::{Handover, Withheld};
 
 /// How long connecting, signing in and each command may take.
 const COMMAND: Duration = Duration::from_secs(30);
@@ -30,6 +29,10 @@ const CONTENT: Duration = Duration::from_secs(120);
 const IDLE: Duration = Duration::from_secs(20);
 /// How many idle connections are kept.
 const KEEP: usize = 16;
+
+/// The words of an attempt that this worker's stop has ended.
+const STOPPED: &str =
+    "The worker stopped before the mail server answered. The mail may have been accepted.";
 
 /// Connections to one mail server.
 pub(super) struct SmtpPool {
@@ -72,10 +75,9 @@ impl SmtpPool {
 
     pub(super) async fn send(
         &self,
-        from: Address,
-        to: Address,
-        mail: &[u8],
-    ) -> Result<Success, Failure> {
+        copy: &Copy,
+        handover: &Handover<'_>,
+    ) -> Result<Success, Unsent> {
         // Whatever keeps us from a usable connection is the provider's fault and not the mail's: never final, and the
         // next provider may do better.
         let connected = bounded(self.connection()).await;
@@ -88,12 +90,12 @@ impl SmtpPool {
             status: None,
             ..failure
         })?;
-        let sent = converse(&mut connection, from, to, mail).await;
-        match &sent {
-            Ok(_) => self.keep(connection),
-            // The server may be anywhere in the transaction: such a connection is not used again.
-            Err(_) => connection.abort().await,
+        let sent = converse(&mut connection, copy, handover).await;
+        if sent.is_ok() {
+            self.keep(connection);
         }
+        // Otherwise the server may be anywhere in the transaction. Such a connection is closed without QUIT, whose answer a
+        // server that is silent would owe us as well.
         sent
     }
 
@@ -139,10 +141,9 @@ impl SmtpPool {
 
 async fn converse(
     connection: &mut AsyncSmtpConnection,
-    from: Address,
-    to: Address,
-    mail: &[u8],
-) -> Result<Success, Failure> {
+    Copy { mail, from, to }: &Copy,
+    handover: &Handover<'_>,
+) -> Result<Success, Unsent> {
     let mut options = Vec::new();
     if !mail.is_ascii()
         && connection
@@ -151,22 +152,41 @@ async fn converse(
     {
         options.push(MailParameter::Body(MailBodyParameter::EightBitMime));
     }
-    bounded(connection.command(Mail::new(Some(from), options))).await?;
-    let named = bounded(connection.command(Rcpt::new(to, Vec::new()))).await;
+    bounded(connection.command(Mail::new(Some(from.clone()), options))).await?;
+    let named = bounded(connection.command(Rcpt::new(to.clone(), Vec::new()))).await;
     named.map_err(|failure| Failure {
         recipient_refused: failure.status.is_some(),
         ..failure
     })?;
-    bounded(connection.command(Data)).await?;
+    handover.begin().await?;
+    let stopping = || Withheld::Stopping.into();
+    waiting(handover, bounded(connection.command(Data)), stopping).await?;
+    let interrupted = || Unsent::Interrupted(Failure::uncertain(STOPPED));
+    let answered = waiting(handover, content(connection, mail), interrupted).await?;
+    let words: Vec<&str> = answered.message().collect();
+    Ok(Success {
+        status: answered.code().to_string().parse().ok(),
+        snippet: Some(snippet(words.join(" ").as_bytes())),
+    })
+}
+
+/// Waits for a step of the handover and renews the mark meanwhile. It ends early when this worker stops.
+async fn waiting<T>(
+    handover: &Handover<'_>,
+    step: impl Future<Output = Result<T, Failure>>,
+    stopped: impl FnOnce() -> Unsent,
+) -> Result<T, Unsent> {
+    tokio::select! {
+        done = step => done.map_err(Unsent::Failed),
+        () = handover.cut_off() => Err(stopped()),
+        never = handover.renew() => match never {},
+    }
+}
+
+/// Sends the content, which the server has agreed to take.
+async fn content(connection: &mut AsyncSmtpConnection, mail: &[u8]) -> Result<Response, Failure> {
     match timeout(CONTENT, connection.message(mail)).await {
-        Ok(Ok(response)) => {
-            let words: Vec<&str> = response.message().collect();
-            let code = response.code().to_string().parse().ok();
-            Ok(Success {
-                status: code,
-                snippet: Some(snippet(words.join(" ").as_bytes())),
-            })
-        }
+        Ok(Ok(response)) => Ok(response),
         Ok(Err(error)) => {
             let failure = classify(&error);
             Err(Failure {
@@ -174,13 +194,7 @@ async fn converse(
                 ..failure
             })
         }
-        Err(_) => {
-            let failure = Failure::new(ErrorClass::Timeout, "no answer to the mail's content");
-            Err(Failure {
-                uncertain: true,
-                ..failure
-            })
-        }
+        Err(_) => Err(Failure::uncertain("no answer to the mail's content")),
     }
 }
 

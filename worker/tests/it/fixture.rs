@@ -16,7 +16,8 @@ use relaypost_shared::{
     clock::{Clock, Timestamp},
     db::{self, Database},
     delivery::{
-        DeliveryKind, EndpointStatus, ErrorClass, Reason, ReplayKind, ReplayStatus, Signing, Status,
+        DeliveryKind, EmailOnUncertain, EndpointStatus, ErrorClass, Reason, ReplayKind,
+        ReplayStatus, Signing, Status,
     },
     entities::{
         Pairs, Seconds, Texts, attempt, delivery, email, endpoint, endpoint_secret, message,
@@ -30,7 +31,8 @@ use relaypost_shared::{
 };
 use relaypost_testkit::{Backend, TestDatabase};
 use relaypost_worker::{
-    Services, circuit, dispatch, pipeline::Pipeline, replay as worker_replay, send::Sender,
+    Services, circuit, dispatch, handover::Cutoff, pipeline::Pipeline, replay as worker_replay,
+    send::Sender,
 };
 use sea_orm::{
     ActiveModelTrait, ColumnTrait, EntityTrait, IntoActiveModel, PaginatorTrait, QueryFilter,
@@ -77,6 +79,7 @@ impl Bench {
             name: "test".into(),
             created_at: clock.now(),
             dlq_warned_at: None,
+            email_on_uncertain: EmailOnUncertain::Hold,
         };
         row.into_active_model().insert(&db).await.unwrap();
         Self {
@@ -123,6 +126,7 @@ impl Bench {
                 &db::hot(&self.db),
                 sender,
                 consumer.clone(),
+                Cutoff::default(),
             ),
             consumer,
         }

@@ -25,4 +25,5 @@ mod replay_jobs;
 mod replays;
 mod secrets;
 mod sweep;
+mod uncertain;
 mod webhooks;

@@ -1,0 +1,90 @@
+//! Mails that were loaded with the mark of an attempt: another worker is handing them over, or was when it died.
+
+use chrono::TimeDelta;
+use relaypost_shared::{
+    clock::{Clock, Timestamp},
+    db::{self, Database},
+    delivery::Status,
+    entities::delivery::{self, Column},
+    ids::DeliveryId,
+};
+use sea_orm::{ColumnTrait as _, DbErr, EntityTrait as _, QueryFilter as _, sea_query::Expr};
+
+use crate::{
+    handover::ABANDONED_AFTER,
+    load::{Loaded, Sending, Target},
+    send::{Attempted, Failure},
+};
+
+/// The words of an attempt that nobody saw the end of.
+const LOST: &str =
+    "The worker ended before the mail server answered. The mail may have been accepted.";
+
+/// What is to be done with marked mails.
+#[derive(Debug, Default)]
+pub(crate) struct Judged {
+    /// Those whose worker is gone, each with the attempt that it had begun.
+    pub(crate) abandoned: Vec<(Loaded, Attempted)>,
+    /// Those whose worker may live. They are looked at again when their marks are old; until then they need no job.
+    pub(crate) put_off: Vec<DeliveryId>,
+}
+
+/// The mark of a mail, if it has one.
+pub(crate) fn mark(Loaded { target, .. }: &Loaded) -> Option<Sending> {
+    match target {
+        Target::Email { sending, .. } => *sending,
+        Target::Webhook { .. } | Target::Missing => None,
+    }
+}
+
+/// Tells abandoned mails from those that are being sent, by the database's time, and puts the latter off.
+///
+/// # Errors
+/// When the database fails; then nothing is put off.
+pub(crate) async fn judge(
+    db: &Database,
+    clock: &Clock,
+    marked: Vec<Loaded>,
+) -> Result<Judged, DbErr> {
+    let mut judged = Judged::default();
+    let mut longest = TimeDelta::zero();
+    let now = db::now(db, clock).await?;
+    for loaded in marked {
+        let Some(mark) = mark(&loaded) else { continue };
+        let age = now - mark.at;
+        if age >= ABANDONED_AFTER {
+            judged.abandoned.push((loaded, attempt(mark, age)));
+        } else {
+            longest = longest.max(ABANDONED_AFTER - age);
+            judged.put_off.push(loaded.delivery.id);
+        }
+    }
+    if !judged.put_off.is_empty() {
+        put_off(db, &judged.put_off, clock.now() + longest).await?;
+    }
+    Ok(judged)
+}
+
+/// The attempt that an abandoned mail's worker had begun, as far as it is known.
+fn attempt(mark: Sending, age: TimeDelta) -> Attempted {
+    Attempted {
+        started_at: mark.at,
+        duration: age.to_std().unwrap_or_default(),
+        result: Err(Failure::uncertain(LOST)),
+        // Nobody knows what the provider did.
+        reports: Vec::new(),
+        handover: Some(mark.token),
+    }
+}
+
+/// Leaves mails to the dispatcher until `at`. One that was recorded meanwhile is left alone.
+async fn put_off(db: &Database, deliveries: &[DeliveryId], at: Timestamp) -> Result<(), DbErr> {
+    delivery::Entity::update_many()
+        .col_expr(Column::DispatchAt, Expr::value(at))
+        .filter(Column::Id.is_in(deliveries.iter().copied()))
+        .filter(Column::Status.eq(Status::Pending))
+        .filter(Expr::cust("sending_token IS NOT NULL"))
+        .exec(db)
+        .await
+        .map(|_| ())
+}
