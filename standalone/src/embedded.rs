@@ -7,6 +7,7 @@ use std::{
     net::SocketAddr,
     os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
+    pin::Pin,
     sync::Arc,
 };
 
@@ -30,6 +31,8 @@ use tokio::{
 pub(crate) struct Embedded {
     address: SocketAddr,
     key: PlatformKey,
+    /// Turns not ready and goes on to serve for the delay of the settings.
+    leave: Pin<Box<dyn Future<Output = ()> + Send>>,
     stop: watch::Sender<bool>,
     api: JoinHandle<Result<()>>,
     worker: JoinHandle<Result<()>>,
@@ -94,15 +97,17 @@ impl Embedded {
         let address = listener.local_addr()?;
 
         let (stop, stopped) = watch::channel(false);
+        let health = migration::health(&db, &queue);
         let services = worker::Services {
             db: db.clone(),
             queue: queue.clone(),
             clock: clock.clone(),
             settings: settings.clone(),
+            health: health.clone(),
         };
         let working = worker::run(services, told(stopped.clone()));
         let worker = tokio::spawn(async move { working.await.context("the worker cannot start") });
-        let services = api::Services::new(db, queue, clock, settings.clone());
+        let services = api::Services::beside(health.clone(), db, queue, clock, settings.clone());
         let fresh = services
             .first_key()
             .await
@@ -113,6 +118,7 @@ impl Embedded {
         Ok(Self {
             address,
             key,
+            leave: Box::pin(async move { health.stop(settings.shutdown_delay).await }),
             stop,
             api,
             worker,
@@ -166,6 +172,8 @@ impl Embedded {
     /// # Errors
     /// When a part ended by itself with an error.
     pub(crate) async fn stop(self) -> Result<()> {
+        // The worker goes on meanwhile: what is still accepted is delivered.
+        self.leave.await;
         // Both parts may have ended by themselves.
         let _ = self.stop.send(true);
         self.api.await??;
@@ -228,6 +236,7 @@ mod tests {
         Embedded {
             address: SocketAddr::from(([127, 0, 0, 1], 0)),
             key: PlatformKey::Unknown,
+            leave: Box::pin(async {}),
             stop,
             api: spawn(api(stopped.clone())),
             worker: spawn(worker(stopped)),

@@ -15,6 +15,7 @@ use relaypost_shared::{
     clock::Timestamp,
     delivery::DeliveryKind,
     entities::delivery,
+    health::{LONGEST_TURN, Loops, Stage},
     ids::{DeliveryId, TenantId},
     queue::{Job, Lane},
 };
@@ -166,12 +167,23 @@ type Waiting<I> = (Submission<I>, OwnedSemaphorePermit);
 
 impl<I: Intake> Acceptor<I> {
     /// Starts the task that writes the batches.
-    pub(crate) fn start(store: Store, pusher: Pusher) -> Self {
+    ///
+    /// Batches pass through `storing`; one that the database does not take has not got through it.
+    pub(crate) fn start(store: Store, pusher: Pusher, storing: Stage, loops: &Loops) -> Self {
+        let turn = loops.add(storing.name(), LONGEST_TURN);
         let batches = Batcher::start(BATCH, move |waiting: Vec<Waiting<I>>| {
             let (store, pusher) = (store.clone(), pusher.clone());
+            let (storing, turn) = (storing.clone(), turn.clone());
             async move {
                 let (batch, _room): (Vec<_>, Vec<_>) = waiting.into_iter().unzip();
-                let (answers, jobs) = store.write(&batch).await;
+                let passage = storing.enter();
+                let (answers, jobs) = turn.during(store.write(&batch)).await;
+                let refused = |answer: &Result<Accepted, ApiError>| {
+                    answer.as_ref().is_err_and(|error| error.code == Code::Unavailable)
+                };
+                if !answers.iter().all(refused) {
+                    passage.through();
+                }
                 pusher.push(I::LANE, jobs);
                 answers
             }

@@ -8,6 +8,7 @@ use relaypost_shared::{
     batch::Batcher,
     clock::{Clock, Timestamp},
     entities::{membership, session, user},
+    health::{LONGEST_TURN, Loops},
     ids::{SessionId, TenantId, UserId},
     people::{Role, SignInMethod},
 };
@@ -43,11 +44,12 @@ impl Sessions {
     /// Starts the task that asks the database.
     ///
     /// Without `demo` the sessions of the demo, of which there may be some from development, are nobody's.
-    pub(crate) fn start(db: DatabaseConnection, clock: Clock, demo: bool) -> Self {
+    pub(crate) fn start(db: DatabaseConnection, clock: Clock, demo: bool, loops: &Loops) -> Self {
+        let turn = loops.add("look up sessions", LONGEST_TURN);
         Self(Batcher::start(BATCH, move |presented: Vec<Presented>| {
-            let (db, now) = (db.clone(), clock.now());
+            let (db, now, turn) = (db.clone(), clock.now(), turn.clone());
             async move {
-                match load(&db, &presented, now, demo).await {
+                match turn.during(load(&db, &presented, now, demo)).await {
                     Ok(found) => presented
                         .iter()
                         .map(|one| Ok(found.get(&one.session).filter(|it| it.user == one.user)))

@@ -21,6 +21,7 @@
 //! | `relaypost:flows:inflight` | hash | flow → jobs in flight, over all lanes and workers |
 //! | `relaypost:flows:blocked` | hash | flow → the lanes in which it waits for a place |
 //! | `relaypost:flows:limits:{flow}` | hash | `cap`, `rate`, and `tat`, the state of the rate; goes when it is not used |
+//! | `relaypost:probe` | text | what a readiness probe writes; goes after a minute |
 //!
 //! A job stands either in the list of its flow or in the in-flight set of a worker. A flow whose list is not empty stands
 //! in exactly one place of its lane: in its tenant's ring, with the blocked, or with the delayed. A count changes only
@@ -45,7 +46,9 @@ use redis::{
     aio::{ConnectionManager, ConnectionManagerConfig},
 };
 
-use super::{Flow, Job, LIMITS_LAST, Lane, Limits, QueueError, flow::Owner};
+use super::{
+    FLOWS_LOOKED_AT, Flow, Job, LIMITS_LAST, Lane, Limits, QueueError, Startable, flow::Owner,
+};
 use crate::ids::DeliveryId;
 
 pub(super) use worker::{Fault, RedisWorker};
@@ -54,6 +57,9 @@ pub(super) use worker::{Fault, RedisWorker};
 const BATCH: usize = 500;
 /// How long a command may take. A blocking wait adds its own time.
 const COMMAND_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// How long the probe's key stays, in milliseconds.
+const PROBE_LASTS_MS: u32 = 60_000;
 
 macro_rules! script {
     ($name:ident, $file:literal) => {
@@ -71,6 +77,8 @@ script!(HEARTBEAT, "lua/heartbeat.lua");
 script!(BURY, "lua/bury.lua");
 script!(REGISTER, "lua/register.lua");
 script!(LIMIT, "lua/limit.lua");
+script!(PROBE, "lua/probe.lua");
+script!(STARTABLE, "lua/startable.lua");
 
 /// The queues in Redis. Clones share a connection.
 #[derive(Clone)]
@@ -181,10 +189,25 @@ impl RedisQueue {
         Ok(())
     }
 
-    pub(super) async fn ping(&self) -> Result<(), QueueError> {
-        Ok(redis::cmd("PING")
-            .query_async(&mut self.connection.clone())
-            .await?)
+    pub(super) async fn probe(&self) -> Result<(), QueueError> {
+        let mut call = PROBE.key("relaypost:probe");
+        Ok(self.run::<()>(call.arg(PROBE_LASTS_MS)).await?)
+    }
+
+    pub(super) async fn startable(
+        &self,
+        lane: Lane,
+        default_cap: Option<u32>,
+    ) -> Result<Startable, QueueError> {
+        let cap = default_cap.map(|cap| cap.to_string()).unwrap_or_default();
+        let mut call = STARTABLE.key(lane_key(lane));
+        call.arg(FLOWS_LOOKED_AT).arg(cap);
+        let (depth, startable, heads): (u64, u64, Vec<String>) = self.run(&call).await?;
+        Ok(Startable {
+            depth,
+            startable,
+            heads: heads.iter().filter_map(|id| id.parse().ok()).collect(),
+        })
     }
 
     async fn run<T: redis::FromRedisValue>(
