@@ -5,7 +5,12 @@ use std::sync::Arc;
 use poem::Request;
 use relaypost_migration as migration;
 use relaypost_shared::{
-    clock::Clock, db::hot, health::{Health, Stage}, queue::Queue, settings::Settings, ssrf::Guard,
+    clock::Clock,
+    db::hot,
+    health::{Health, Stage},
+    queue::Queue,
+    settings::Settings,
+    ssrf::Guard,
 };
 use sea_orm::DatabaseConnection;
 
@@ -52,13 +57,7 @@ impl Services {
         clock: Clock,
         settings: Arc<Settings>,
     ) -> Self {
-        Self::beside(
-            migration::health(&db, &queue),
-            db,
-            queue,
-            clock,
-            settings,
-        )
+        Self::beside(migration::health(&db, &queue), db, queue, clock, settings)
     }
 
     /// [`Services::new`] for an API that shares its process, and so how that is doing, with a worker.

@@ -12,8 +12,7 @@ pub(super) struct Migration;
 
 /// Health probes count them. A circuit's counts change with every failure and its state does not, so these changes stay in
 /// place.
-const INDEXES: &[&str] =
-    &["CREATE INDEX circuits_open ON circuits (id) WHERE state <> 'closed'"];
+const INDEXES: &[&str] = &["CREATE INDEX circuits_open ON circuits (id) WHERE state <> 'closed'"];
 
 #[allow(
     elided_lifetimes_in_paths,

@@ -193,11 +193,7 @@ async fn keep_sweeping(services: Services, consumers: Vec<Consumer>, turn: Loop)
 
 /// One full walk beside the recent one, then the recent one alone until the next full walk is due: after a while, or
 /// when a queue turned out to have lost its contents.
-async fn sweep(
-    services: &Services,
-    consumers: &[Consumer],
-    turn: &Loop,
-) -> Result<(), StepError> {
+async fn sweep(services: &Services, consumers: &[Consumer], turn: &Loop) -> Result<(), StepError> {
     let (db, queue) = (&services.db, &services.queue);
     let mut recent = Recent::begin(db::now(db, &services.clock).await?);
     let mut full = Full::default();

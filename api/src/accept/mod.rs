@@ -179,7 +179,9 @@ impl<I: Intake> Acceptor<I> {
                 let passage = storing.enter();
                 let (answers, jobs) = turn.during(store.write(&batch)).await;
                 let refused = |answer: &Result<Accepted, ApiError>| {
-                    answer.as_ref().is_err_and(|error| error.code == Code::Unavailable)
+                    answer
+                        .as_ref()
+                        .is_err_and(|error| error.code == Code::Unavailable)
                 };
                 if !answers.iter().all(refused) {
                     passage.through();

@@ -55,11 +55,8 @@ impl OperationsApi {
                 in_time(async { open_circuits(&services.db).await.ok() }),
             )
         };
-        let (database, redis, (queues, circuits_open)) = tokio::join!(
-            services.health.database(),
-            services.health.queue(),
-            figures
-        );
+        let (database, redis, (queues, circuits_open)) =
+            tokio::join!(services.health.database(), services.health.queue(), figures);
         let well = database.result.is_ok() && redis.result.is_ok();
         Reply::of(&ServiceHealth {
             status: if well { "ok" } else { "degraded" }.to_owned(),

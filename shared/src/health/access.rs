@@ -107,7 +107,10 @@ pub fn may_read_metrics(
 fn is_local(request: &Request) -> bool {
     let peer = request.remote_addr().as_socket_addr();
     let loopback = peer.is_some_and(|peer| peer.ip().to_canonical().is_loopback());
-    loopback && FORWARDING.iter().all(|name| !request.headers().contains_key(*name))
+    loopback
+        && FORWARDING
+            .iter()
+            .all(|name| !request.headers().contains_key(*name))
 }
 
 fn said<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a [u8]> {

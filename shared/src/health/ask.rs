@@ -20,7 +20,11 @@ const MOST: u64 = 64 << 10;
 /// Asks the process that listens on `address`, prints one line, and says whether the answer was 200. `live` asks whether its
 /// loops turn, otherwise it is asked whether it is ready.
 pub async fn ask(address: SocketAddr, live: bool) -> bool {
-    let path = if live { "/health/live" } else { "/health/ready" };
+    let path = if live {
+        "/health/live"
+    } else {
+        "/health/ready"
+    };
     let address = reachable(address);
     let (word, well) = match timeout(LIMIT, get(address, path)).await {
         Ok(Ok((200, body))) => (format!("200 {body}"), true),
@@ -50,7 +54,9 @@ async fn get(address: SocketAddr, path: &str) -> io::Result<(u16, String)> {
     let mut answer = Vec::new();
     stream.take(MOST).read_to_end(&mut answer).await?;
     let answer = String::from_utf8_lossy(&answer);
-    let status = answer.strip_prefix("HTTP/1.").and_then(|rest| rest.get(2..5));
+    let status = answer
+        .strip_prefix("HTTP/1.")
+        .and_then(|rest| rest.get(2..5));
     let status = status.and_then(|status| status.parse().ok());
     let (_, body) = answer.split_once("\r\n\r\n").unwrap_or_default();
     // One line stays one line.

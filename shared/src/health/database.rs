@@ -8,9 +8,7 @@ use std::time::Duration;
 use sea_orm::{
     ConnectionTrait as _, DatabaseConnection, DbBackend, DbErr, RuntimeErr,
     sqlx::{
-        Connection as _, Error as SqlxError, PgConnection, PgPool,
-        error::DatabaseError,
-        raw_sql,
+        Connection as _, Error as SqlxError, PgConnection, PgPool, error::DatabaseError, raw_sql,
     },
 };
 use tokio::time::{Instant, timeout, timeout_at};
@@ -21,6 +19,10 @@ use crate::db::begin_write;
 pub(super) const LIMIT: Duration = Duration::from_secs(2);
 /// How long the diagnosis after a failure may take.
 const DIAGNOSIS: Duration = Duration::from_millis(500);
+
+/// How many sessions that are read-only one look tries.
+const SESSIONS_TRIED: usize = 4;
+const READ_ONLY: &str = "read-only";
 
 /// One message of the simple protocol is one transaction, so the settings hold for it alone and an error leaves none open.
 ///
@@ -54,8 +56,20 @@ pub(super) async fn write(db: &DatabaseConnection) -> Result<(), String> {
     }
 }
 
+/// A session that is read-only is thrown away, and another one is tried: after a failover the old ones stay so.
 async fn write_postgres(pool: &PgPool) -> Result<(), String> {
     let deadline = Instant::now() + LIMIT;
+    let mut written = write_in_a_session(pool, deadline).await;
+    for _ in 1..SESSIONS_TRIED {
+        if written != Err(READ_ONLY.to_owned()) {
+            break;
+        }
+        written = write_in_a_session(pool, deadline).await;
+    }
+    written
+}
+
+async fn write_in_a_session(pool: &PgPool, deadline: Instant) -> Result<(), String> {
     let mut connection = match timeout_at(deadline, pool.acquire()).await {
         Ok(Ok(connection)) => connection,
         Ok(Err(SqlxError::PoolClosed)) => return Err("the pool is closed".to_owned()),
@@ -85,9 +99,9 @@ async fn write_sqlite(db: &DatabaseConnection) -> Result<(), String> {
     });
     match written.await {
         Ok(Ok(())) => Ok(()),
-        Ok(Err(DbErr::Exec(RuntimeErr::SqlxError(error)) | DbErr::Query(RuntimeErr::SqlxError(error)))) => {
-            reason(&error)
-        }
+        Ok(Err(
+            DbErr::Exec(RuntimeErr::SqlxError(error)) | DbErr::Query(RuntimeErr::SqlxError(error)),
+        )) => reason(&error),
         Ok(Err(DbErr::ConnectionAcquire(_))) => Err("no free connection".to_owned()),
         Ok(Err(_)) => Err("it cannot be written".to_owned()),
         Err(_) => Err(no_answer()),
@@ -143,7 +157,7 @@ fn is_schema(error: &dyn DatabaseError) -> bool {
 fn of_code(error: &dyn DatabaseError) -> String {
     let code = error.code().unwrap_or_default();
     let text = match &*code {
-        "25006" => "read-only",
+        "25006" => READ_ONLY,
         "53100" => "disk full",
         "53200" => "out of memory",
         "53300" | "53400" => "no free connection: the server takes no more",
@@ -156,7 +170,7 @@ fn of_code(error: &dyn DatabaseError) -> String {
         code if code.len() == 5 => return format!("it cannot be written (SQLSTATE {code})"),
         code => match code.parse::<u32>().map(|code| code & 0xff) {
             Ok(5 | 6) => "locked by another process",
-            Ok(8) => "read-only",
+            Ok(8) => READ_ONLY,
             Ok(10) => "the disk has an error",
             Ok(13) => "disk full",
             Ok(14) => "the file cannot be opened",

@@ -123,7 +123,11 @@ impl Readiness {
 
     /// The body of the answer.
     pub fn body(&self) -> Value {
-        let status = if self.is_ready() { "ready" } else { "not_ready" };
+        let status = if self.is_ready() {
+            "ready"
+        } else {
+            "not_ready"
+        };
         let reasons = self.checks.iter();
         let reasons = reasons.filter_map(|(name, check)| Some((*name, check.reason()?)));
         let stopping = self.stopping.then_some(("process", "it was told to stop"));
@@ -241,7 +245,11 @@ impl Health {
         let stuck = lanes.iter().find_map(|(lane, stages)| {
             let silent = lane.silent_for().filter(|silent| *silent > LANE_SILENT);
             let silent = silent.map(|silent| {
-                format!("{}: it has not looked for work in {} s", lane.name(), silent.as_secs())
+                format!(
+                    "{}: it has not looked for work in {} s",
+                    lane.name(),
+                    silent.as_secs()
+                )
             });
             silent.or_else(|| stages.iter().find_map(Stage::stuck))
         });
@@ -292,7 +300,10 @@ impl Health {
         if told_before || delay.is_zero() {
             return;
         }
-        tracing::info!(delay_ms = delay.as_millis(), "stopping: not ready any more, still serving");
+        tracing::info!(
+            delay_ms = delay.as_millis(),
+            "stopping: not ready any more, still serving"
+        );
         tokio::select! {
             () = sleep(delay) => {}
             () = shutdown::signal() => tracing::info!("told to stop again: the delay is over"),

@@ -37,7 +37,10 @@ impl Probe {
         limit: Duration,
         look: impl Fn() -> BoxFuture<'static, Result<(), String>> + Send + Sync + 'static,
     ) -> Self {
-        let (look, last) = (Arc::new(look), Arc::<Mutex<Option<(Instant, Found)>>>::default());
+        let (look, last) = (
+            Arc::new(look),
+            Arc::<Mutex<Option<(Instant, Found)>>>::default(),
+        );
         let looks = Batcher::start(ASKERS, move |askers: Vec<()>| {
             let (look, last) = (look.clone(), last.clone());
             async move {

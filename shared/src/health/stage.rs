@@ -71,8 +71,13 @@ impl Stage {
         let state = lock(&self.state);
         let since = state.since?.elapsed();
         let at_work = state.inside > 0 || state.failed_lately();
-        (at_work && since > PATIENCE)
-            .then(|| format!("{}: nothing got through in {} s", self.name, since.as_secs()))
+        (at_work && since > PATIENCE).then(|| {
+            format!(
+                "{}: nothing got through in {} s",
+                self.name,
+                since.as_secs()
+            )
+        })
     }
 }
 
@@ -125,7 +130,10 @@ mod tests {
         assert_eq!(stage.stuck(), None, "something got through meanwhile");
         advance(Duration::from_secs(1)).await;
         let why = stage.stuck().unwrap();
-        assert!(why.starts_with("record results: nothing got through in 5 s"), "{why}");
+        assert!(
+            why.starts_with("record results: nothing got through in 5 s"),
+            "{why}"
+        );
         second.through();
         assert_eq!(stage.stuck(), None);
     }

@@ -212,8 +212,7 @@ fn read_text(path: &Path) -> Result<String, String> {
             "the file is too large; expected at most {LARGEST_FILE} bytes"
         ));
     }
-    let text =
-        String::from_utf8(bytes).map_err(|_| "the file is not text in UTF-8".to_owned())?;
+    let text = String::from_utf8(bytes).map_err(|_| "the file is not text in UTF-8".to_owned())?;
     let text = text.trim();
     if text.is_empty() {
         return Err("the file is empty; expected the value".to_owned());
