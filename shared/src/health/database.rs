@@ -20,9 +20,8 @@ pub(super) const LIMIT: Duration = Duration::from_secs(2);
 /// How long the diagnosis after a failure may take.
 const DIAGNOSIS: Duration = Duration::from_millis(500);
 
-/// How many sessions that are read-only one look tries.
+/// How many sessions one look tries.
 const SESSIONS_TRIED: usize = 4;
-const READ_ONLY: &str = "read-only";
 
 /// One message of the simple protocol is one transaction, so the settings hold for it alone and an error leaves none open.
 ///
@@ -56,37 +55,52 @@ pub(super) async fn write(db: &DatabaseConnection) -> Result<(), String> {
     }
 }
 
-/// A session that is read-only is thrown away, and another one is tried: after a failover the old ones stay so.
-async fn write_postgres(pool: &PgPool) -> Result<(), String> {
-    let deadline = Instant::now() + LIMIT;
-    let mut written = write_in_a_session(pool, deadline).await;
-    for _ in 1..SESSIONS_TRIED {
-        if written != Err(READ_ONLY.to_owned()) {
-            break;
-        }
-        written = write_in_a_session(pool, deadline).await;
-    }
-    written
+/// Why nothing was written.
+enum Fault {
+    /// This session is broken or read-only, as sessions stay after a failover. It is thrown away, and another one may do
+    /// better.
+    OfTheSession(String),
+    /// No other session would do better.
+    OfTheServer(String),
 }
 
-async fn write_in_a_session(pool: &PgPool, deadline: Instant) -> Result<(), String> {
+async fn write_postgres(pool: &PgPool) -> Result<(), String> {
+    let deadline = Instant::now() + LIMIT;
+    let mut last = String::new();
+    for _ in 0..SESSIONS_TRIED {
+        match write_in_a_session(pool, deadline).await {
+            Ok(()) => return Ok(()),
+            Err(Fault::OfTheServer(why)) => return Err(why),
+            Err(Fault::OfTheSession(why)) => last = why,
+        }
+    }
+    Err(last)
+}
+
+async fn write_in_a_session(pool: &PgPool, deadline: Instant) -> Result<(), Fault> {
     let mut connection = match timeout_at(deadline, pool.acquire()).await {
         Ok(Ok(connection)) => connection,
-        Ok(Err(SqlxError::PoolClosed)) => return Err("the pool is closed".to_owned()),
-        Ok(Err(_)) | Err(_) => return Err(why_no_connection(pool).await),
+        Ok(Err(SqlxError::PoolClosed)) => {
+            return Err(Fault::OfTheServer("the pool is closed".to_owned()));
+        }
+        Ok(Err(_)) | Err(_) => return Err(Fault::OfTheServer(why_no_connection(pool).await)),
     };
     match timeout_at(deadline, raw_sql(POSTGRES).execute(&mut *connection)).await {
         Ok(Ok(_)) => Ok(()),
         Ok(Err(error)) => {
+            let Err(why) = reason(&error) else {
+                return Ok(());
+            };
             if is_of_the_session(&error) {
                 connection.close_on_drop();
+                return Err(Fault::OfTheSession(why));
             }
-            reason(&error)
+            Err(Fault::OfTheServer(why))
         }
         Err(_) => {
             // It may never answer again, and would be waited for when it goes back to the pool.
             connection.close_on_drop();
-            Err(no_answer())
+            Err(Fault::OfTheServer(no_answer()))
         }
     }
 }
@@ -112,11 +126,10 @@ fn no_answer() -> String {
     format!("no answer in {} s", LIMIT.as_secs())
 }
 
-/// Whether another session may do better: this one is read-only, or broken.
+/// Whether another session may do better: this one is read-only, ended by the server, or broken.
 fn is_of_the_session(error: &SqlxError) -> bool {
-    error
-        .as_database_error()
-        .is_none_or(|error| error.code().is_some_and(|code| code == "25006"))
+    let code = error.as_database_error().map(|error| error.code());
+    code.is_none_or(|code| code.is_some_and(|code| ["25006", "57P01"].contains(&&*code)))
 }
 
 /// The pool only says that it has waited. A connection beside it tells what for.
@@ -157,11 +170,12 @@ fn is_schema(error: &dyn DatabaseError) -> bool {
 fn of_code(error: &dyn DatabaseError) -> String {
     let code = error.code().unwrap_or_default();
     let text = match &*code {
-        "25006" => READ_ONLY,
+        "25006" => "read-only",
         "53100" => "disk full",
         "53200" => "out of memory",
-        "53300" | "53400" => "no free connection: the server takes no more",
-        "55P03" => "locked: a table is held by another session",
+        "53300" => "no free connection: the server takes no more",
+        "53400" => "a limit of the server is reached",
+        "55P03" => "locked: another session holds a table or a row",
         "57014" => return no_answer(),
         "57P01" | "57P02" | "57P03" => "starting or stopping",
         "42501" => "no permission to write",
@@ -170,7 +184,7 @@ fn of_code(error: &dyn DatabaseError) -> String {
         code if code.len() == 5 => return format!("it cannot be written (SQLSTATE {code})"),
         code => match code.parse::<u32>().map(|code| code & 0xff) {
             Ok(5 | 6) => "locked by another process",
-            Ok(8) => READ_ONLY,
+            Ok(8) => "read-only",
             Ok(10) => "the disk has an error",
             Ok(13) => "disk full",
             Ok(14) => "the file cannot be opened",

@@ -44,6 +44,12 @@ impl MetricsGuard {
         from.example("METRICS_GUARD_SECRET", "$(openssl rand -hex 24)");
         let networks: Networks = from.or("METRICS_GUARD_ALLOWLIST", "", "The networks of `METRICS_GUARD=cidr`, in CIDR notation with commas between them. A caller's address is found by `TRUST_PROXY`.");
         from.example("METRICS_GUARD_ALLOWLIST", "10.0.0.0/8");
+        let forgotten = kind.is_none() && (secret.is_some() || !networks.0.is_empty());
+        from.advise(
+            forgotten,
+            "METRICS_GUARD",
+            "not set, so its secret and its networks let nobody in",
+        );
         match (kind, secret) {
             (Some(Kind::Secret), Some(secret)) => Self::Secret(secret),
             (Some(Kind::Secret), None) => {

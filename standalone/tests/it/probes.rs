@@ -246,12 +246,7 @@ async fn until_webhooks(world: &World, what: &str, fits: impl Fn(u64, u64, f64) 
 #[tokio::test]
 async fn what_waits_for_its_endpoint_is_no_work_for_more_workers() {
     const EACH: u64 = 30;
-    let world = world(&[
-        ("RETRY_SCHEDULE", "3600"),
-        ("CIRCUIT_FAILURE_THRESHOLD", "2"),
-        ("CIRCUIT_OPEN_SECONDS", "3600"),
-    ])
-    .await;
+    let world = world(&[]).await;
     let receiver = Receiver::start().await;
     let tenant = world.tenant("acme").await;
     let endpoint = async |kind: &str, path: &str, more: Value| {

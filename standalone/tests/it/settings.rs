@@ -189,7 +189,7 @@ async fn a_secret_is_read_from_the_file_that_its_file_variable_names() {
         for line in [
             "DATABASE_URL=postgres://db/name  # from the file in its _FILE",
             "HEALTH_KEY=[secret]  # from the file in its _FILE",
-            "REDIS_URL=redis://cache  # from the file in its _FILE",
+            "REDIS_URL=redis://cache/  # from the file in its _FILE",
         ] {
             let mut lines = ended.stdout.lines();
             assert!(lines.any(|one| one == line), "{line}: {said}");
