@@ -8,12 +8,12 @@ use poem::{
 use relaypost_shared::health::{
     Details,
     access::{Refusal, may_see_details},
+    answers,
 };
-use serde_json::{Value, json};
 
 use crate::{
     Services,
-    http::{ApiError, Code, Moment},
+    http::{ApiError, Code},
 };
 
 /// Adds the probes under all their names.
@@ -29,20 +29,12 @@ pub(crate) fn routes(route: Route) -> Route {
 
 #[handler]
 async fn live(Data(services): Data<&Services>) -> Response {
-    let timestamp = Moment::from(services.clock.now());
-    match services.health.liveness().await {
-        Ok(()) => answer(true, &json!({"status": "ok", "timestamp": timestamp})),
-        Err(stuck) => answer(
-            false,
-            &json!({"status": "stuck", "timestamp": timestamp, "loops": stuck}),
-        ),
-    }
+    answers::live(&services.health, services.clock.now()).await
 }
 
 #[handler]
 async fn ready(Data(services): Data<&Services>) -> Response {
-    let readiness = services.health.readiness().await;
-    answer(readiness.is_ready(), &readiness.body())
+    answers::ready(&services.health).await
 }
 
 #[handler]
@@ -70,15 +62,4 @@ pub(crate) fn refused(refusal: Refusal) -> ApiError {
         _ => Code::Forbidden,
     };
     ApiError::new(code, refusal.detail)
-}
-
-fn answer(well: bool, body: &Value) -> Response {
-    let status = match well {
-        true => StatusCode::OK,
-        false => StatusCode::SERVICE_UNAVAILABLE,
-    };
-    Response::builder()
-        .status(status)
-        .content_type("application/json")
-        .body(body.to_string())
 }

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use chrono::SecondsFormat;
 use poem::{
     Endpoint, EndpointExt as _, IntoResponse, Request, Response, Route, get, handler,
     http::StatusCode,
@@ -13,12 +12,13 @@ use relaypost_shared::{
     health::{
         Details,
         access::{Refusal, may_see_details},
+        answers,
     },
     ids::RequestId,
     serve::headers::protect,
     settings::AppEnv,
 };
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::run::Services;
 
@@ -43,23 +43,12 @@ pub fn app(services: Services) -> impl Endpoint<Output = Response> {
 
 #[handler]
 async fn live(services: Data<&Arc<Services>>) -> Response {
-    let timestamp = services
-        .clock
-        .now()
-        .to_rfc3339_opts(SecondsFormat::Millis, true);
-    match services.health.liveness().await {
-        Ok(()) => answer(true, json!({"status": "ok", "timestamp": timestamp})),
-        Err(stuck) => answer(
-            false,
-            json!({"status": "stuck", "timestamp": timestamp, "loops": stuck}),
-        ),
-    }
+    answers::live(&services.health, services.clock.now()).await
 }
 
 #[handler]
 async fn ready(services: Data<&Arc<Services>>) -> Response {
-    let readiness = services.health.readiness().await;
-    answer(readiness.is_ready(), readiness.body())
+    answers::ready(&services.health).await
 }
 
 #[handler]
@@ -76,14 +65,6 @@ async fn detailed(request: &Request, services: Data<&Arc<Services>>) -> Response
     }
     let cap = settings.webhooks.max_in_flight;
     Json(Details::of(health, db, queue, clock, cap).await).into_response()
-}
-
-fn answer(well: bool, body: Value) -> Response {
-    let status = match well {
-        true => StatusCode::OK,
-        false => StatusCode::SERVICE_UNAVAILABLE,
-    };
-    Json(body).with_status(status).into_response()
 }
 
 /// A refusal in the shape of the API's errors (RFC 9457).

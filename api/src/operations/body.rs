@@ -1,8 +1,13 @@
 //! How the service is doing, as it stands in bodies.
 
 use poem_openapi::{Object, types::Example};
-use relaypost_shared::{health::Found, scaling};
+use relaypost_shared::{
+    health::{Component, Found},
+    scaling,
+};
 use serde::Serialize;
+
+use crate::stats::Queues;
 
 /// How the service is doing.
 #[derive(Debug, Serialize, Object)]
@@ -16,7 +21,7 @@ pub(super) struct ServiceHealth {
     pub(super) redis: Part,
     /// How many jobs wait in each queue. Only for callers that may see figures.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) queues: Option<Depths>,
+    pub(super) queues: Option<Queues>,
     /// How many circuits are open or half-open. Counted up to 1,000. Only for callers that may see figures.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) circuits_open: Option<i64>,
@@ -33,18 +38,6 @@ pub(super) struct Part {
     /// Why it has failed: `read-only`, `disk full`, `not reachable`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) reason: Option<String>,
-}
-
-/// Jobs by queue.
-#[derive(Debug, Serialize, Object)]
-#[oai(example)]
-pub(super) struct Depths {
-    /// Live webhooks.
-    pub(super) webhooks: u64,
-    /// Live emails.
-    pub(super) emails: u64,
-    /// Replays.
-    pub(super) bulk: u64,
 }
 
 /// The work that waits.
@@ -85,7 +78,7 @@ pub(super) struct LaneWork {
 
 impl From<Found> for Part {
     fn from(found: Found) -> Self {
-        let component = relaypost_shared::health::Component::from(found);
+        let component = Component::from(found);
         Self {
             status: component.status.to_owned(),
             latency_ms: component.latency_ms,
@@ -120,7 +113,7 @@ impl Example for ServiceHealth {
             status: "ok".to_owned(),
             database: Part::example(),
             redis: Part::example(),
-            queues: Some(Depths::example()),
+            queues: Some(Queues::example()),
             circuits_open: Some(2),
         }
     }
@@ -132,16 +125,6 @@ impl Example for Part {
             status: "ok".to_owned(),
             latency_ms: 1.5,
             reason: None,
-        }
-    }
-}
-
-impl Example for Depths {
-    fn example() -> Self {
-        Self {
-            webhooks: 12,
-            emails: 0,
-            bulk: 0,
         }
     }
 }

@@ -15,7 +15,7 @@ use relaypost_shared::{
 };
 use tokio::time::{Duration, timeout};
 
-use self::body::{Depths, Scaling, ServiceHealth};
+use self::body::{Scaling, ServiceHealth};
 use crate::{
     Services,
     health::refused,
@@ -23,6 +23,7 @@ use crate::{
         ApiError, Code, Reply, client_address::client_address, document::Tag,
         parameters::Parameters,
     },
+    stats::Queues,
 };
 
 /// How long the figures may take.
@@ -101,13 +102,13 @@ async fn in_time<T>(part: impl Future<Output = Option<T>>) -> Option<T> {
     timeout(LIMIT, part).await.ok().flatten()
 }
 
-async fn depths(queue: &Queue) -> Result<Depths, QueueError> {
+async fn depths(queue: &Queue) -> Result<Queues, QueueError> {
     let (webhooks, emails, bulk) = tokio::try_join!(
         queue.depth(Lane::Webhooks),
         queue.depth(Lane::Emails),
         queue.depth(Lane::Bulk),
     )?;
-    Ok(Depths {
+    Ok(Queues {
         webhooks,
         emails,
         bulk,
