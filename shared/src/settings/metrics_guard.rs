@@ -48,7 +48,7 @@ impl MetricsGuard {
         from.advise(
             forgotten,
             "METRICS_GUARD",
-            "not set, so its secret and its networks let nobody in",
+            "not set: the secret or the networks beside it let nobody in",
         );
         match (kind, secret) {
             (Some(Kind::Secret), Some(secret)) => Self::Secret(secret),
