@@ -1,108 +1,65 @@
-//! Probes, for whoever runs the process: without keys, and not in the document.
-
-use std::time::Duration;
+//! Probes, for those who run the process: without keys, and not in the document.
 
 use poem::{
-    Response, Route, get, handler,
+    Request, Response, Route, get, handler,
     http::StatusCode,
     web::{Data, Json},
 };
-use relaypost_migration as migration;
-use serde::Serialize;
-use serde_json::json;
+use relaypost_shared::health::{
+    Details,
+    access::{Refusal, may_see_details},
+    answers,
+};
 
-use crate::{Services, http::Moment};
-
-/// How long a check may take before it has failed.
-const PATIENCE: Duration = Duration::from_secs(3);
+use crate::{
+    Services,
+    http::{ApiError, Code},
+};
 
 /// Adds the probes under all their names.
 pub(crate) fn routes(route: Route) -> Route {
     let route = ["/health", "/healthz", "/health/live"]
         .into_iter()
         .fold(route, |route, path| route.at(path, get(live)));
-    ["/health/ready", "/readyz", "/ready"]
+    let route = ["/health/ready", "/readyz", "/ready"]
         .into_iter()
-        .fold(route, |route, path| route.at(path, get(ready)))
+        .fold(route, |route, path| route.at(path, get(ready)));
+    route.at("/health/detailed", get(detailed))
 }
 
 #[handler]
-fn live(Data(services): Data<&Services>) -> Json<serde_json::Value> {
-    let timestamp = Moment::from(services.clock.now());
-    Json(json!({"status": "ok", "timestamp": timestamp}))
-}
-
-/// How something that the service needs is doing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-enum Check {
-    Ok,
-    /// It is gone, and the service works without it for now.
-    Degraded,
-    Failed,
-}
-
-#[derive(Debug, Serialize)]
-struct Checks {
-    database: Check,
-    redis: Check,
-    migrations: Check,
+async fn live(Data(services): Data<&Services>) -> Response {
+    answers::live(&services.health, services.clock.now()).await
 }
 
 #[handler]
 async fn ready(Data(services): Data<&Services>) -> Response {
-    let (database, migrations, redis) = tokio::join!(
-        within_patience("database", services.db.ping()),
-        within_patience("migrations", pending(services)),
-        within_patience("redis", services.queue.ping()),
-    );
-    let checks = Checks {
-        database: if database.is_some() {
-            Check::Ok
-        } else {
-            Check::Failed
-        },
-        migrations: if migrations == Some(0) {
-            Check::Ok
-        } else {
-            Check::Failed
-        },
-        redis: match redis {
-            Some(()) => Check::Ok,
-            None if services.settings.readiness_requires_redis => Check::Failed,
-            None => Check::Degraded,
-        },
-    };
-    let failed = [checks.database, checks.redis, checks.migrations].contains(&Check::Failed);
-    let (code, status) = if failed {
-        (StatusCode::SERVICE_UNAVAILABLE, "not_ready")
-    } else {
-        (StatusCode::OK, "ready")
-    };
-    let body = json!({"status": status, "checks": checks}).to_string();
-    Response::builder()
-        .status(code)
-        .content_type("application/json")
-        .body(body)
+    answers::ready(&services.health).await
 }
 
-async fn pending(services: &Services) -> Result<usize, sea_orm::DbErr> {
-    Ok(migration::pending(&services.db).await?.len())
+#[handler]
+async fn detailed(
+    request: &Request,
+    Data(services): Data<&Services>,
+) -> poem::Result<Json<Details>> {
+    may_see_details(request, services.settings.health_key.as_ref()).map_err(refused)?;
+    let Services {
+        health,
+        db,
+        queue,
+        clock,
+        settings,
+        ..
+    } = services;
+    let cap = settings.webhooks.max_in_flight;
+    Ok(Json(Details::of(health, db, queue, clock, cap).await))
 }
 
-async fn within_patience<T, E: std::fmt::Display>(
-    what: &str,
-    check: impl Future<Output = Result<T, E>>,
-) -> Option<T> {
-    match tokio::time::timeout(PATIENCE, check).await {
-        Ok(Ok(value)) => Some(value),
-        Ok(Err(error)) => {
-            tracing::warn!(what, %error, "a readiness check failed");
-            None
-        }
-        Err(_) => {
-            tracing::warn!(what, "a readiness check took too long");
-            None
-        }
-    }
+/// A refusal as this API says it.
+pub(crate) fn refused(refusal: Refusal) -> ApiError {
+    let code = match refusal.status {
+        StatusCode::UNAUTHORIZED => Code::Unauthorized,
+        _ => Code::Forbidden,
+    };
+    ApiError::new(code, refusal.detail)
 }

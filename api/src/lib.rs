@@ -19,6 +19,7 @@ mod idempotency;
 mod limits;
 mod messages;
 mod oauth;
+mod operations;
 mod people;
 mod replays;
 mod routes;

@@ -8,6 +8,7 @@ use relaypost_api::Services;
 use relaypost_migration as migration;
 use relaypost_shared::{
     clock::Clock,
+    health::ask::ask,
     queue::Queue,
     serve,
     settings::{Program, Settings},
@@ -29,6 +30,12 @@ struct Cli {
 enum Command {
     /// Serve the API (the default).
     Serve,
+    /// Ask the API on BIND_ADDR whether it is ready; exit 1 if not.
+    Health {
+        /// Ask whether its loops turn instead.
+        #[arg(long)]
+        live: bool,
+    },
     /// Print the OpenAPI document.
     Openapi,
     /// Print every setting and where it comes from, without secrets; exit 2 if one is wrong.
@@ -41,6 +48,11 @@ enum Command {
 async fn main() -> anyhow::Result<()> {
     match Cli::parse().command.unwrap_or(Command::Serve) {
         Command::Serve => run(Settings::from_env_or_exit(Program::Api)).await?,
+        Command::Health { live } => {
+            let settings = Settings::from_env_quietly_or_exit(Program::Api);
+            let well = ask(settings.bind_addr, live).await;
+            std::process::exit(i32::from(!well))
+        }
         Command::Openapi => print!("{}", relaypost_api::openapi()),
         Command::CheckConfig => Settings::print_or_exit(Program::Api),
         Command::SettingsDoc => print!("{}", Settings::documentation()),

@@ -24,6 +24,7 @@ use crate::{
     http::{allow::AllowedMethods, closed, docs, document::Documented, outermost::Outermost},
     messages::MessagesApi,
     oauth::OauthApi,
+    operations::OperationsApi,
     people::{DemoApi, MembersApi, MyselfApi, ProofsApi, SignInApi, UsersApi, pages},
     replays::ReplaysApi,
     stats::StatsApi,
@@ -46,6 +47,7 @@ type Slices = (
     ApiKeysApi,
     PlatformKeysApi,
     People,
+    OperationsApi,
 );
 
 /// Those of people who sign in: a tuple of its own, because the framework's go up to 16.
@@ -105,6 +107,7 @@ fn service() -> OpenApiService<Documented<Slices>, ()> {
         ApiKeysApi,
         PlatformKeysApi,
         people,
+        OperationsApi,
     );
     OpenApiService::new(Documented(slices), "Relaypost", VERSION)
         .description(ABOUT)

@@ -3,9 +3,11 @@
 use std::sync::Arc;
 
 use poem::Request;
+use relaypost_migration as migration;
 use relaypost_shared::{
     clock::Clock,
     db::{Database, hot},
+    health::{Health, Stage},
     queue::Queue,
     settings::Settings,
     ssrf::Guard,
@@ -43,28 +45,48 @@ pub struct Services {
     pub(crate) schemas: Schemas,
     pub(crate) limits: Limiter,
     pub(crate) in_flight: InFlight,
+    pub(crate) health: Health,
 }
 
 impl Services {
     /// Starts the background tasks of the API on the current Tokio runtime. The schema of `db` has to be up to date.
     pub fn new(db: Database, queue: Queue, clock: Clock, settings: Arc<Settings>) -> Self {
-        let pusher = Pusher::start(queue.clone());
+        Self::beside(migration::health(&db, &queue), db, queue, clock, settings)
+    }
+
+    /// [`Services::new`] for an API that shares its process, and so how that is doing, with a worker.
+    pub fn beside(
+        health: Health,
+        db: Database,
+        queue: Queue,
+        clock: Clock,
+        settings: Arc<Settings>,
+    ) -> Self {
+        if settings.readiness_requires_redis {
+            health.needs_queue();
+        }
+        let loops = health.loops();
+        let pusher = Pusher::start(queue.clone(), loops);
+        let hot = hot(&db);
+        let (storing_messages, storing_emails) =
+            (Stage::new("store messages"), Stage::new("store emails"));
+        health.watch_pool(&hot, vec![storing_messages.clone(), storing_emails.clone()]);
         let store = Store {
-            db: hot(&db),
+            db: hot,
             clock: clock.clone(),
             settings: settings.clone(),
             catalogs: Catalogs::default(),
         };
         Self {
-            keys: Keys::start(db.clone(), clock.clone()),
-            sessions: Sessions::start(db.clone(), clock.clone(), settings.auth.demo_mode),
+            keys: Keys::start(db.clone(), clock.clone(), loops),
+            sessions: Sessions::start(db.clone(), clock.clone(), settings.auth.demo_mode, loops),
             access_tokens: AccessTokens::new(
                 &settings.auth.jwt_secrets,
                 settings.auth.access_token,
             ),
             oauth: Arc::new(Providers::new(&settings.oauth)),
-            messages: Acceptor::start(store.clone(), pusher.clone()),
-            emails: Acceptor::start(store, pusher.clone()),
+            messages: Acceptor::start(store.clone(), pusher.clone(), storing_messages, loops),
+            emails: Acceptor::start(store, pusher.clone(), storing_emails, loops),
             passwords: Passwords::new(&settings.auth.argon2),
             pusher,
             schemas: Schemas::new(),
@@ -75,7 +97,13 @@ impl Services {
             queue,
             clock,
             settings,
+            health,
         }
+    }
+
+    /// How the process is doing.
+    pub fn health(&self) -> &Health {
+        &self.health
     }
 
     /// The same with a guard of its own, which may look names up in another way.

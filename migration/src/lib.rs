@@ -9,6 +9,7 @@ mod m0004_front_door;
 mod m0005_speed;
 mod m0006_catalog;
 mod m0007_uncertain;
+mod m0008_probe;
 mod run;
 pub mod sealed;
 mod state;
@@ -17,6 +18,8 @@ mod tables;
 use anyhow::{Context as _, ensure};
 use relaypost_shared::{
     db::{self, Database},
+    health::Health,
+    queue::Queue,
     settings::Settings,
 };
 use sea_orm_migration::prelude::*;
@@ -38,6 +41,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0005_speed::Migration),
             Box::new(m0006_catalog::Migration),
             Box::new(m0007_uncertain::Migration),
+            Box::new(m0008_probe::Migration),
         ]
     }
 }
@@ -75,7 +79,25 @@ pub async fn newer(db: &Database) -> Result<Vec<String>, DbErr> {
     Ok(State::of(db).await?.newer)
 }
 
-/// The database of a process that works on it: connected, and with every migration applied.
+/// Brings the schema up to date over a connection of its own: migrations take as long as they take, and everything else
+/// has deadlines.
+///
+/// # Errors
+/// As [`up`].
+pub async fn up_without_deadline(settings: &Settings) -> Result<Up, DbErr> {
+    let db = db::connect(&settings.database_url, 1, None).await?;
+    let done = up(&db).await;
+    db.close().await;
+    done
+}
+
+/// How a process on this database and this queue is doing, for its probes.
+pub fn health(db: &Database, queue: &Queue) -> Health {
+    Health::start(db, queue, |db| Box::pin(async move { pending(&db).await }))
+}
+
+/// The database of a process that works on it: connected, and with every migration applied. With `MIGRATE_ON_START` those
+/// that are pending are applied first.
 ///
 /// # Errors
 /// When it cannot be reached, or lacks migrations; the text says what to do.
@@ -84,12 +106,18 @@ pub async fn open_current(settings: &Settings) -> anyhow::Result<Database> {
     let db = db::connect(url, settings.database_connections, patience)
         .await
         .context("DATABASE_URL: the database cannot be reached")?;
-    let missing = pending(&db)
-        .await
-        .context("DATABASE_URL: the database's schema cannot be read")?;
+    let read = "DATABASE_URL: the database's schema cannot be read";
+    let mut missing = pending(&db).await.context(read)?;
+    if !missing.is_empty() && settings.migrate_on_start {
+        tracing::info!(pending = missing.join(", "), "applying migrations");
+        let migrated = up_without_deadline(settings).await;
+        migrated.context("MIGRATE_ON_START: the migrations failed")?;
+        missing = pending(&db).await.context(read)?;
+    }
     ensure!(
         missing.is_empty(),
-        "the database's schema is not up to date; run `relaypost-migrate up` first (pending: {})",
+        "the database's schema is not up to date; run `relaypost-migrate up` first, or set MIGRATE_ON_START=true \
+         (pending: {})",
         missing.join(", ")
     );
     Ok(db)

@@ -7,6 +7,7 @@ use std::{
     net::SocketAddr,
     os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
+    pin::Pin,
     sync::Arc,
 };
 
@@ -30,6 +31,8 @@ use tokio::{
 pub(crate) struct Embedded {
     address: SocketAddr,
     key: PlatformKey,
+    /// Turns not ready and goes on to serve for the delay of the settings.
+    leave: Pin<Box<dyn Future<Output = ()> + Send>>,
     stop: watch::Sender<bool>,
     api: JoinHandle<Result<()>>,
     worker: JoinHandle<Result<()>>,
@@ -82,15 +85,9 @@ impl Embedded {
     /// When the database cannot be opened or the address is taken.
     pub(crate) async fn start(settings: Settings) -> Result<Self> {
         let settings = Arc::new(settings);
-        let url = &settings.database_url;
-        // Migrations take as long as they take; everything after them has deadlines.
-        let migrating = db::connect(url, 1, None)
-            .await
-            .context("DATABASE_URL: the database cannot be opened")?;
-        let migrated = migration::up(&migrating).await;
-        migrated.context("the migrations failed")?;
-        migrating.close().await;
-        let patience = Some(settings.database_timeout);
+        let migrated = migration::up_without_deadline(&settings).await;
+        migrated.context("DATABASE_URL: the database cannot be opened or migrated")?;
+        let (url, patience) = (&settings.database_url, Some(settings.database_timeout));
         let db = db::connect(url, settings.database_connections, patience)
             .await
             .context("DATABASE_URL: the database cannot be opened")?;
@@ -102,15 +99,17 @@ impl Embedded {
         let address = listener.local_addr()?;
 
         let (stop, stopped) = watch::channel(false);
+        let health = migration::health(&db, &queue);
         let services = worker::Services {
             db: db.clone(),
             queue: queue.clone(),
             clock: clock.clone(),
             settings: settings.clone(),
+            health: health.clone(),
         };
         let working = worker::run(services, told(stopped.clone()));
         let worker = tokio::spawn(async move { working.await.context("the worker cannot start") });
-        let services = api::Services::new(db, queue, clock, settings.clone());
+        let services = api::Services::beside(health.clone(), db, queue, clock, settings.clone());
         let fresh = services
             .first_key()
             .await
@@ -121,6 +120,7 @@ impl Embedded {
         Ok(Self {
             address,
             key,
+            leave: Box::pin(async move { health.stop(settings.shutdown_delay).await }),
             stop,
             api,
             worker,
@@ -174,6 +174,8 @@ impl Embedded {
     /// # Errors
     /// When a part ended by itself with an error.
     pub(crate) async fn stop(self) -> Result<()> {
+        // The worker goes on meanwhile: what is still accepted is delivered.
+        self.leave.await;
         // Both parts may have ended by themselves.
         let _ = self.stop.send(true);
         self.api.await??;
@@ -236,6 +238,7 @@ mod tests {
         Embedded {
             address: SocketAddr::from(([127, 0, 0, 1], 0)),
             key: PlatformKey::Unknown,
+            leave: Box::pin(async {}),
             stop,
             api: spawn(api(stopped.clone())),
             worker: spawn(worker(stopped)),

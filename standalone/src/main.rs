@@ -7,6 +7,7 @@ use clap::{Parser, Subcommand};
 use relaypost_migration as migration;
 use relaypost_shared::{
     files,
+    health::ask::ask,
     settings::{Program, Settings},
     shutdown, telemetry,
 };
@@ -31,6 +32,12 @@ struct Cli {
 enum Command {
     /// Serve until told to stop (the default).
     Serve,
+    /// Ask the process on BIND_ADDR whether it is ready; exit 1 if not.
+    Health {
+        /// Ask whether its loops turn instead.
+        #[arg(long)]
+        live: bool,
+    },
     /// Print every setting and where it comes from, without secrets; exit 2 if one is wrong.
     CheckConfig,
     /// Seal every stored secret under the newest of ENCRYPTION_KEYS, while the service runs; afterwards the others can be
@@ -47,6 +54,11 @@ async fn main() -> anyhow::Result<()> {
         Command::CheckConfig => {
             Settings::print_or_exit(Program::Standalone);
             Ok(())
+        }
+        Command::Health { live } => {
+            let settings = Settings::from_env_quietly_or_exit(Program::Standalone);
+            let well = ask(settings.bind_addr, live).await;
+            std::process::exit(i32::from(!well))
         }
         Command::Demo => {
             choose_tls_provider();

@@ -10,7 +10,7 @@ use relaypost_shared::{
     delivery::DeliveryKind,
     entities::delivery,
     ids::{DeliveryId, TenantId},
-    queue::{Job, Lane, Queue, QueueError},
+    queue::{self, Job, Lane, Queue, QueueError},
 };
 use sea_orm::{
     ColumnTrait, ConnectionTrait, DbErr, EntityTrait, QueryFilter, QueryResult, Statement,
@@ -21,7 +21,7 @@ use sea_orm::{
 pub const BATCH: u64 = 500;
 /// How long a claim holds. A job that waits longer in the queue is written to the database once more for nothing, and one
 /// that was lost is found sooner by the sweep.
-pub(crate) const CLAIM: TimeDelta = TimeDelta::minutes(10);
+pub(crate) const CLAIM: TimeDelta = queue::CLAIM;
 /// What [`step_recent`] looks at: what came due in this time, however seldom it is made and whosever clock is a little off.
 const RECENT: TimeDelta = TimeDelta::minutes(1);
 /// A lane that already holds this many jobs gets no more: what waits in the database costs nothing, and a job about 200

@@ -4,7 +4,7 @@
 
 use std::{future::Future, time::Duration};
 
-use relaypost_shared::db;
+use relaypost_shared::{db, health::LONGEST_TURN};
 use tokio::task::JoinSet;
 
 use crate::{
@@ -76,15 +76,19 @@ where
     F: Future<Output = Result<bool, StepError>> + Send,
 {
     let services = services.clone();
+    let turn = services.health.loops().add(what, rest + LONGEST_TURN);
     async move {
         let mut waits = retry::infrastructure();
         loop {
+            turn.turns();
             let wait = match step(services.clone()).await {
                 Ok(more) => {
+                    turn.succeeded();
                     waits = retry::infrastructure();
                     if more { Duration::ZERO } else { rest }
                 }
                 Err(error) => {
+                    turn.waits_for_dependency();
                     let wait = waits.next().unwrap_or(rest);
                     tracing::warn!(%error, ?wait, "cannot {what}; trying again");
                     wait
@@ -117,6 +121,7 @@ async fn conduct(services: Services) -> Result<bool, StepError> {
         queue,
         clock,
         settings,
+        ..
     } = &services;
     Ok(circuit::step(db, queue, settings, clock.now()).await? >= circuit::BATCH)
 }

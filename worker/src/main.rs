@@ -7,6 +7,7 @@ use clap::{Parser, Subcommand};
 use relaypost_migration as migration;
 use relaypost_shared::{
     clock::Clock,
+    health::ask::ask,
     queue::Queue,
     serve,
     settings::{Program, Settings},
@@ -33,6 +34,12 @@ struct Cli {
 enum Command {
     /// Deliver until told to stop (the default).
     Serve,
+    /// Ask the worker on WORKER_BIND_ADDR whether it is ready; exit 1 if not.
+    Health {
+        /// Ask whether its loops turn instead.
+        #[arg(long)]
+        live: bool,
+    },
     /// Print every setting and where it comes from, without secrets; exit 2 if one is wrong.
     CheckConfig,
 }
@@ -44,6 +51,11 @@ async fn main() -> anyhow::Result<()> {
             Settings::print_or_exit(Program::Worker);
             Ok(())
         }
+        Command::Health { live } => {
+            let settings = Settings::from_env_quietly_or_exit(Program::Worker);
+            let well = ask(settings.worker_bind_addr, live).await;
+            std::process::exit(i32::from(!well))
+        }
         Command::Serve => start(Settings::from_env_or_exit(Program::Worker)).await,
     }
 }
@@ -54,11 +66,15 @@ async fn start(settings: Settings) -> anyhow::Result<()> {
     let db = migration::open_current(&settings).await?;
     migration::sealed::keys_or_exit(&db, &settings.keyring).await?;
     let queue = Queue::open(settings.redis_url.as_deref()).context("REDIS_URL")?;
+    let health = migration::health(&db, &queue);
+    // A worker can do nothing without its queue.
+    health.needs_queue();
     let services = Services {
         db,
         queue,
         clock: Clock::system(),
         settings: settings.clone(),
+        health,
     };
     let listener = serve::bind(settings.worker_bind_addr).with_context(|| {
         format!(

@@ -9,6 +9,7 @@ use relaypost_shared::{
     clock::{Clock, Timestamp},
     db::Database,
     delivery::{DeliveryKind, Ordering, Outcome},
+    health::Stage,
     ids::DeliveryId,
     queue::{Consumer, Limits},
     settings::Settings,
@@ -46,6 +47,8 @@ pub struct Pipeline {
     recorder: Batcher<Arc<Recorded>, Result<(), Arc<DbErr>>>,
     handovers: Handovers,
     unreadable: Unreadable,
+    preparing: Stage,
+    recording: Stage,
 }
 
 impl Pipeline {
@@ -70,14 +73,22 @@ impl Pipeline {
             sender,
             recorder: recorder(services.clone(), hot.clone(), consumer.clone()),
             handovers: Handovers::new(hot.clone(), services.clock.clone(), cutoff),
+            preparing: Stage::new(format!("load {}", consumer.lane().name())),
+            recording: Stage::new(format!("record {}", consumer.lane().name())),
             consumer,
             unreadable: Unreadable::default(),
         }
     }
 
+    /// What its jobs pass through beside the attempts themselves: a receiver that is slow holds up neither.
+    pub(crate) fn stages(&self) -> Vec<Stage> {
+        vec![self.preparing.clone(), self.recording.clone()]
+    }
+
     /// Works on one job, and returns when each of its deliveries is recorded and acknowledged, or back in the queue.
     pub async fn work(self, ids: Vec<DeliveryId>) {
         let given_out = self.clock.now();
+        let prepared = self.preparing.enter();
         let loaded = match self.loader.load(&ids, given_out).await {
             Ok(loaded) => loaded,
             Err(error) => return self.give_back(&ids, &error).await,
@@ -111,8 +122,12 @@ impl Pipeline {
                 Verdict::NotDue => done.push(loaded.delivery.id),
             }
         }
-        if !asked.is_empty() {
-            done.extend(self.ask(asked, &mut tasks).await);
+        match self.ask(asked, &mut tasks).await {
+            Some(parked) => {
+                done.extend(parked);
+                prepared.through();
+            }
+            None => drop(prepared),
         }
         if !done.is_empty() {
             self.consumer.acknowledge(&done).await;
@@ -172,8 +187,12 @@ impl Pipeline {
         judged.put_off
     }
 
-    /// Asks the circuits of deliveries that hang on one. What is parked needs its job no longer, and is returned.
-    async fn ask(&self, slice: Vec<Loaded>, tasks: &mut Tasks) -> Vec<DeliveryId> {
+    /// Asks the circuits of deliveries that hang on one. What is parked needs its job no longer, and is returned; nothing is
+    /// returned when the circuits could not be asked and all went back to the queue.
+    async fn ask(&self, slice: Vec<Loaded>, tasks: &mut Tasks) -> Option<Vec<DeliveryId>> {
+        if slice.is_empty() {
+            return Some(Vec::new());
+        }
         let timeout = TimeDelta::from_std(self.settings.webhooks.timeout).unwrap_or_default();
         let answers = circuit::ask(
             &self.db,
@@ -189,7 +208,7 @@ impl Pipeline {
             Err(error) => {
                 let ids: Vec<DeliveryId> = slice.iter().map(|one| one.delivery.id).collect();
                 self.give_back(&ids, &error).await;
-                return Vec::new();
+                return None;
             }
         };
         let mut parked = Vec::new();
@@ -200,7 +219,7 @@ impl Pipeline {
                 Answer::Parked => parked.push(loaded.delivery.id),
             }
         }
-        parked
+        Some(parked)
     }
 
     /// Sends, decides, records.
@@ -246,9 +265,10 @@ impl Pipeline {
             outcome,
             at: self.clock.now(),
         });
+        let recording = self.recording.enter();
         for wait in retry::infrastructure() {
             match self.recorder.call(recorded.clone()).await {
-                Ok(Ok(())) => return,
+                Ok(Ok(())) => return recording.through(),
                 Ok(Err(error)) => {
                     let delivery = recorded.loaded.delivery.id;
                     tracing::warn!(%error, %delivery, "a result cannot be recorded yet");

@@ -1,25 +1,31 @@
 //! What a worker answers on its own port: whether it lives, and whether it can work.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use poem::{
-    Endpoint, EndpointExt as _, IntoResponse, Response, Route, get, handler,
+    Endpoint, EndpointExt as _, IntoResponse, Request, Response, Route, get, handler,
     http::StatusCode,
     web::{Data, Json},
 };
-use relaypost_migration as migration;
-use relaypost_shared::{serve::headers::protect, settings::AppEnv};
+use relaypost_shared::{
+    clock::Clock,
+    health::{
+        Details,
+        access::{Refusal, may_see_details},
+        answers,
+    },
+    ids::RequestId,
+    serve::headers::protect,
+    settings::AppEnv,
+};
 use serde_json::json;
 
 use crate::run::Services;
 
-/// How long a check may take before it has failed.
-const PATIENCE: Duration = Duration::from_secs(3);
-
 /// The probes, under the names that the API gives them too.
 pub fn app(services: Services) -> impl Endpoint<Output = Response> {
     let production = services.settings.env == AppEnv::Production;
-    let mut routes = Route::new();
+    let mut routes = Route::new().at("/health/detailed", get(detailed));
     for path in ["/health", "/healthz", "/health/live"] {
         routes = routes.at(path, get(live));
     }
@@ -36,34 +42,48 @@ pub fn app(services: Services) -> impl Endpoint<Output = Response> {
 }
 
 #[handler]
-fn live(services: Data<&Arc<Services>>) -> impl IntoResponse {
-    Json(json!({ "status": "ok", "timestamp": services.clock.now() }))
+async fn live(services: Data<&Arc<Services>>) -> Response {
+    answers::live(&services.health, services.clock.now()).await
 }
 
 #[handler]
 async fn ready(services: Data<&Arc<Services>>) -> Response {
-    let word = |works: bool| if works { "ok" } else { "failed" };
-    // A worker can do nothing without its queue.
-    let (database, migrations, redis) = tokio::join!(
-        within_patience(services.db.ping()),
-        within_patience(migration::pending(&services.db)),
-        within_patience(services.queue.ping()),
-    );
-    let (database, redis) = (database.is_some(), redis.is_some());
-    let migrations = migrations.is_some_and(|pending| pending.is_empty());
-    let works = database && migrations && redis;
-    let body = json!({
-        "status": if works { "ready" } else { "not_ready" },
-        "checks": { "database": word(database), "migrations": word(migrations), "redis": word(redis) },
-    });
-    let status = if works {
-        StatusCode::OK
-    } else {
-        StatusCode::SERVICE_UNAVAILABLE
-    };
-    Json(body).with_status(status).into_response()
+    answers::ready(&services.health).await
 }
 
-async fn within_patience<T, E>(check: impl Future<Output = Result<T, E>>) -> Option<T> {
-    tokio::time::timeout(PATIENCE, check).await.ok()?.ok()
+#[handler]
+async fn detailed(request: &Request, services: Data<&Arc<Services>>) -> Response {
+    let Services {
+        db,
+        queue,
+        clock,
+        settings,
+        health,
+    } = services.as_ref();
+    if let Err(refusal) = may_see_details(request, settings.health_key.as_ref()) {
+        return refused(refusal, clock);
+    }
+    let cap = settings.webhooks.max_in_flight;
+    Json(Details::of(health, db, queue, clock, cap).await).into_response()
+}
+
+/// A refusal in the shape of the API's errors (RFC 9457).
+fn refused(refusal: Refusal, clock: &Clock) -> Response {
+    let (code, title) = match refusal.status {
+        StatusCode::UNAUTHORIZED => ("unauthorized", "No valid key"),
+        _ => ("forbidden", "The caller may not do this"),
+    };
+    let problem = json!({
+        "type": format!("urn:relaypost:problem:{code}"),
+        "title": title,
+        "status": refusal.status.as_u16(),
+        "detail": refusal.detail,
+        "code": code,
+        "request_id": RequestId::generate(clock.now()).to_string(),
+        "retryable": false,
+    });
+    Response::builder()
+        .status(refusal.status)
+        .content_type("application/problem+json")
+        .body(problem.to_string())
 }

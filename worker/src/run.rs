@@ -6,6 +6,7 @@ use apalis::prelude::WorkerBuilder;
 use relaypost_shared::{
     clock::Clock,
     db::{self, Database},
+    health::{Health, LONGEST_TURN, Loop},
     ids::RequestId,
     queue::{Consumer, JobBackend, Lane, Queue, QueueError},
     settings::Settings,
@@ -49,6 +50,8 @@ pub struct Services {
     pub clock: Clock,
     /// The settings.
     pub settings: Arc<Settings>,
+    /// How the process is doing.
+    pub health: Health,
 }
 
 /// A worker cannot start.
@@ -76,6 +79,8 @@ pub async fn run(services: Services, stop: impl Future<Output = ()>) -> Result<(
     let (stopping, stopped) = watch::channel(false);
     let hot = db::hot(&services.db);
     let cutoff = Cutoff::default();
+    services.health.watch_pool(&hot, Vec::new());
+    let loops = services.health.loops();
     let mut lanes = JoinSet::new();
     let mut consumers = Vec::new();
     let mut heartbeats = JoinSet::new();
@@ -88,31 +93,53 @@ pub async fn run(services: Services, stop: impl Future<Output = ()>) -> Result<(
             Some(services.settings.webhooks.max_in_flight),
         )?;
         consumers.push(consumer.clone());
+        let fetches = loops.add(format!("fetch {}", lane.name()), LONGEST_TURN);
+        let beats = loops.add(format!("heartbeat {}", lane.name()), LONGEST_TURN);
+        consumer.report_to(fetches.clone(), beats);
+        let pipeline = Pipeline::new(
+            &services,
+            &hot,
+            sender.clone(),
+            consumer.clone(),
+            cutoff.clone(),
+        );
+        services.health.watch_lane(fetches, pipeline.stages());
         let alive = consumer.clone();
         heartbeats.spawn(async move { alive.keep_alive().await });
-        lanes.spawn(work_lane(
-            services.clone(),
-            hot.clone(),
-            sender.clone(),
-            consumer,
-            name.clone(),
-            stopped.clone(),
-            cutoff.clone(),
-        ));
+        lanes.spawn(work_lane(pipeline, consumer, name.clone(), stopped.clone()));
     }
     let mut keepers = keepers::start(&services);
-    keepers.spawn(keep_sweeping(services.clone(), consumers.clone()));
+    let sweeps = loops.add("sweep", LONGEST_TURN);
+    keepers.spawn(keep_sweeping(services.clone(), consumers.clone(), sweeps));
     tracing::info!(worker = %name, "working");
     stop.await;
     tracing::info!(worker = %name, "stopping");
-    keepers.shutdown().await;
+    // It takes no more work from here on. The delay is for those who look at its port.
+    let delay = services.health.stop(services.settings.shutdown_delay);
+    let drained = async {
+        keepers.shutdown().await;
+        finish(&services.settings, &stopping, lanes, &consumers, &cutoff).await;
+        heartbeats.shutdown().await;
+        for consumer in &consumers {
+            consumer.leave().await;
+        }
+    };
+    tokio::join!(delay, drained);
+    Ok(())
+}
+
+/// Lets the lanes finish what is in flight within the grace period.
+async fn finish(
+    settings: &Settings,
+    stopping: &watch::Sender<bool>,
+    mut lanes: JoinSet<()>,
+    consumers: &[Consumer],
+    cutoff: &Cutoff,
+) {
     // The receivers live in the lanes' tasks; if all have ended there is nobody to tell.
     let _ = stopping.send(true);
     let all = async { while lanes.join_next().await.is_some() {} };
-    if timeout(services.settings.shutdown_grace, all)
-        .await
-        .is_err()
-    {
+    if timeout(settings.shutdown_grace, all).await.is_err() {
         let in_flight: usize = consumers.iter().map(Consumer::in_flight).sum();
         tracing::warn!(
             in_flight,
@@ -126,11 +153,6 @@ pub async fn run(services: Services, stop: impl Future<Output = ()>) -> Result<(
         }
         lanes.shutdown().await;
     }
-    heartbeats.shutdown().await;
-    for consumer in &consumers {
-        consumer.leave().await;
-    }
-    Ok(())
 }
 
 fn slots(settings: &Settings, lane: Lane) -> usize {
@@ -143,15 +165,11 @@ fn slots(settings: &Settings, lane: Lane) -> usize {
 
 /// Runs apalis's worker on one lane. Should it ever end by itself, it is started again.
 async fn work_lane(
-    services: Services,
-    hot: Database,
-    sender: Sender,
+    pipeline: Pipeline,
     consumer: Consumer,
     name: String,
     mut stopped: watch::Receiver<bool>,
-    cutoff: Cutoff,
 ) {
-    let pipeline = Pipeline::new(&services, &hot, sender, consumer.clone(), cutoff);
     while !*stopped.borrow_and_update() {
         let pipeline = pipeline.clone();
         let worker = WorkerBuilder::new(format!("{name}-{}", consumer.lane().name()))
@@ -173,13 +191,14 @@ async fn work_lane(
     }
 }
 
-async fn keep_sweeping(services: Services, consumers: Vec<Consumer>) {
+async fn keep_sweeping(services: Services, consumers: Vec<Consumer>, turn: Loop) {
     let mut waits = retry::infrastructure();
     loop {
         let began = Instant::now();
-        let Err(error) = sweep(&services, &consumers).await else {
+        let Err(error) = sweep(&services, &consumers, &turn).await else {
             continue;
         };
+        turn.waits_for_dependency();
         tracing::warn!(%error, "the sweep waits");
         if began.elapsed() > SWEEP_REST {
             // It had worked for a while.
@@ -191,7 +210,7 @@ async fn keep_sweeping(services: Services, consumers: Vec<Consumer>) {
 
 /// One full walk beside the recent one, then the recent one alone until the next full walk is due: after a while, or
 /// when a queue turned out to have lost its contents.
-async fn sweep(services: &Services, consumers: &[Consumer]) -> Result<(), StepError> {
+async fn sweep(services: &Services, consumers: &[Consumer], turn: &Loop) -> Result<(), StepError> {
     let (db, queue) = (&services.db, &services.queue);
     let mut recent = Recent::begin(db::now(db, &services.clock).await?);
     let mut full = Full::default();
@@ -213,6 +232,7 @@ async fn sweep(services: &Services, consumers: &[Consumer]) -> Result<(), StepEr
                 .requeued;
             looked = Instant::now();
         }
+        turn.succeeded();
         if requeued > 0 {
             tracing::info!(jobs = requeued, "queued jobs again that were lost");
         }

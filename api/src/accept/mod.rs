@@ -16,6 +16,7 @@ use relaypost_shared::{
     db::{Postgres, Transaction},
     delivery::DeliveryKind,
     entities::delivery,
+    health::{LONGEST_TURN, Loops, Stage},
     ids::{DeliveryId, TenantId},
     queue::{Job, Lane},
 };
@@ -167,15 +168,28 @@ type Waiting<I> = (Submission<I>, OwnedSemaphorePermit);
 
 impl<I: Intake> Acceptor<I> {
     /// Starts the task that writes the batches.
-    pub(crate) fn start(store: Store, pusher: Pusher) -> Self {
+    ///
+    /// Batches pass through `storing`; one that the database does not take has not got through it.
+    pub(crate) fn start(store: Store, pusher: Pusher, storing: Stage, loops: &Loops) -> Self {
+        let turn = loops.add(storing.name(), LONGEST_TURN);
         let batches = Batcher::start(
             BATCH,
             store.db.batch_limit(),
             move |waiting: Vec<Waiting<I>>| {
                 let (store, pusher) = (store.clone(), pusher.clone());
+                let (storing, turn) = (storing.clone(), turn.clone());
                 async move {
                     let (batch, _room): (Vec<_>, Vec<_>) = waiting.into_iter().unzip();
-                    let (answers, jobs) = store.write(&batch).await;
+                    let passage = storing.enter();
+                    let (answers, jobs) = turn.during(store.write(&batch)).await;
+                    let refused = |answer: &Result<Accepted, ApiError>| {
+                        answer.as_ref().is_err_and(|error| {
+                            matches!(error.code, Code::Unavailable | Code::StorageFull)
+                        })
+                    };
+                    if !answers.iter().all(refused) {
+                        passage.through();
+                    }
                     pusher.push(I::LANE, jobs);
                     answers
                 }

@@ -3,7 +3,10 @@
 
 use std::time::{Duration, Instant};
 
-use relaypost_shared::queue::{Job, Lane, Queue};
+use relaypost_shared::{
+    health::{LONGEST_TURN, Loops},
+    queue::{Job, Lane, Queue},
+};
 use tokio::sync::mpsc::{self, error::TrySendError};
 
 /// How many batches may wait for the queue.
@@ -19,12 +22,14 @@ pub(crate) struct Pusher(mpsc::Sender<(Lane, Vec<Job>)>);
 
 impl Pusher {
     /// Starts the task.
-    pub(crate) fn start(queue: Queue) -> Self {
+    pub(crate) fn start(queue: Queue, loops: &Loops) -> Self {
+        let turn = loops.add("push jobs", LONGEST_TURN);
         let (sender, mut inbox) = mpsc::channel(WAITING);
         tokio::spawn(async move {
             let mut given_up = GivenUp::default();
             let mut waiting = Vec::with_capacity(TOGETHER);
             while inbox.recv_many(&mut waiting, TOGETHER).await > 0 {
+                turn.turns();
                 for lane in Lane::ALL {
                     let of_lane = waiting.iter().filter(|(of, _)| *of == lane);
                     let jobs: Vec<Job> = of_lane.flat_map(|(_, jobs)| jobs).copied().collect();
@@ -36,6 +41,7 @@ impl Pusher {
                     }
                 }
                 waiting.clear();
+                turn.idles();
             }
         });
         Self(sender)

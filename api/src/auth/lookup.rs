@@ -12,6 +12,7 @@ use relaypost_shared::{
     clock::{Clock, Timestamp},
     db::Database,
     entities::api_key,
+    health::{LONGEST_TURN, Loops},
     ids::KeyId,
 };
 use sea_orm::{
@@ -41,7 +42,8 @@ pub(crate) struct Keys {
 
 impl Keys {
     /// Starts the task that asks the database.
-    pub(crate) fn start(db: Database, clock: Clock) -> Self {
+    pub(crate) fn start(db: Database, clock: Clock, loops: &Loops) -> Self {
+        let turn = loops.add("look up API keys", LONGEST_TURN);
         let last_used = LastUsed {
             db: db.clone(),
             written: Arc::default(),
@@ -49,8 +51,8 @@ impl Keys {
         let remembered = Remembered::default();
         let kept = remembered.clone();
         let rows = Batcher::start(BATCH, db.batch_limit(), move |ids: Vec<KeyId>| {
-            let (db, remembered) = (db.clone(), kept.clone());
-            async move { load(&db, &remembered, &ids).await }
+            let (db, remembered, turn) = (db.clone(), kept.clone(), turn.clone());
+            async move { turn.during(load(&db, &remembered, &ids)).await }
         });
         Self {
             remembered,

@@ -34,6 +34,12 @@ const TOLD: [(u16, &str); 5] = [
     (502, "The answer of the provider does not hold."),
 ];
 
+/// The same for operations that let programs in by a guard of their own.
+const TOLD_TO_MACHINES: [(u16, &str); 2] = [
+    (401, "The secret is missing or wrong."),
+    (403, "The guard lets nobody in from this address."),
+];
+
 /// The groups of operations.
 #[derive(Tags)]
 pub(crate) enum Tag {
@@ -63,6 +69,8 @@ pub(crate) enum Tag {
     Users,
     /// Who did what.
     AuditLog,
+    /// How the service is doing, for programs that watch it. They need no API key.
+    Operations,
 }
 
 /// Wraps an API so that its document tells the whole truth: keys, the tenant, every kind of error, the request's id.
@@ -90,6 +98,11 @@ impl<T: OpenApi> OpenApi for Documented<T> {
         Parameters::attach::<T>(routes);
         limit_public::<T>(routes);
     }
+}
+
+/// Whether it is for programs that watch the service.
+pub(crate) fn is_of_operations(operation: &MetaOperation) -> bool {
+    operation.tags.contains(&Tag::Operations.name())
 }
 
 fn complete(operation: &mut MetaOperation) {
@@ -175,7 +188,11 @@ fn problems(operation: &MetaOperation, access: Option<Access>) -> Vec<(u16, &'st
         ));
     }
     let told = operation.description.unwrap_or_default();
-    for (status, why) in TOLD {
+    let errors_told = match is_of_operations(operation) {
+        true => &TOLD_TO_MACHINES[..],
+        false => &TOLD[..],
+    };
+    for &(status, why) in errors_told {
         let listed = problems.iter().any(|(known, _)| *known == status);
         if !listed && told.contains(&status.to_string()) {
             problems.push((status, why));

@@ -9,6 +9,7 @@ use relaypost_shared::{
     clock::{Clock, Timestamp},
     db::Database,
     entities::{membership, session, user},
+    health::{LONGEST_TURN, Loops},
     ids::{SessionId, TenantId, UserId},
     people::{Role, SignInMethod},
 };
@@ -44,14 +45,15 @@ impl Sessions {
     /// Starts the task that asks the database.
     ///
     /// Without `demo` the sessions of the demo, of which there may be some from development, are nobody's.
-    pub(crate) fn start(db: Database, clock: Clock, demo: bool) -> Self {
+    pub(crate) fn start(db: Database, clock: Clock, demo: bool, loops: &Loops) -> Self {
+        let turn = loops.add("look up sessions", LONGEST_TURN);
         Self(Batcher::start(
             BATCH,
             db.batch_limit(),
             move |presented: Vec<Presented>| {
-                let (db, now) = (db.clone(), clock.now());
+                let (db, now, turn) = (db.clone(), clock.now(), turn.clone());
                 async move {
-                    match load(&db, &presented, now, demo).await {
+                    match turn.during(load(&db, &presented, now, demo)).await {
                         Ok(found) => presented
                             .iter()
                             .map(|one| Ok(found.get(&one.session).filter(|it| it.user == one.user)))

@@ -56,13 +56,13 @@ pub(super) struct DeadLetterCount {
 /// Jobs by queue.
 #[derive(Debug, Serialize, Object)]
 #[oai(example)]
-pub(super) struct Queues {
+pub(crate) struct Queues {
     /// Live webhooks.
-    pub(super) webhooks: u64,
+    pub(crate) webhooks: u64,
     /// Live emails.
-    pub(super) emails: u64,
+    pub(crate) emails: u64,
     /// Replays.
-    pub(super) bulk: u64,
+    pub(crate) bulk: u64,
 }
 
 /// An endpoint's circuit.

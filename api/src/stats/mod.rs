@@ -6,6 +6,7 @@ mod count;
 use poem::web::Data;
 use poem_openapi::OpenApi;
 
+pub(crate) use self::body::Queues;
 use self::body::Stats;
 use crate::{
     Services,

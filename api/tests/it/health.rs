@@ -1,10 +1,252 @@
 //! Probes.
 
-use relaypost_shared::queue::Queue;
-use sea_orm::ConnectionTrait as _;
-use serde_json::json;
+use std::time::{Duration, Instant};
+
+use relaypost_shared::{
+    db::{self, begin_write},
+    queue::Queue,
+};
+use relaypost_testkit::{RedisServer, eventually};
+use sea_orm::{ConnectionTrait as _, DbBackend, Statement};
+use serde_json::{Value, json};
 
 use crate::{Api, api};
+
+/// In which time readiness follows what happens.
+const TURNS: Duration = Duration::from_secs(5);
+
+/// Waits until readiness has this status, and a check fails or is degraded for this reason.
+async fn turns(api: &Api, status: u16, check: &str, reason: Option<&str>) -> Value {
+    let began = Instant::now();
+    let ready = eventually(TURNS, || async {
+        let ready = api.anonymous().get("/health/ready").await;
+        let why = ready.body["reasons"][check].as_str();
+        let fits = match reason {
+            Some(reason) => why.is_some_and(|why| why.contains(reason)),
+            None => why.is_none(),
+        };
+        if ready.status == status && fits {
+            return Ok(ready.body);
+        }
+        Err(ready.to_string())
+    })
+    .await;
+    assert!(began.elapsed() <= TURNS);
+    // Whatever the dependencies do, the process itself lives.
+    api.anonymous().get("/health").await.expect(200);
+    ready
+}
+
+fn is_postgres(api: &Api) -> bool {
+    api.db.get_database_backend() == DbBackend::Postgres
+}
+
+/// Other connections to the same database.
+async fn beside(api: &Api) -> db::Database {
+    db::connect(&api.settings.database_url, 2, None)
+        .await
+        .unwrap()
+}
+
+/// Makes the database read-only, or writable again, for every session.
+async fn read_only(api: &Api, on: bool) {
+    if !is_postgres(api) {
+        let pragma = format!("PRAGMA query_only = {on}");
+        api.db.execute_unprepared(&pragma).await.unwrap();
+        return;
+    }
+    let operator = beside(api).await;
+    let change = format!(
+        "SET TRANSACTION READ WRITE; DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET default_transaction_read_only = {on}', current_database()); END $$"
+    );
+    let end = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
+               WHERE datname = current_database() AND pid <> pg_backend_pid()";
+    operator.execute_unprepared(&change).await.unwrap();
+    if on {
+        operator.execute_unprepared(end).await.unwrap();
+    }
+    operator.close().await;
+}
+
+#[tokio::test]
+async fn a_read_only_database_is_not_ready_until_it_can_be_written_again() {
+    let api = api().await;
+    turns(&api, 200, "database", None).await;
+    read_only(&api, true).await;
+    let ready = turns(&api, 503, "database", Some("read-only")).await;
+    let checks = json!({"database": "failed", "redis": "ok", "migrations": "ok"});
+    assert_eq!(ready["checks"], checks);
+    // The sessions that are read-only stay so; others take their place.
+    read_only(&api, false).await;
+    turns(&api, 200, "database", None).await;
+    api.stop().await;
+}
+
+#[tokio::test]
+async fn a_full_sqlite_database_is_not_ready_until_there_is_room() {
+    let api = api().await;
+    if !is_postgres(&api) {
+        let full = "CREATE TABLE fill (bytes blob); PRAGMA max_page_count = 1";
+        api.db.execute_unprepared(full).await.unwrap();
+        let insert = "INSERT INTO fill VALUES (zeroblob(3000))";
+        while api.db.execute_unprepared(insert).await.is_ok() {}
+        turns(&api, 503, "database", Some("disk full")).await;
+        let room = "PRAGMA max_page_count = 1000000";
+        api.db.execute_unprepared(room).await.unwrap();
+        turns(&api, 200, "database", None).await;
+    }
+    api.stop().await;
+}
+
+#[tokio::test]
+async fn a_locked_table_is_not_ready_until_it_is_free() {
+    let api = api().await;
+    turns(&api, 200, "database", None).await;
+    let operator = beside(&api).await;
+    let holder = begin_write(&operator).await.unwrap();
+    let reason = if is_postgres(&api) {
+        let lock = "LOCK TABLE deliveries IN ACCESS EXCLUSIVE MODE";
+        holder.execute_unprepared(lock).await.unwrap();
+        "locked"
+    } else {
+        "no answer in 2 s"
+    };
+    turns(&api, 503, "database", Some(reason)).await;
+    holder.rollback().await.unwrap();
+    turns(&api, 200, "database", None).await;
+    operator.close().await;
+    api.stop().await;
+}
+
+#[tokio::test]
+async fn an_api_without_a_free_connection_is_not_ready() {
+    let api = api().await;
+    let connections = if is_postgres(&api) { 10 } else { 1 };
+    let mut taken = Vec::new();
+    for _ in 0..connections {
+        taken.push(begin_write(&api.db).await.unwrap());
+    }
+    let reason = if is_postgres(&api) {
+        "no free connection in 2 s"
+    } else {
+        "no answer in 2 s"
+    };
+    turns(&api, 503, "database", Some(reason)).await;
+    for one in taken {
+        one.rollback().await.unwrap();
+    }
+    turns(&api, 200, "database", None).await;
+    api.stop().await;
+}
+
+#[tokio::test]
+async fn many_polls_share_one_write_a_second() {
+    let api = api().await;
+    let count = match is_postgres(&api) {
+        true => {
+            "CREATE TABLE writes (at timestamptz); \
+             CREATE FUNCTION count_write() RETURNS trigger LANGUAGE plpgsql AS \
+             $$ BEGIN INSERT INTO writes VALUES (now()); RETURN NULL; END $$; \
+             CREATE TRIGGER writes AFTER INSERT OR UPDATE ON probes FOR EACH ROW EXECUTE FUNCTION count_write()"
+        }
+        false => {
+            "CREATE TABLE writes (at text); \
+             CREATE TRIGGER inserts AFTER INSERT ON probes BEGIN INSERT INTO writes VALUES (''); END; \
+             CREATE TRIGGER updates AFTER UPDATE ON probes BEGIN INSERT INTO writes VALUES (''); END"
+        }
+    };
+    api.db.execute_unprepared(count).await.unwrap();
+    let (began, client) = (Instant::now(), api.anonymous());
+    for _ in 0..10 {
+        let polls = (0..50).map(|_| client.get("/health/ready"));
+        for answer in futures::future::join_all(polls).await {
+            answer.expect(200);
+        }
+    }
+    let seconds = i64::try_from(began.elapsed().as_secs()).unwrap() + 1;
+    let asked = Statement::from_string(
+        api.db.get_database_backend(),
+        "SELECT count(*) AS n FROM writes",
+    );
+    let row = api.db.query_one_raw(asked).await.unwrap().unwrap();
+    let writes: i64 = row.try_get("", "n").unwrap();
+    // One for each of the two pools.
+    assert!(
+        (1..=2 * seconds).contains(&writes),
+        "{writes} writes in {seconds} s"
+    );
+    api.stop().await;
+}
+
+#[tokio::test]
+async fn a_redis_that_cannot_be_used_is_degraded_or_fails_by_the_settings_and_is_told_from_a_well_one()
+ {
+    for required in [false, true] {
+        let redis = RedisServer::start().await;
+        let setting = [(
+            "READINESS_REQUIRES_REDIS",
+            if required { "true" } else { "false" },
+        )];
+        let api = Api::with(&setting, Queue::open(Some(&redis.url())).unwrap()).await;
+        let (status, check) = if required {
+            (503, "failed")
+        } else {
+            (200, "degraded")
+        };
+        turns(&api, 200, "redis", None).await;
+        for (spoil, mend, reason) in [
+            (
+                &["CONFIG", "SET", "maxmemory", "1"][..],
+                &["CONFIG", "SET", "maxmemory", "0"][..],
+                "full",
+            ),
+            (
+                &["ACL", "SETUSER", "default", "-@scripting"],
+                &["ACL", "SETUSER", "default", "+@all"],
+                "no permission",
+            ),
+            (
+                &["REPLICAOF", "127.0.0.1", "9"],
+                &["REPLICAOF", "NO", "ONE"],
+                "read-only",
+            ),
+        ] {
+            redis.command(spoil).await;
+            let ready = turns(&api, status, "redis", Some(reason)).await;
+            assert_eq!(ready["checks"]["redis"], check);
+            redis.command(mend).await;
+            turns(&api, 200, "redis", None).await;
+        }
+        redis.kill9().await;
+        turns(&api, status, "redis", Some("not reachable")).await;
+        api.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn liveness_fails_only_for_a_loop_that_hangs_while_its_dependencies_work() {
+    let api = api().await;
+    let short = Duration::from_millis(20);
+    let hangs = api.health().loops().add("a loop of a test", short);
+    hangs.turns();
+    let dead = eventually(TURNS, || async {
+        let live = api.anonymous().get("/health/live").await;
+        if live.status == 503 {
+            Ok(live.body)
+        } else {
+            Err(live.to_string())
+        }
+    })
+    .await;
+    assert_eq!(dead["loops"][0]["name"], "a loop of a test");
+    assert_eq!(dead["loops"].as_array().unwrap().len(), 1);
+    hangs.idles();
+    api.anonymous().get("/health/live").await.expect(200);
+    hangs.turns();
+    api.db.clone().close().await;
+    turns(&api, 503, "database", Some("")).await;
+    api.stop().await;
+}
 
 #[tokio::test]
 async fn a_live_process_says_so_without_a_key() {
@@ -19,7 +261,11 @@ async fn a_live_process_says_so_without_a_key() {
     for path in ["/health/ready", "/readyz", "/ready"] {
         let ready = api.anonymous().get(path).await.expect(200);
         let checks = json!({"database": "ok", "redis": "ok", "migrations": "ok"});
-        assert_eq!(ready, json!({"status": "ready", "checks": checks}));
+        assert_eq!(
+            ready,
+            json!({"status": "ready", "checks": checks}),
+            "{path}"
+        );
     }
     api.stop().await;
 }
@@ -60,6 +306,20 @@ async fn a_schema_that_is_not_up_to_date_is_not_ready() {
         .unwrap();
     let ready = api.anonymous().get("/ready").await.expect(503);
     let checks = json!({"database": "ok", "redis": "ok", "migrations": "failed"});
-    assert_eq!(ready, json!({"status": "not_ready", "checks": checks}));
+    assert_eq!(ready["checks"], checks);
+    assert!(
+        ready["reasons"]["migrations"]
+            .as_str()
+            .unwrap()
+            .starts_with("pending: m0001")
+    );
+    api.stop().await;
+
+    // A database that is away says nothing about its schema.
+    let api = crate::api().await;
+    api.db.clone().close().await;
+    let ready = api.anonymous().get("/ready").await.expect(503);
+    let checks = json!({"database": "failed", "redis": "ok", "migrations": "ok"});
+    assert_eq!(ready["checks"], checks);
     api.stop().await;
 }

@@ -33,6 +33,7 @@ mod mailed;
 mod members;
 mod messages;
 mod oauth;
+mod operations;
 mod pages;
 mod parameters;
 mod permissions;

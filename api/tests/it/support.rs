@@ -20,6 +20,7 @@ use relaypost_shared::{
     clock::Clock,
     db::{self, Database},
     entities::{delivery, email},
+    health::Health,
     ids::DeliveryId,
     queue::{MemoryQueue, Queue},
     secrets::{Keyring, Place},
@@ -44,7 +45,7 @@ pub(crate) struct Api {
     pub(crate) names: Arc<TestNames>,
     endpoint: Arc<BoxEndpoint<'static, Response>>,
     services: Services,
-    settings: Arc<Settings>,
+    pub(crate) settings: Arc<Settings>,
     database: TestDatabase,
 }
 
@@ -139,6 +140,11 @@ impl Api {
             clock,
             database,
         }
+    }
+
+    /// How the process is doing.
+    pub(crate) fn health(&self) -> &Health {
+        self.services.health()
     }
 
     /// How often Argon2 has run.

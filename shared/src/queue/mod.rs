@@ -92,11 +92,35 @@ impl Job {
 #[error("the queue cannot be reached: {0}")]
 pub struct QueueError(#[from] ::redis::RedisError);
 
+impl QueueError {
+    /// Why the queue cannot be used, in words that hold no secret.
+    pub fn reason(&self) -> String {
+        let error = &self.0;
+        let text = match error.code() {
+            Some("OOM") => "full: maxmemory is reached",
+            Some("READONLY") => "read-only: a replica",
+            Some("NOPERM") => "no permission for the queue's scripts",
+            Some("NOAUTH" | "WRONGPASS") => "password refused",
+            Some("BUSY") => "busy with a script",
+            Some("LOADING") => "loading its data",
+            Some("MISCONF") => "it cannot save its data and refuses writes",
+            Some("NOREPLICAS") => "too few replicas for a write",
+            Some("CLUSTERDOWN" | "MASTERDOWN") => "its cluster is down",
+            _ if error.is_timeout() => "no answer in 2 s",
+            _ if error.kind() == ::redis::ErrorKind::AuthenticationFailed => "password refused",
+            _ if error.is_io_error() => "not reachable",
+            Some(code) => return format!("it refuses the queue's scripts ({code})"),
+            None => "not usable",
+        };
+        text.to_owned()
+    }
+}
+
 /// The queues of all lanes. Clones share them.
 #[derive(Clone, Debug)]
 pub enum Queue {
     /// In Redis, shared by any number of processes.
-    Redis(RedisQueue),
+    Redis(Box<RedisQueue>),
     /// In this process.
     Memory(MemoryQueue),
 }
@@ -108,7 +132,7 @@ impl Queue {
     /// When the address is not one of a Redis server.
     pub fn open(redis_url: Option<&str>) -> Result<Self, QueueError> {
         match redis_url {
-            Some(url) => Ok(Self::Redis(RedisQueue::open(url)?)),
+            Some(url) => Ok(Self::Redis(Box::new(RedisQueue::open(url)?))),
             None => Ok(Self::Memory(MemoryQueue::default())),
         }
     }
@@ -161,17 +185,53 @@ impl Queue {
         }
     }
 
-    /// Whether the queue answers.
+    /// Whether the queue can be used: runs a script that writes, as everything on the queue does. A Redis that is full,
+    /// read-only or without permission for scripts answers a ping all the same.
     ///
     /// # Errors
-    /// When it does not.
-    pub async fn ping(&self) -> Result<(), QueueError> {
+    /// When it cannot.
+    pub async fn probe(&self) -> Result<(), QueueError> {
         match self {
-            Self::Redis(queue) => queue.ping().await,
+            Self::Redis(queue) => queue.probe().await,
             Self::Memory(_) => Ok(()),
         }
     }
+
+    /// What a worker could start now in this lane, and what of it has waited for longest. `default_cap` is the cap of
+    /// endpoints that have none of their own. It looks at a bounded number of flows.
+    ///
+    /// # Errors
+    /// When Redis cannot be reached.
+    pub async fn startable(
+        &self,
+        lane: Lane,
+        default_cap: Option<u32>,
+    ) -> Result<Startable, QueueError> {
+        match self {
+            Self::Redis(queue) => queue.startable(lane, default_cap).await,
+            Self::Memory(queue) => Ok(queue.startable(lane, default_cap)),
+        }
+    }
 }
+
+/// How long a delivery that the dispatcher has put onto the queue is left alone: `dispatch_at` is so far ahead of the moment
+/// in which it was put there.
+pub const CLAIM: chrono::TimeDelta = chrono::TimeDelta::minutes(10);
+
+/// What a lane holds at a moment.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Startable {
+    /// How many jobs wait, those of flows that may not go on included.
+    pub depth: u64,
+    /// How many of them a worker could start now: without those over their flow's cap or rate. Counted over at most
+    /// [`FLOWS_LOOKED_AT`] flows.
+    pub startable: u64,
+    /// The first job of each flow that may go on, as far as they were looked at.
+    pub heads: Vec<DeliveryId>,
+}
+
+/// How many flows a look at what can be started takes in: a few milliseconds of Redis.
+pub const FLOWS_LOOKED_AT: usize = 1_000;
 
 /// Jobs that a flow may take in one turn while others wait. What a turn costs is shared by them; what it delays is one
 /// turn of everybody else.

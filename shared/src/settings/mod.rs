@@ -5,6 +5,7 @@ mod auth;
 mod http;
 mod idempotency;
 mod limits;
+mod metrics_guard;
 mod oauth;
 mod provider;
 mod proxies;
@@ -21,6 +22,7 @@ pub use auth::{Argon2, Auth, JwtSecret, JwtSecrets};
 pub use http::{Http, Origins};
 pub use idempotency::Idempotency;
 pub use limits::{Limits, LimitsRedis, OnRedisFailure, Quota};
+pub use metrics_guard::MetricsGuard;
 pub use oauth::{ClientSecret, Github, OAuth, OAuthClient, OidcProvider};
 pub use provider::{MailProvider, SmtpTls};
 pub use proxies::{ForwardingHeader, Proxies, TrustedProxies};
@@ -80,8 +82,16 @@ pub struct Settings {
     pub bulk_concurrency: usize,
     /// How long a process that was told to stop may finish what it is doing.
     pub shutdown_grace: Duration,
-    /// Whether `/health/ready` fails when Redis is gone.
+    /// How long a process that was told to stop still serves, not ready, before it closes its port.
+    pub shutdown_delay: Duration,
+    /// Whether `/health/ready` of the API fails when Redis cannot be used.
     pub readiness_requires_redis: bool,
+    /// The key for `/health/detailed`.
+    pub health_key: Option<Secret>,
+    /// Who may read figures for machines: `/v1/scaling`.
+    pub metrics_guard: MetricsGuard,
+    /// Whether the API and workers apply pending migrations when they start.
+    pub migrate_on_start: bool,
     /// Signing in through other providers.
     pub oauth: OAuth,
 }
@@ -208,6 +218,13 @@ impl Settings {
         Checked::from_env(program).or_exit().0
     }
 
+    /// [`Settings::from_env_or_exit`] for a command whose output is one line: warnings are left to the process itself.
+    pub fn from_env_quietly_or_exit(program: Program) -> Self {
+        let mut checked = Checked::from_env(program);
+        checked.warnings.clear();
+        checked.or_exit().0
+    }
+
     /// `check-config`: prints every setting with where it comes from, without secrets; ends the process with code 2 when
     /// one is wrong.
     pub fn print_or_exit(program: Program) {
@@ -232,7 +249,9 @@ impl Settings {
              not set.\nEverything that is wrong or missing is named at once, before anything starts, and the process exits \
              with code 2. A variable that\nlooks like a misspelt setting is pointed out. `check-config`, a command of \
              `relaypost`, `relaypost-api` and `relaypost-worker`,\nprints what each setting comes to and where it comes from, \
-             without secrets.\n\nProduction (`APP_ENV=production`) does not start without what is marked as required, nor \
+             without secrets.\n\nA setting that holds a secret may stand in a file instead: `DATABASE_URL_FILE=/run/secrets/database_url` \
+             names one whose content is\nthe value, without the newline at its end. Setting both is refused, and so is a file that \
+             is empty or cannot be read.\n\nProduction (`APP_ENV=production`) does not start without what is marked as required, nor \
              with a secret that can be guessed:\none that repeats itself, counts, stands in an example, or is made of words \
              such as `changeme`.\n\n<!-- Generated from `shared/src/settings` by `make docs`. -->\n\n{}",
             reader.table()
@@ -265,18 +284,29 @@ impl Settings {
             limits: Limits::read(from, env),
             dlq_threshold: from.or::<Whole<1, 1_000_000>>("DLQ_THRESHOLD", "50", "From how many dead letters on the event `dlq.threshold` goes out, once until they are fewer than half of it.").into(),
             bulk_concurrency: from.or::<Whole<1, 100_000>>("BULK_CONCURRENCY", "64", "How many replayed deliveries, webhooks and mails together, one worker has in flight at a time, besides the live ones.").into(),
-            shutdown_grace: from.or::<Whole<0, 3600>>("SHUTDOWN_GRACE_SECONDS", "30", "How long a process that was told to stop may finish what it is doing.").seconds(),
-            readiness_requires_redis: from.or("READINESS_REQUIRES_REDIS", "false", "Whether `/health/ready` answers 503 when Redis is gone. The API accepts without Redis, so the default is no."),
+            shutdown_grace: from.or::<Whole<0, 3600>>("SHUTDOWN_GRACE_SECONDS", "25", "How long a process that was told to stop may finish what it is doing, in seconds. It begins after `SHUTDOWN_DELAY_SECONDS`.").seconds(),
+            shutdown_delay: from.or::<Whole<0, 600>>("SHUTDOWN_DELAY_SECONDS", if env == AppEnv::Production { "2" } else { "0" }, "How long a process that was told to stop still serves, in seconds: `/health/ready` answers 503 at once, and load balancers have this time to notice before the port closes. Production: 2. A second SIGTERM or SIGINT ends the delay.").seconds(),
+            readiness_requires_redis: from.or("READINESS_REQUIRES_REDIS", "false", "Whether `/health/ready` of the API answers 503 when Redis is away, full, read-only or without scripts. The API accepts without Redis, so the default is no. A worker is never ready without Redis."),
+            health_key: from.optional("HEALTH_KEY", "The key that `/health/detailed` asks for in the header `X-Health-Key`; at least 24 characters. Without it only this machine may ask."),
+            metrics_guard: MetricsGuard::read(from, env),
+            migrate_on_start: from.or("MIGRATE_ON_START", "false", "Whether the API and workers apply pending migrations when they start, one process at a time. Otherwise they end with a message and wait for `relaypost-migrate up`. `relaypost` always applies them."),
             oauth: OAuth::read(from, env),
         };
         from.example("REDIS_URL", "redis://127.0.0.1:6379/");
         from.example("ROOT_API_KEY", "$(openssl rand -hex 24)");
         from.example("ENCRYPTION_KEYS", "$(openssl rand -hex 32)");
         // SQLite in a folder of the process is what nothing at all gives; in production somebody has decided.
+        from.example("HEALTH_KEY", "$(openssl rand -hex 24)");
         from.example("DATABASE_URL", "postgres://user:password@host/name");
         from.required_in_production("DATABASE_URL");
         from.required_in_production("ENCRYPTION_KEYS");
-        from.distinct(["ENCRYPTION_KEYS", "JWT_SECRET", "ROOT_API_KEY"]);
+        from.distinct([
+            "ENCRYPTION_KEYS",
+            "JWT_SECRET",
+            "ROOT_API_KEY",
+            "HEALTH_KEY",
+            "METRICS_GUARD_SECRET",
+        ]);
         settings.refuse_what_does_not_go_together(from, program);
         settings.point_out_what_is_open(from);
         settings

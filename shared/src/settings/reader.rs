@@ -4,7 +4,7 @@
 use std::{fmt, fmt::Write as _, str::FromStr};
 
 use super::{
-    secret::{is_secret, weakness},
+    secret::{is_secret, may_be_in_a_file, weakness},
     shown::shown,
     variables::{Source, Variables},
 };
@@ -49,6 +49,8 @@ pub(super) struct Reader {
     production: bool,
     described: Vec<Described>,
     problems: Vec<(&'static str, String)>,
+    /// What is wrong with the files that settings come from, with the setting.
+    of_files: Vec<(&'static str, String)>,
     advice: Vec<String>,
 }
 
@@ -59,6 +61,7 @@ impl Reader {
             production: false,
             described: Vec::new(),
             problems: Vec::new(),
+            of_files: Vec::new(),
             advice: Vec::new(),
         }
     }
@@ -117,7 +120,7 @@ impl Reader {
     }
 
     /// Production takes no secret for two purposes: who gets at the one would have the other.
-    pub(super) fn distinct(&mut self, names: [&'static str; 3]) {
+    pub(super) fn distinct(&mut self, names: [&'static str; 5]) {
         let mut seen: Vec<(&'static str, &str)> = Vec::new();
         let mut twice = Vec::new();
         for name in names.into_iter().filter(|_| self.production) {
@@ -165,7 +168,13 @@ impl Reader {
         limit
     }
 
+    /// Notes a setting that is about to be read. One that holds a secret may come from a file.
     fn describe(&mut self, name: &'static str, default: &str, about: &'static str) {
+        if may_be_in_a_file(name)
+            && let Err(problem) = self.variables.take_from_file(name)
+        {
+            self.of_files.push((name, problem));
+        }
         self.described.push(Described {
             name,
             default: default.to_owned(),
@@ -177,11 +186,13 @@ impl Reader {
 
     /// Whether somebody gave it a value, even one that is wrong.
     pub(super) fn is_set(&self, name: &str) -> bool {
-        self.variables.get(name).is_some() || self.variables.is_unreadable(name)
+        let of_file = self.of_files.iter().any(|(wrong, _)| *wrong == name);
+        of_file || self.variables.get(name).is_some() || self.variables.is_unreadable(name)
     }
 
     pub(super) fn is_wrong(&self, name: &str) -> bool {
-        self.problems.iter().any(|(wrong, _)| *wrong == name)
+        let mut wrong = self.problems.iter().chain(&self.of_files);
+        wrong.any(|(wrong, _)| *wrong == name)
     }
 
     fn parse<T: FromStr>(&mut self, name: &'static str) -> Option<T>
@@ -220,7 +231,8 @@ impl Reader {
             }
         });
         let of_file = self.variables.problems().iter().cloned();
-        of_file.chain(of_settings).collect()
+        let of_files = self.of_files.iter().map(|(_, problem)| problem.clone());
+        of_file.chain(of_files).chain(of_settings).collect()
     }
 
     /// Variables that look like settings and are none, and settings that production should have.
@@ -240,6 +252,7 @@ impl Reader {
                     let source = match source {
                         Source::Environment => "set",
                         Source::File => ".env",
+                        Source::SecretFile => "from the file in its _FILE",
                     };
                     writeln!(text, "{name}={}  # {source}", shown(name, value))
                 }
@@ -261,9 +274,13 @@ impl Reader {
                 Some(text) => format!("`{text}`"),
             };
             let required = if one.required { "required" } else { "" };
+            let file = match may_be_in_a_file(one.name) {
+                true => format!(" Or `{}_FILE`.", one.name),
+                false => String::new(),
+            };
             let _ = writeln!(
                 text,
-                "| `{}` | {} | {} | {required} | {} |",
+                "| `{}` | {} | {} | {required} | {}{file} |",
                 one.name,
                 code(Some(&one.default)),
                 code(one.example),

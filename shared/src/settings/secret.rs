@@ -40,6 +40,18 @@ pub(super) fn is_secret(name: &str) -> bool {
             .any(|part| ["SECRET", "SECRETS"].contains(&part))
 }
 
+/// Whether a setting of this name may come from a file (`NAME_FILE`): a secret, or an address with a password in it.
+pub(super) fn may_be_in_a_file(name: &str) -> bool {
+    is_secret(name)
+        || [
+            "DATABASE_URL",
+            "REDIS_URL",
+            "RATE_LIMIT_REDIS_URL",
+            "EMAIL_PROVIDERS",
+        ]
+        .contains(&name)
+}
+
 /// Why a secret, or one of several with commas between them, is one that can be guessed, if it is.
 pub(super) fn weakness(text: &str) -> Option<&'static str> {
     let parts = text.split(',').map(str::trim);

@@ -4,18 +4,22 @@ use std::{
     cell::Cell,
     collections::{BTreeMap, HashMap, HashSet},
     ffi::OsString,
+    fs::File,
     io::{self, Read},
     path::Path,
 };
 
+use super::secret::may_be_in_a_file;
+
 /// A variable that begins like these and is no setting is most likely one that is misspelt.
-const PREFIXES: [&str; 6] = [
+const PREFIXES: [&str; 7] = [
     "WEBHOOK_",
     "RATE_LIMIT_",
     "AUTH_",
     "OAUTH_",
     "CIRCUIT_",
     "IDEMPOTENCY_",
+    "METRICS_GUARD",
 ];
 /// In names shorter than this every other word is one letter away.
 const SHORT: usize = 6;
@@ -23,6 +27,8 @@ const SHORT: usize = 6;
 const LONG: usize = 10;
 /// No setting has a name as long as this.
 const TOO_LONG: usize = 64;
+/// The largest file that a value is read from, in bytes.
+const LARGEST_FILE: u64 = 64 << 10;
 
 /// Where a variable comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,6 +37,8 @@ pub(super) enum Source {
     Environment,
     /// The `.env` file.
     File,
+    /// The file that `NAME_FILE` names.
+    SecretFile,
 }
 
 /// Names with their values.
@@ -112,6 +120,30 @@ impl Variables {
         Some(text.trim()).filter(|text| !text.is_empty())
     }
 
+    /// Takes the value of `name` from the file that `NAME_FILE` names, if that is set. Container engines and Kubernetes hand
+    /// secrets to a process in this way.
+    ///
+    /// # Errors
+    /// When both are set, or the file cannot be read or is empty. The text names no value.
+    pub(super) fn take_from_file(&mut self, name: &str) -> Result<(), String> {
+        let file = format!("{name}_FILE");
+        if self.is_unreadable(&file) {
+            return Err(format!("{file}: expected text in UTF-8"));
+        }
+        let Some(path) = self.get(&file) else {
+            return Ok(());
+        };
+        if self.get(name).is_some() || self.is_unreadable(name) {
+            return Err(format!(
+                "{file}: {name} is set too; expected only one of the two"
+            ));
+        }
+        let text = read_text(Path::new(path)).map_err(|why| format!("{file}: {why}"))?;
+        self.texts
+            .insert(name.to_owned(), (text, Source::SecretFile));
+        Ok(())
+    }
+
     /// Where a variable comes from.
     pub(super) fn source(&self, name: &str) -> Source {
         self.texts
@@ -132,7 +164,11 @@ impl Variables {
     /// A word about each variable that looks like one of `settings` and is none.
     pub(super) fn suspicious(&self, settings: &[&str]) -> Vec<String> {
         let names = self.texts.keys().filter(|name| name.len() < TOO_LONG);
-        let unknown = names.filter(|name| !settings.contains(&name.as_str()));
+        let is_file = |name: &str| {
+            let setting = name.strip_suffix("_FILE");
+            setting.is_some_and(|name| settings.contains(&name) && may_be_in_a_file(name))
+        };
+        let unknown = names.filter(|name| !settings.contains(&name.as_str()) && !is_file(name));
         let warnings = unknown.filter_map(|name| {
             let near = settings
                 .iter()
@@ -162,6 +198,26 @@ impl From<HashMap<String, String>> for Variables {
             ..Self::default()
         }
     }
+}
+
+/// What a file holds, without the newline at its end.
+fn read_text(path: &Path) -> Result<String, String> {
+    let unreadable = |error: io::Error| format!("the file cannot be read: {error}");
+    // Not whatever is there: a device has no end.
+    let mut file = File::open(path).map_err(unreadable)?.take(LARGEST_FILE + 1);
+    let mut bytes = Vec::new();
+    file.read_to_end(&mut bytes).map_err(unreadable)?;
+    if bytes.len() as u64 > LARGEST_FILE {
+        return Err(format!(
+            "the file is too large; expected at most {LARGEST_FILE} bytes"
+        ));
+    }
+    let text = String::from_utf8(bytes).map_err(|_| "the file is not text in UTF-8".to_owned())?;
+    let text = text.trim();
+    if text.is_empty() {
+        return Err("the file is empty; expected the value".to_owned());
+    }
+    Ok(text.to_owned())
 }
 
 /// Gives one line at a time, so that one can tell how many were read when something is wrong.

@@ -22,6 +22,7 @@ mod isolation;
 mod journeys;
 mod oauth;
 mod people;
+mod probes;
 mod replays;
 mod retries;
 mod secrets;

@@ -167,6 +167,67 @@ async fn check_config_prints_every_setting_with_its_source_and_no_secret() {
 }
 
 #[tokio::test]
+async fn a_secret_is_read_from_the_file_that_its_file_variable_names() {
+    let folder = TempDir::new().unwrap();
+    let file = |name: &str, text: &str| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    let url = file("url", "postgres://me:hunter2@db/name\n");
+    let key = file("key", "hunter2-hunter2-hunter2-hunter2\n");
+    let redis = file("redis", "redis://:hunter2@cache/");
+    let set = [
+        ("DATABASE_URL_FILE", url.as_str()),
+        ("HEALTH_KEY_FILE", &key),
+        ("REDIS_URL_FILE", &redis),
+    ];
+    for program in CHECKS {
+        let ended = run(program, "check-config", None, &set).await;
+        let said = ended.said();
+        assert_eq!(ended.code, 0, "{program}: {said}");
+        for line in [
+            "DATABASE_URL=postgres://db/name  # from the file in its _FILE",
+            "HEALTH_KEY=[secret]  # from the file in its _FILE",
+            "REDIS_URL=redis://cache/  # from the file in its _FILE",
+        ] {
+            let mut lines = ended.stdout.lines();
+            assert!(lines.any(|one| one == line), "{line}: {said}");
+        }
+        assert_eq!(ended.stderr, "", "{program}");
+        assert!(!said.contains("hunter2"), "{said}");
+    }
+}
+
+#[tokio::test]
+async fn a_file_that_cannot_be_used_is_named_by_its_variable_and_nothing_starts() {
+    let folder = TempDir::new().unwrap();
+    let empty = folder.path().join("empty");
+    std::fs::write(&empty, "\n").unwrap();
+    let set = [
+        ("DATABASE_URL_FILE", "/nowhere/hunter2"),
+        ("ROOT_API_KEY", "hunter2-hunter2-hunter2-hunter2"),
+        ("ROOT_API_KEY_FILE", empty.to_str().unwrap()),
+        ("EMAIL_PROVIDERS_FILE", empty.to_str().unwrap()),
+        ("JWT_SECRET_FILE", "/dev/zero"),
+    ];
+    for (program, command) in COMMANDS {
+        let ended = run(program, command, None, &set).await;
+        let said = ended.said();
+        assert_eq!(ended.code, 2, "{program} {command}: {said}");
+        for line in [
+            "DATABASE_URL_FILE: the file cannot be read: No such file",
+            "ROOT_API_KEY_FILE: ROOT_API_KEY is set too",
+            "EMAIL_PROVIDERS_FILE: the file is empty",
+            "JWT_SECRET_FILE: the file is too large",
+        ] {
+            assert!(ended.stderr.contains(line), "{line}: {said}");
+        }
+        assert!(!said.contains("hunter2"), "{said}");
+    }
+}
+
+#[tokio::test]
 async fn a_wrong_line_of_the_env_file_is_named_with_what_else_is_wrong() {
     let file = "LOG=info\n\nROOT_API_KEY=hunter2 and more\nBIND_ADDR=x\n";
     let ended = run("relaypost", "check-config", Some(file), &[]).await;

@@ -108,6 +108,7 @@ impl Bench {
             queue: self.queue.clone(),
             clock: self.clock.clone(),
             settings: self.settings.clone(),
+            health: migration::health(&self.db, &self.queue),
         }
     }
 

@@ -5,7 +5,7 @@ mod persistence;
 
 use std::{
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
@@ -19,7 +19,7 @@ use super::{
     memory::Holder,
     redis::{Fault, RedisWorker},
 };
-use crate::ids::DeliveryId;
+use crate::{health::Loop, ids::DeliveryId};
 use held::Held;
 
 /// How long one wait for new jobs lasts: heartbeats pause meanwhile.
@@ -51,6 +51,14 @@ struct Inner {
     /// Set after a fault: Redis may believe that this worker has jobs which never arrived here.
     doubtful: AtomicBool,
     lost: Notify,
+    reports: OnceLock<Reports>,
+}
+
+/// What its loops report to.
+#[derive(Debug)]
+struct Reports {
+    fetches: Loop,
+    beats: Loop,
 }
 
 #[derive(Debug)]
@@ -92,12 +100,19 @@ impl Consumer {
             held: Mutex::default(),
             doubtful: AtomicBool::new(false),
             lost: Notify::new(),
+            reports: OnceLock::new(),
         })))
     }
 
     /// The lane it takes from.
     pub fn lane(&self) -> Lane {
         self.0.lane
+    }
+
+    /// From now on each fetch and each heartbeat is reported to these.
+    pub fn report_to(&self, fetches: Loop, beats: Loop) {
+        // A second call would be a mistake of the caller, and the first one holds.
+        let _ = self.0.reports.set(Reports { fetches, beats });
     }
 
     /// Returns each time the queue turned out to have lost its contents.
@@ -111,7 +126,11 @@ impl Consumer {
         let mut beats = tokio::time::interval(HEARTBEAT);
         loop {
             beats.tick().await;
-            if let Err(fault) = self.beat().await {
+            let beat = self.beat().await;
+            if let Some(reports) = self.0.reports.get() {
+                report(&reports.beats, beat.is_ok());
+            }
+            if let Err(fault) = beat {
                 self.recover(fault).await;
             }
         }
@@ -221,6 +240,9 @@ impl Consumer {
 
     /// One fetch: waits for a free slot and for jobs, both for a bounded time, and returns nothing rather than fail.
     pub async fn fetch(&self) -> Vec<DeliveryId> {
+        if let Some(reports) = self.0.reports.get() {
+            reports.fetches.turns();
+        }
         let free = async { self.0.slots.acquire().await.map(|permit| permit.forget()) };
         if !matches!(tokio::time::timeout(WAIT, free).await, Ok(Ok(()))) {
             return Vec::new();
@@ -234,6 +256,9 @@ impl Consumer {
         };
         let fetched = self.take(slots.count).await;
         slots.answered = true;
+        if let Some(reports) = self.0.reports.get() {
+            report(&reports.fetches, fetched.is_ok());
+        }
         match fetched {
             Ok(fresh) => {
                 slots.count -= fresh.len();
@@ -328,6 +353,15 @@ impl Consumer {
             self.reconcile(redis).await?;
         }
         Ok(())
+    }
+}
+
+/// A queue that cannot be used is waited for.
+fn report(to: &Loop, went_well: bool) {
+    if went_well {
+        to.succeeded();
+    } else {
+        to.waits_for_dependency();
     }
 }
 

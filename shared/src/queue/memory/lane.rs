@@ -197,6 +197,28 @@ impl LaneState {
         self.depth
     }
 
+    /// Up to `most` flows that may go on at `now`, with how many of their jobs wait and the first of these.
+    pub(super) fn ready(
+        &self,
+        now: Instant,
+        most: usize,
+    ) -> impl Iterator<Item = (Owner, usize, DeliveryId)> {
+        let delayed = self.delayed.iter().take_while(move |(due, _)| *due <= now);
+        let delayed = delayed.map(|(_, owner)| *owner);
+        let in_rings = self.tenants.iter().flat_map(|tenant| {
+            let flows = self.flows.get(tenant).into_iter().flatten();
+            flows.map(|flow| Owner {
+                tenant: *tenant,
+                flow: *flow,
+            })
+        });
+        let ready = delayed.chain(in_rings).take(most);
+        ready.filter_map(|owner| {
+            let waiting = self.waiting.get(&owner.flow)?;
+            Some((owner, waiting.len(), *waiting.front()?))
+        })
+    }
+
     pub(super) fn waiting(&self, flow: Flow) -> usize {
         self.waiting.get(&flow).map_or(0, VecDeque::len)
     }

@@ -17,7 +17,7 @@ use std::{
 use tokio::{sync::Notify, time::Instant};
 
 use super::{
-    Flow, Job, LIMITS_LAST, Lane, Limits,
+    FLOWS_LOOKED_AT, Flow, Job, LIMITS_LAST, Lane, Limits, Startable,
     flow::{Fetched, Owner},
 };
 use crate::{
@@ -137,6 +137,23 @@ impl MemoryQueue {
 
     pub(super) fn waiting(&self, lane: Lane, flow: Flow) -> u64 {
         self.state().lanes[index(lane)].waiting(flow) as u64
+    }
+
+    pub(super) fn startable(&self, lane: Lane, default_cap: Option<u32>) -> Startable {
+        let state = self.state();
+        let (here, now) = (&state.lanes[index(lane)], self.now());
+        let mut found = Startable {
+            depth: here.depth() as u64,
+            ..Startable::default()
+        };
+        for (owner, waiting, head) in here.ready(now, FLOWS_LOOKED_AT) {
+            let count = state.flows.turn(owner, waiting, default_cap, now).count;
+            if count > 0 {
+                found.startable += count as u64;
+                found.heads.push(head);
+            }
+        }
+        found
     }
 
     /// Up to `max` jobs, without waiting. `default_cap` is for endpoints that have none of their own.

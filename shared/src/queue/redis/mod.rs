@@ -21,6 +21,7 @@
 //! | `relaypost:flows:inflight` | hash | flow → jobs in flight, over all lanes and workers |
 //! | `relaypost:flows:blocked` | hash | flow → the lanes in which it waits for a place |
 //! | `relaypost:flows:limits:{flow}` | hash | `cap`, `rate`, and `tat`, the state of the rate; goes when it is not used |
+//! | `relaypost:probe` | text | what a readiness probe writes; goes after a minute |
 //!
 //! A job stands either in the list of its flow or in the in-flight set of a worker. A flow whose list is not empty stands
 //! in exactly one place of its lane: in its tenant's ring, with the blocked, or with the delayed. A count changes only
@@ -43,7 +44,9 @@ use std::{collections::HashMap, fmt, sync::LazyLock, time::Duration};
 use apalis_redis::Config;
 use redis::{Client, Cmd, RedisError, Script, ScriptInvocation};
 
-use super::{Flow, Job, LIMITS_LAST, Lane, Limits, QueueError, flow::Owner};
+use super::{
+    FLOWS_LOOKED_AT, Flow, Job, LIMITS_LAST, Lane, Limits, QueueError, Startable, flow::Owner,
+};
 use crate::ids::DeliveryId;
 use link::{Link, ends_connection};
 
@@ -53,6 +56,9 @@ pub(super) use worker::{Fault, RedisWorker};
 const BATCH: usize = 500;
 /// How long a command may take. A blocking wait adds its own time.
 const COMMAND_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// How long the probe's key stays, in milliseconds.
+const PROBE_LASTS_MS: u32 = 60_000;
 
 macro_rules! script {
     ($name:ident, $file:literal) => {
@@ -70,6 +76,8 @@ script!(HEARTBEAT, "lua/heartbeat.lua");
 script!(BURY, "lua/bury.lua");
 script!(REGISTER, "lua/register.lua");
 script!(LIMIT, "lua/limit.lua");
+script!(PROBE, "lua/probe.lua");
+script!(STARTABLE, "lua/startable.lua");
 
 /// The queues in Redis. Clones share a connection.
 #[derive(Clone)]
@@ -169,8 +177,25 @@ impl RedisQueue {
         Ok(())
     }
 
-    pub(super) async fn ping(&self) -> Result<(), QueueError> {
-        Ok(self.ask(&redis::cmd("PING")).await?)
+    pub(super) async fn probe(&self) -> Result<(), QueueError> {
+        let mut call = PROBE.key("relaypost:probe");
+        Ok(self.run::<()>(call.arg(PROBE_LASTS_MS)).await?)
+    }
+
+    pub(super) async fn startable(
+        &self,
+        lane: Lane,
+        default_cap: Option<u32>,
+    ) -> Result<Startable, QueueError> {
+        let cap = default_cap.map(|cap| cap.to_string()).unwrap_or_default();
+        let mut call = STARTABLE.key(lane_key(lane));
+        call.arg(FLOWS_LOOKED_AT).arg(cap);
+        let (depth, startable, heads): (u64, u64, Vec<String>) = self.run(&call).await?;
+        Ok(Startable {
+            depth,
+            startable,
+            heads: heads.iter().filter_map(|id| id.parse().ok()).collect(),
+        })
     }
 
     /// Calls a script that may run twice: when the connection was lost it is called once more, on a new one.

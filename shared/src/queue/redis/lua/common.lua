@@ -105,3 +105,14 @@ local function give_back(lane, ids)
   ring_bell(lane)
 end
 
+-- The generic cell rate algorithm (ITU-T I.371, annex A; https://brandur.org/rate-limiting). `tat` is the theoretical
+-- arrival time of the next request: how far it is ahead of the clock says how much of the burst is used up. A burst is
+-- what may go in 100 ms, and one request at least. `now` is in µs.
+local function gcra(now, rate, tat)
+  local rule = { step = 1000000 / rate, burst = math.max(1, math.floor(rate / 10)) }
+  local window = rule.burst * rule.step
+  rule.tat = math.max(now, math.min(tat or 0, now + window))
+  rule.allowed = math.floor((now + window - rule.tat) / rule.step + 0.000001)
+  return rule
+end
+

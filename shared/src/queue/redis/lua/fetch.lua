@@ -28,17 +28,6 @@ local function block(flow)
   call('HSET', BLOCKED, flow, lanes and lanes .. ' ' .. lane or lane)
 end
 
--- The generic cell rate algorithm (ITU-T I.371, annex A; https://brandur.org/rate-limiting). `tat` is the theoretical
--- arrival time of the next request: how far it is ahead of the clock says how much of the burst is used up. A burst is
--- what may go in 100 ms, and one request at least.
-local function gcra(rate, tat)
-  local rule = { step = 1000000 / rate, burst = math.max(1, math.floor(rate / 10)) }
-  local window = rule.burst * rule.step
-  rule.tat = math.max(now, math.min(tat or 0, now + window))
-  rule.allowed = math.floor((now + window - rule.tat) / rule.step + 0.000001)
-  return rule
-end
-
 -- Until half of the burst may go: with a wake-up for each request the workers would do little else.
 local function delay(tenant, flow, rule)
   local due = rule.tat - (rule.burst - math.max(1, math.floor(rule.burst / 2))) * rule.step
@@ -71,7 +60,7 @@ local function turn(tenant, flow, count)
     block(flow)
     return false
   end
-  local rule = rate and gcra(rate, tonumber(limits[3])) or { allowed = math.huge }
+  local rule = rate and gcra(now, rate, tonumber(limits[3])) or { allowed = math.huge }
   if rule.allowed <= 0 then
     delay(tenant, flow, rule)
     return false
