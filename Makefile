@@ -7,8 +7,9 @@ SERVICES_DIR := .services
 SHELL_SCRIPTS := $(filter-out %/lib,$(wildcard scripts/*)) $(wildcard scripts/lib/*.sh) .ci/run
 
 # What validate-ci runs: the quickest to fail first, the tests last.
-CI_STEPS := check-scripts deny lint check-generated test test-contract test-faults
+CI_STEPS := check-scripts check-manifests deny lint check-generated test test-contract test-faults
 
+.PHONY: build smoke-images security check-manifests
 .PHONY: help setup demo dev test test-contract test-faults bench lint fmt openapi docs check-generated deny check-scripts services-up services-down validate-ci
 
 help: ## Show this list
@@ -32,6 +33,13 @@ demo: ## Play the main job from publish to delivery, with no services, and print
 dev: ## Serve everything in one process on port 3000, with no services
 	@source scripts/lib/common.sh && ensure_cc
 	@cargo run -q -p relaypost -- serve
+
+build: ## Build the container images, with an engine or without, print their sizes and try them
+	@scripts/build-images
+	@scripts/smoke-images
+
+smoke-images: ## Run the built images as in production and ask whether they are ready
+	@scripts/smoke-images
 
 test: ## Run all tests on both backends (ARGS="--test it fault" goes to cargo test)
 	@scripts/test $(ARGS)
@@ -61,12 +69,14 @@ docs: ## Make docs/configuration.md from the code
 check-generated: ## Check that the generated files fit the code
 	@scripts/generated check
 
-deny: ## Check licences, sources and bans of the dependencies (needs cargo-deny)
-	@if cargo deny --version >/dev/null 2>&1; then \
-	  cargo deny check licenses bans sources; \
-	else \
-	  echo "deny: skipped, cargo-deny is missing (cargo install --locked cargo-deny)"; \
-	fi
+deny: ## Check licences, sources and bans of the dependencies
+	@scripts/security deny
+
+security: ## Check dependencies, secrets in the tree and the packages of the images; say what was skipped
+	@scripts/security
+
+check-manifests: ## Check compose files, k8s/ and the workflow of GitHub
+	@scripts/manifests
 
 check-scripts: ## Check the shell scripts (shellcheck is used when it is there)
 	@for script in $(SHELL_SCRIPTS); do bash -n "$$script"; done
