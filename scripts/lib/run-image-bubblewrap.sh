@@ -13,7 +13,8 @@ prepare_runner() {
 
 end_all() {
   local one
-  for one in "${processes[@]}"; do kill -KILL "$one" 2>/dev/null || true; done
+  # What runs inside goes with bubblewrap (--die-with-parent). The wait keeps bash from reporting it.
+  for one in "${processes[@]}"; do { kill -KILL "$one" && wait "$one"; } 2>/dev/null || true; done
   for one in "${containers[@]}"; do buildah rm "$one" >/dev/null || true; done
 }
 
@@ -41,7 +42,7 @@ sandbox() {
   ((${#volumes[@]} == 0)) || arguments+=(--bind "$work/$target.data" "${volumes[0]}")
   # setpriv is the image's own; the three capabilities are what it needs to become the image's user, and end with that.
   exec bwrap --ro-bind "$work/$target.root/" / --proc /proc --dev /dev --perms 1777 --tmpfs /tmp \
-    --ro-bind /etc/resolv.conf /etc/resolv.conf --unshare-pid --unshare-ipc --unshare-uts --new-session \
+    --ro-bind /etc/resolv.conf /etc/resolv.conf --die-with-parent --unshare-pid --unshare-ipc --unshare-uts --new-session \
     --clearenv "${arguments[@]}" --cap-drop ALL --cap-add CAP_SETUID --cap-add CAP_SETGID --cap-add CAP_SETPCAP \
     -- setpriv --reuid="${user%:*}" --regid="${user#*:}" --clear-groups --bounding-set=-all --inh-caps=-all \
     --no-new-privs "$@"
