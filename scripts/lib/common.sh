@@ -31,3 +31,19 @@ apt_install() {
 ensure_cc() {
   command -v cc >/dev/null || apt_install gcc libc6-dev
 }
+
+# random_hex BYTES : that many random bytes, in hexadecimal digits.
+random_hex() { od -An -v -N"$1" -tx1 /dev/urandom | tr -d ' \n'; }
+
+has_venv() { "$1" -c 'import ensurepip, venv' 2>/dev/null; }
+
+# make_venv DIR : a virtual environment of Python.
+make_venv() {
+  local python=python3
+  if ! has_venv "$python"; then
+    # Debian's own, because another python3 may come first in PATH and not use Debian's packages.
+    python=/usr/bin/python3
+    has_venv "$python" || apt_install python3 python3-venv
+  fi
+  "$python" -m venv "$1" >&2
+}
