@@ -6,43 +6,35 @@
 ARG BUILDER_IMAGE=docker.io/library/rust:1.95.0-slim-bookworm
 ARG RUNTIME_IMAGE=docker.io/library/debian:12.12-slim
 
-# ---- The dependencies, in a layer of their own: it is built again only when a manifest changes --------------------------
-FROM ${BUILDER_IMAGE} AS dependencies
+# ---- The four binaries ----------------------------------------------------------------------------------------------------
+FROM ${BUILDER_IMAGE} AS builder
 # `dev` compiles in a fraction of the time; compose.dev.yml takes it.
 ARG PROFILE=release
 WORKDIR /build
 # Line tables would be a third of a binary. Names of functions stay, for backtraces.
 ENV CARGO_INCREMENTAL=0 CARGO_NET_RETRY=10 CARGO_PROFILE_RELEASE_DEBUG=false
 COPY Cargo.toml Cargo.lock ./
-COPY api/Cargo.toml api/
 COPY bench/Cargo.toml bench/
 COPY faults/Cargo.toml faults/
-COPY migration/Cargo.toml migration/
-COPY shared/Cargo.toml shared/
-COPY standalone/Cargo.toml standalone/
 COPY testkit/Cargo.toml testkit/
-COPY worker/Cargo.toml worker/
-# The workspace's own crates are empty here. Their marks of "up to date" go, because the real sources are often older.
+COPY api api
+COPY migration migration
+COPY shared shared
+COPY standalone standalone
+COPY worker worker
+# Dependencies stay compiled in a cache of the engine, so that a changed manifest costs only what it changed; in a layer of
+# their own one changed line of Cargo.lock would compile them all again. The workspace's own crates are always compiled:
+# cargo goes by times, and a source can be older than what was last made of another one. The three crates that are in no
+# image are empty here.
 RUN --mount=type=cache,id=relaypost-registry,target=/usr/local/cargo/registry \
-    for crate in api bench faults migration shared standalone testkit worker; do \
-      mkdir -p "$crate/src" && : >"$crate/src/lib.rs" && echo 'fn main() {}' >"$crate/src/main.rs" || exit 1; \
-    done \
-    && rm shared/src/main.rs testkit/src/main.rs \
-    && cargo build --profile "$PROFILE" --locked -p relaypost-api -p relaypost-worker -p relaypost-migration -p relaypost \
-    && rm -rf target/*/.fingerprint/relaypost*
-
-# ---- The four binaries ----------------------------------------------------------------------------------------------------
-FROM dependencies AS builder
-COPY api/src api/src
-COPY migration/src migration/src
-COPY shared/src shared/src
-COPY standalone/src standalone/src
-COPY worker/src worker/src
-RUN --mount=type=cache,id=relaypost-registry,target=/usr/local/cargo/registry \
-    cargo build --profile "$PROFILE" --locked --bins -p relaypost-api -p relaypost-worker -p relaypost-migration -p relaypost \
+    --mount=type=cache,id=relaypost-target,target=/build/target,sharing=locked \
+    for crate in bench faults testkit; do mkdir "$crate/src" && : >"$crate/src/lib.rs" || exit 1; done \
+    && rm -rf target/*/.fingerprint/relaypost* \
+    && cargo build --profile "$PROFILE" --locked --bins \
+       -p relaypost-api -p relaypost-worker -p relaypost-migration -p relaypost \
     && mkdir /out \
-    && for name in relaypost relaypost-api relaypost-worker relaypost-migrate; do cp target/*/"$name" /out/ || exit 1; done \
-    && rm -rf target
+    && if [ "$PROFILE" = dev ]; then made=target/debug; else made=target/$PROFILE; fi \
+    && for name in relaypost relaypost-api relaypost-worker relaypost-migrate; do cp "$made/$name" /out/ || exit 1; done
 
 # ---- What every image has -------------------------------------------------------------------------------------------------
 FROM ${RUNTIME_IMAGE} AS runtime
@@ -115,7 +107,7 @@ RUN export DEBIAN_FRONTEND=noninteractive \
          apt-get -q install -y --no-install-recommends postgresql-common \
          && /usr/share/postgresql-common/pgdg/apt.postgresql.org.sh -y; \
        fi \
-    && apt-get -q install -y --no-install-recommends "postgresql-client-${POSTGRES_VERSION}" sqlite3 openssl \
+    && apt-get -q install -y --no-install-recommends "postgresql-client-${POSTGRES_VERSION}" age jq sqlite3 \
     && rm -rf /var/lib/apt/lists/* /var/cache/apt/* /var/log/* \
     && install -d -o 10001 -g 10001 -m 0700 /backups
 COPY --from=builder /out/relaypost-migrate /usr/local/bin/
@@ -124,4 +116,6 @@ COPY scripts/lib/*.sh /opt/relaypost/scripts/lib/
 USER 10001:10001
 ENV BACKUP_DIR=/backups
 VOLUME /backups
+# The first night may be a day away.
+HEALTHCHECK --interval=5m --timeout=10s --start-period=25h --retries=1 CMD ["/opt/relaypost/scripts/backup", "--healthy"]
 ENTRYPOINT ["/opt/relaypost/scripts/backup"]

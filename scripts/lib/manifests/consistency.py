@@ -10,7 +10,7 @@ import sys
 import yaml
 
 # What the deployment files may set although it is no setting of the product: scripts/backup documents these.
-BACKUP_SETTINGS = {"BACKUP_DIR", "BACKUP_RETENTION_DAYS"}
+BACKUP_SETTINGS = {"BACKUP_AT", "BACKUP_DIR", "BACKUP_ENCRYPTION_KEY_FILE", "BACKUP_RETENTION_DAYS"}
 BACK_OFF_SECONDS = 5
 USER = 10001
 
