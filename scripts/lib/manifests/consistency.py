@@ -199,6 +199,18 @@ def check_hardening(path, compose):
                 problem(where, f"{setting} is a secret; expected {setting}_FILE, not {value!r}")
 
 
+def check_dockerfile(repository):
+    """cargo reads the manifest of every member of the workspace, also of those that are in no image."""
+    members = re.search(r"^members = \[(.+?)\]", (repository / "Cargo.toml").read_text(), re.MULTILINE | re.DOTALL)[1]
+    dockerfile = (repository / "Dockerfile").read_text()
+    context = (repository / ".dockerignore").read_text().split()
+    for member in re.findall(r'"(.+?)"', members):
+        if not re.search(rf"^COPY {member}(/Cargo\.toml)? ", dockerfile, re.MULTILINE):
+            problem("Dockerfile", f"does not copy the crate {member}")
+        if f"!{member}/Cargo.toml" not in context:
+            problem(".dockerignore", f"leaves out {member}/Cargo.toml")
+
+
 def main():
     repository = pathlib.Path(sys.argv[1])
     settings = documented_settings(repository)
@@ -207,6 +219,7 @@ def main():
         check_overlay(pathlib.Path(overlay), settings, version)
     for path in sorted(repository.glob("compose.*.yml")):
         check_compose(path, settings, version)
+    check_dockerfile(repository)
     for one in problems:
         print(one, file=sys.stderr)
     sys.exit(1 if problems else 0)
