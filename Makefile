@@ -9,7 +9,6 @@ SHELL_SCRIPTS := $(filter-out %/lib,$(wildcard scripts/*)) $(wildcard scripts/li
 # What validate-ci runs: the quickest to fail first, the tests last.
 CI_STEPS := check-scripts check-manifests deny lint check-generated test test-contract test-faults
 
-.PHONY: build smoke-images security check-manifests
 .PHONY: help setup demo dev test test-contract test-faults bench lint fmt openapi docs check-generated deny check-scripts services-up services-down validate-ci
 
 help: ## Show this list
@@ -33,13 +32,6 @@ demo: ## Play the main job from publish to delivery, with no services, and print
 dev: ## Serve everything in one process on port 3000, with no services
 	@source scripts/lib/common.sh && ensure_cc
 	@cargo run -q -p relaypost -- serve
-
-build: ## Build the container images, with an engine or without, print their sizes and try them
-	@scripts/build-images
-	@scripts/smoke-images
-
-smoke-images: ## Run the built images as in production and ask whether they are ready
-	@scripts/smoke-images
 
 test: ## Run all tests on both backends (ARGS="--test it fault" goes to cargo test)
 	@scripts/test $(ARGS)
@@ -71,6 +63,14 @@ check-generated: ## Check that the generated files fit the code
 
 deny: ## Check licences, sources and bans of the dependencies
 	@scripts/security deny
+
+.PHONY: build smoke-images security check-manifests
+build: ## Build the container images, with an engine or without, print their sizes and try them
+	@scripts/build-images
+	@scripts/smoke-images
+
+smoke-images: ## Run the built images as in production and ask whether they are ready
+	@scripts/smoke-images
 
 security: ## Check dependencies, secrets in the tree and the packages of the images; say what was skipped
 	@scripts/security
