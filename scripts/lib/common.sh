@@ -27,14 +27,6 @@ apt_install() {
   as_root env DEBIAN_FRONTEND=noninteractive apt-get -q install -y --no-install-recommends "$@" >&2
 }
 
-# A few crates compile C (the bundled SQLite, the cryptography), and Rust links with cc.
-ensure_cc() {
-  command -v cc >/dev/null || apt_install gcc libc6-dev
-}
-
-# random_hex BYTES : that many random bytes, in hexadecimal digits.
-random_hex() { od -An -v -N"$1" -tx1 /dev/urandom | tr -d ' \n'; }
-
 has_venv() { "$1" -c 'import ensurepip, venv' 2>/dev/null; }
 
 # make_venv DIR : a virtual environment of Python.
@@ -47,3 +39,22 @@ make_venv() {
   fi
   "$python" -m venv "$1" >&2
 }
+
+# A few crates compile C (the bundled SQLite, the cryptography), and Rust links with cc.
+ensure_cc() {
+  command -v cc >/dev/null || apt_install gcc libc6-dev
+}
+
+# A port nobody listens on, below the range that the kernel hands out to clients. Somebody else may still take it
+# before its server does.
+free_port() {
+  local port
+  while :; do
+    port=$((20000 + (RANDOM << 15 | RANDOM) % 12000))
+    (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null || break
+  done
+  printf '%s' "$port"
+}
+
+# random_hex BYTES : as many random bytes, in hexadecimal digits.
+random_hex() { od -An -v -N"$1" -tx1 /dev/urandom | tr -d ' \n'; }
