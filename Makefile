@@ -7,9 +7,9 @@ SERVICES_DIR := .services
 SHELL_SCRIPTS := $(filter-out %/lib %/deploy,$(wildcard scripts/*)) $(wildcard scripts/lib/*.sh) .ci/run
 
 # What validate-ci runs: the quickest to fail first, the tests last.
-CI_STEPS := check-scripts deny lint check-generated test test-backup test-deploy test-contract test-faults
+CI_STEPS := check-scripts check-manifests deny lint check-generated test test-backup test-deploy test-contract test-faults
 
-.PHONY: help setup demo dev up down preflight deploy-gate deploy-rollout deploy-monitor test test-backup test-contract test-faults test-deploy backup restore-drill bench lint fmt openapi docs check-generated deny check-scripts services-up services-down validate-ci
+.PHONY: help setup demo dev up down preflight deploy-gate deploy-rollout deploy-monitor test test-backup test-contract test-faults test-deploy backup restore-drill bench lint fmt openapi docs check-generated deny check-scripts services-up services-down validate-ci build smoke-images security check-manifests
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -91,12 +91,22 @@ docs: ## Make docs/configuration.md from the code
 check-generated: ## Check that the generated files fit the code
 	@scripts/generated check
 
-deny: ## Check licences, sources and bans of the dependencies (needs cargo-deny)
-	@if cargo deny --version >/dev/null 2>&1; then \
-	  cargo deny check licenses bans sources; \
-	else \
-	  echo "deny: skipped, cargo-deny is missing (cargo install --locked cargo-deny)"; \
-	fi
+deny: ## Check licences, sources and bans of the dependencies
+	@scripts/security deny
+
+.PHONY: build smoke-images security check-manifests
+build: ## Build the container images, with an engine or without, print their sizes and try them
+	@scripts/build-images
+	@scripts/smoke-images
+
+smoke-images: ## Run the built images as in production and ask whether they are ready
+	@scripts/smoke-images
+
+security: ## Check dependencies, secrets in the tree and the packages of the images; say what was skipped
+	@scripts/security
+
+check-manifests: ## Check compose files, k8s/ and the workflow of GitHub
+	@scripts/manifests
 
 check-scripts: ## Check the shell scripts (shellcheck is used when it is there)
 	@for script in $(SHELL_SCRIPTS); do bash -n "$$script"; done

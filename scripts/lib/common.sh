@@ -27,6 +27,19 @@ apt_install() {
   as_root env DEBIAN_FRONTEND=noninteractive apt-get -q install -y --no-install-recommends "$@" >&2
 }
 
+has_venv() { "$1" -c 'import ensurepip, venv' 2>/dev/null; }
+
+# make_venv DIR : a virtual environment of Python.
+make_venv() {
+  local python=python3
+  if ! has_venv "$python"; then
+    # Debian's own, because another python3 may come first in PATH and not use Debian's packages.
+    python=/usr/bin/python3
+    has_venv "$python" || apt_install python3 python3-venv
+  fi
+  "$python" -m venv "$1" >&2
+}
+
 # A few crates compile C (the bundled SQLite, the cryptography), and Rust links with cc.
 ensure_cc() {
   command -v cc >/dev/null || apt_install gcc libc6-dev
