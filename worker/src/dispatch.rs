@@ -17,11 +17,15 @@ use sea_orm::{
     TryGetable, sea_query::Expr,
 };
 
+use crate::retry;
+
 /// How many deliveries one step moves at most.
 pub const BATCH: u64 = 500;
 /// How long a claim holds. A job that waits longer in the queue is written to the database once more for nothing, and one
 /// that was lost is found sooner by the sweep.
 pub(crate) const CLAIM: TimeDelta = queue::CLAIM;
+/// How often the release of claims is tried whose answer was lost: for about as long as a claim holds.
+const RELEASE_TRIES: usize = 300;
 /// What [`step_recent`] looks at: what came due in this time, however seldom it is made and whosever clock is a little off.
 const RECENT: TimeDelta = TimeDelta::minutes(1);
 /// A lane that already holds this many jobs gets no more: what waits in the database costs nothing, and a job about 200
@@ -68,7 +72,8 @@ async fn step_since(
         if queue.depth(lane).await? >= FULL {
             continue;
         }
-        let jobs = claim(db, lane, since, now).await?;
+        let claimed = claim(db, lane, since, now).await;
+        let jobs = claimed.inspect_err(|error| claims_may_be_lost(db, error, now))?;
         if jobs.is_empty() {
             continue;
         }
@@ -105,7 +110,10 @@ async fn push_claimed(
     now: Timestamp,
 ) -> Result<(), StepError> {
     if let Err(error) = queue.push(lane, jobs).await {
-        return_claim(db, jobs, now).await?;
+        if let Err(error) = return_claim(db, jobs, now).await {
+            tokio::spawn(release_claims(db.clone(), now));
+            return Err(error.into());
+        }
         return Err(error.into());
     }
     Ok(())
@@ -182,6 +190,43 @@ async fn return_claim(db: &Database, jobs: &[Job], now: Timestamp) -> Result<(),
         .exec(db)
         .await
         .map(|_| ())
+}
+
+/// To be called when deliveries were claimed at `now` and the answer did not come. If the claim was committed, nobody knows
+/// which deliveries it took, and they would wait until it ends. So everything that carries it is made due again, as soon
+/// as the database answers.
+pub(crate) fn claims_may_be_lost(db: &Database, error: &DbErr, now: Timestamp) {
+    if db::is_outcome_unknown(error) {
+        tokio::spawn(release_claims(db.clone(), now));
+    }
+}
+
+async fn release_claims(db: Database, now: Timestamp) {
+    let tries = retry::infrastructure().take(RELEASE_TRIES);
+    for wait in tries {
+        tokio::time::sleep(wait).await;
+        match release_claims_once(&db, now).await {
+            Ok(0) => return,
+            Ok(deliveries) => {
+                tracing::info!(deliveries, "released claims whose answer was lost");
+                return;
+            }
+            Err(error) => tracing::debug!(%error, "claims cannot be released yet"),
+        }
+    }
+}
+
+async fn release_claims_once(db: &Database, now: Timestamp) -> Result<u64, DbErr> {
+    let mut released = 0;
+    // Live and bulk work have an index each.
+    for of_index in ["replayed_at IS NULL", "replayed_at IS NOT NULL"] {
+        let sql =
+            format!("UPDATE deliveries SET dispatch_at = $1 WHERE dispatch_at = $2 AND {of_index}");
+        let params = [now.into(), (now + CLAIM).into()];
+        let statement = Statement::from_sql_and_values(db.get_database_backend(), sql, params);
+        released += db.execute_raw(statement).await?.rows_affected();
+    }
+    Ok(released)
 }
 
 /// [`Lane::of`] as a condition. Live and bulk work have an index each, which its terms on `replayed_at` choose: what is

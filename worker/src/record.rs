@@ -29,7 +29,7 @@ use uuid::Uuid;
 
 use crate::{
     circuit::{Told, observe},
-    dispatch::Dispatched,
+    dispatch::{Dispatched, claims_may_be_lost},
     load::{Loaded, Target},
     send::Attempted,
 };
@@ -124,7 +124,8 @@ pub async fn record(
     replay::count(&transaction, of_jobs, now).await?;
     let released = follow::up(&transaction, &mut observed, &effective, now).await?;
     observed.write(&transaction, now).await?;
-    transaction.commit().await?;
+    let committed = transaction.commit().await;
+    committed.inspect_err(|error| claims_may_be_lost(db, error, now))?;
     Ok(Written {
         effective: jobs.into_keys().collect(),
         released,

@@ -1,5 +1,7 @@
 //! Errors of the database: whose fault they are, and what has to happen next.
 
+use std::io;
+
 use sea_orm::{
     DbErr, RuntimeErr,
     sqlx::{self, Error as SqlxError, error::DatabaseError, sqlite::SqliteError},
@@ -32,6 +34,14 @@ pub fn is_unavailable(error: &DbErr) -> bool {
 /// Whether the disk of the database is full: nothing can be stored until somebody makes room.
 pub fn is_full(error: &DbErr) -> bool {
     class(error) == Some(Class::Full)
+}
+
+/// Whether the statement may have taken effect all the same: it was sent, and its answer was lost.
+pub fn is_outcome_unknown(error: &DbErr) -> bool {
+    match driver(error) {
+        Some(SqlxError::Io(error)) => error.kind() != io::ErrorKind::ConnectionRefused,
+        _ => false,
+    }
 }
 
 /// Whether the session is of no use any more although it still answers: it is read-only, the server shuts down, or the

@@ -20,7 +20,7 @@ use sea_orm::{
 };
 
 pub use database::{Database, Postgres, Transaction};
-pub use fault::{driver_error, is_full, is_unavailable};
+pub use fault::{driver_error, is_full, is_outcome_unknown, is_unavailable};
 pub use hot::hot;
 pub use rows::placeholders;
 

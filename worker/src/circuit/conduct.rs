@@ -19,7 +19,7 @@ use uuid::Uuid;
 
 use super::{order, providers};
 use crate::{
-    dispatch::{CLAIM, Dispatched, StepError, push},
+    dispatch::{CLAIM, Dispatched, StepError, claims_may_be_lost, push},
     guard::refusal,
 };
 
@@ -52,7 +52,8 @@ pub async fn step(
         };
         let provider_is_back = circuit.tenant_id.is_none() && circuit.state == CircuitState::Closed;
         let released = look(&tx, queue, settings, circuit, now).await?;
-        tx.commit().await?;
+        let committed = tx.commit().await;
+        committed.inspect_err(|error| claims_may_be_lost(db, error, now))?;
         push(db, queue, &released, now).await?;
         if provider_is_back {
             providers::wake_others(db, settings, now).await?;
@@ -73,7 +74,8 @@ pub async fn expire(db: &Database, queue: &Queue, now: Timestamp) -> Result<u64,
         db::skip_locked(db.get_database_backend())
     );
     let params = vec![now.into(), i64::from(RELEASE).into()];
-    let released = release(db, &expired, params, now).await?;
+    let released = release(db, &expired, params, now).await;
+    let released = released.inspect_err(|error| claims_may_be_lost(db, error, now))?;
     push(db, queue, &released, now).await?;
     Ok(released.len() as u64)
 }
