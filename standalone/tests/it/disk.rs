@@ -144,8 +144,9 @@ impl Scene {
         let api = self.world.client.without_key();
         eventually(SOON, || async {
             let ready = api.get("/health/ready").await;
-            let database = ready.body["checks"]["database"].to_string();
-            match ready.status == 503 && names_it(&database) {
+            let failed = ready.body["checks"]["database"] == "failed";
+            let why = ready.body["reasons"]["database"].to_string();
+            match ready.status == 503 && failed && names_it(&why) {
                 true => Ok(()),
                 false => Err(format!("wanted not ready and why, got {ready}")),
             }
