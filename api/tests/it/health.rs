@@ -83,22 +83,6 @@ async fn a_read_only_database_is_not_ready_until_it_can_be_written_again() {
 }
 
 #[tokio::test]
-async fn a_full_sqlite_database_is_not_ready_until_there_is_room() {
-    let api = api().await;
-    if !is_postgres(&api) {
-        let full = "CREATE TABLE fill (bytes blob); PRAGMA max_page_count = 1";
-        api.db.execute_unprepared(full).await.unwrap();
-        let insert = "INSERT INTO fill VALUES (zeroblob(3000))";
-        while api.db.execute_unprepared(insert).await.is_ok() {}
-        turns(&api, 503, "database", Some("disk full")).await;
-        let room = "PRAGMA max_page_count = 1000000";
-        api.db.execute_unprepared(room).await.unwrap();
-        turns(&api, 200, "database", None).await;
-    }
-    api.stop().await;
-}
-
-#[tokio::test]
 async fn a_locked_table_is_not_ready_until_it_is_free() {
     let api = api().await;
     turns(&api, 200, "database", None).await;
