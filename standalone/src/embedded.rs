@@ -16,7 +16,7 @@ use relaypost_api as api;
 use relaypost_migration as migration;
 use relaypost_shared::{
     clock::Clock,
-    db,
+    db::{self, Hold},
     queue::Queue,
     serve,
     settings::{AppEnv, Settings},
@@ -31,6 +31,8 @@ use tokio::{
 pub(crate) struct Embedded {
     address: SocketAddr,
     key: PlatformKey,
+    /// Keeps other processes from serving the same SQLite file.
+    _hold: Option<Hold>,
     /// Turns not ready and goes on to serve for the delay of the settings.
     leave: Pin<Box<dyn Future<Output = ()> + Send>>,
     stop: watch::Sender<bool>,
@@ -85,6 +87,9 @@ impl Embedded {
     /// When the database cannot be opened or the address is taken.
     pub(crate) async fn start(settings: Settings) -> Result<Self> {
         let settings = Arc::new(settings);
+        let hold = settings.database_url.sqlite_path();
+        let hold = hold.map(|path| Hold::take(Path::new(path))).transpose();
+        let hold = hold.context("DATABASE_URL")?;
         let migrated = migration::up_without_deadline(&settings).await;
         migrated.context("DATABASE_URL: the database cannot be opened or migrated")?;
         let (url, patience) = (&settings.database_url, Some(settings.database_timeout));
@@ -120,6 +125,7 @@ impl Embedded {
         Ok(Self {
             address,
             key,
+            _hold: hold,
             leave: Box::pin(async move { health.stop(settings.shutdown_delay).await }),
             stop,
             api,

@@ -19,10 +19,9 @@ use sea_orm::{ConnectionTrait as _, DbBackend, DbErr, EntityTrait as _, Statemen
 use super::{Accepted, Keyed, in_flight::in_use};
 use crate::http::{ApiError, Code};
 
-/// Tries to lock keys until the end of the transaction. A client that vanishes without closing its connection, as a
-/// machine without power does, must not keep them: its transaction ends after 30 seconds without a word.
-const LOCK: &str = "SELECT n, pg_try_advisory_xact_lock(k) AS locked, \
-     set_config('idle_in_transaction_session_timeout', '30s', true) \
+/// Tries to lock keys until the end of the transaction. The server ends the transaction of a process that vanished
+/// without closing its connection.
+const LOCK: &str = "SELECT n, pg_try_advisory_xact_lock(k) AS locked \
      FROM unnest(string_to_array($1, ',')::bigint[]) WITH ORDINALITY AS keys (k, n)";
 
 /// The rows that the look-up joins with. One condition for each key instead would be planned anew for each number of keys:

@@ -7,12 +7,17 @@ mod sessions;
 
 use std::io::{self, BufRead, IsTerminal as _};
 
-use anyhow::{Result, bail};
-use relaypost_shared::{db::Database, settings::AppEnv};
+use anyhow::{Context as _, Result, bail};
+use relaypost_shared::{
+    db::{Database, Hold},
+    settings::AppEnv,
+};
+use sea_orm_migration::sea_orm::{DatabaseConnection, DbBackend};
 
 use crate::run;
 pub use consent::Refused;
 use plan::Plan;
+use sessions::Sessions;
 
 /// The options of `down`.
 #[derive(Clone, Debug, clap::Args)]
@@ -56,14 +61,30 @@ pub async fn command(db: &Database, env: AppEnv, options: &Options) -> Result<()
             plan.database
         );
     }
+    let _hold = hold(db)?;
     let is_terminal = io::stdin().is_terminal() && io::stderr().is_terminal();
     let mut input = io::stdin().lock();
     let terminal = is_terminal.then_some(&mut input as &mut dyn BufRead);
     consent::ask(&plan.database, env, options, terminal)?;
     drop(input);
+    if Sessions::read(db).await?.is_of_relaypost() {
+        bail!(
+            "a process of Relaypost has started in the meantime; stop it first; nothing was changed"
+        );
+    }
     run::take_back(db, &plan.steps).await?;
     for name in &plan.steps {
         println!("took back {name}");
     }
     Ok(())
+}
+
+/// Keeps processes that serve from an SQLite file away from it, or finds that there is one.
+fn hold(db: &DatabaseConnection) -> Result<Option<Hold>> {
+    if db.get_database_backend() == DbBackend::Postgres {
+        return Ok(None);
+    }
+    let options = db.get_sqlite_connection_pool().connect_options();
+    let hold = Hold::take(options.get_filename());
+    Ok(Some(hold.context("nothing was changed")?))
 }

@@ -1,9 +1,12 @@
 //! `relaypost-migrate down`, as the program that people run.
 
-use std::process::{Output, Stdio};
+use std::{
+    path::Path,
+    process::{Output, Stdio},
+};
 
 use relaypost_migration as migration;
-use relaypost_shared::db::Database;
+use relaypost_shared::db::{Database, Hold};
 use relaypost_testkit::{Backend, TestDatabase};
 use sea_orm_migration::sea_orm::{ConnectionTrait as _, Statement};
 use tokio::{io::AsyncWriteExt as _, process::Command};
@@ -284,5 +287,27 @@ async fn rows_of_a_large_table_are_estimated() {
         Backend::Stack => "table tenants (about 1",
     };
     assert!(text.contains(estimated), "{text}");
+    database.drop_now().await;
+}
+
+#[tokio::test]
+async fn down_leaves_an_sqlite_file_alone_that_a_process_serves_from() {
+    let (database, all, _) = unused().await;
+    if Backend::from_env() == Backend::Embedded {
+        let file = database.url().trim_start_matches("sqlite://");
+        let file = Path::new(file.split('?').next().unwrap());
+        let served = Hold::take(file).unwrap();
+        let refused = migrate(&database, "development", &["down", "--yes-delete-data"]).await;
+        assert_eq!(refused.status.code(), Some(1));
+        assert!(
+            said(&refused).contains("stop it first"),
+            "{}",
+            said(&refused)
+        );
+        assert_eq!(left(&database).await, all);
+        drop(served);
+        let done = migrate(&database, "development", &["down", "--yes-delete-data"]).await;
+        assert!(done.status.success(), "{}", said(&done));
+    }
     database.drop_now().await;
 }

@@ -2,6 +2,7 @@
 
 mod database;
 mod fault;
+mod hold;
 mod hot;
 mod pools;
 pub mod rows;
@@ -21,6 +22,7 @@ use sea_orm::{
 
 pub use database::{Database, Postgres, Transaction};
 pub use fault::{driver_error, is_full, is_outcome_unknown, is_unavailable};
+pub use hold::{Hold, HoldError};
 pub use hot::hot;
 pub use rows::placeholders;
 

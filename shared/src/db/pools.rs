@@ -28,8 +28,17 @@ pub(super) fn postgres(
     generation: u64,
 ) -> DatabaseConnection {
     let mut options = options.clone();
-    if let Some(limit) = sessions.statement_timeout() {
-        options = options.options([("statement_timeout", limit.as_millis())]);
+    let limits = [
+        ("statement_timeout", sessions.statement_timeout()),
+        (
+            "idle_in_transaction_session_timeout",
+            sessions.idle_timeout(),
+        ),
+    ];
+    for (name, limit) in limits {
+        if let Some(limit) = limit {
+            options = options.options([(name, limit.as_millis())]);
+        }
     }
     let (before, after) = (sessions.clone(), sessions.clone());
     let pool = PgPoolOptions::new()

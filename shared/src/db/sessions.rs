@@ -72,6 +72,12 @@ impl Sessions {
         self.patience.map(|patience| patience.mul_f32(0.65))
     }
 
+    /// After how long the server ends a session that leaves a transaction open without a word: one whose client went
+    /// silent would keep its locks. It ends before a statement that waits for such a lock does.
+    pub(super) fn idle_timeout(&self) -> Option<Duration> {
+        self.patience.map(|patience| patience / 2)
+    }
+
     pub(super) fn generation(&self) -> u64 {
         *self.generation.borrow()
     }
