@@ -243,6 +243,7 @@ mod tests {
         let (stop, stopped) = watch::channel(false);
         Embedded {
             address: SocketAddr::from(([127, 0, 0, 1], 0)),
+            _hold: None,
             key: PlatformKey::Unknown,
             leave: Box::pin(async {}),
             stop,
