@@ -122,7 +122,9 @@ impl Api {
 
     async fn start(settings: Settings, queue: Queue, database: TestDatabase) -> Self {
         let settings = Arc::new(settings);
-        let db = db::connect(&settings.database_url, 10, Some(settings.database_timeout))
+        // A test may hold a lock for longer than the deadline of the settings lets anybody wait.
+        let patience = settings.database_timeout * 6;
+        let db = db::connect(&settings.database_url, 10, Some(patience))
             .await
             .unwrap();
         migration::up(&db).await.unwrap();

@@ -68,7 +68,9 @@ impl Bench {
         }
         all.insert("DATABASE_URL".into(), database.url().into());
         let settings = Arc::new(Settings::from_map(all).unwrap());
-        let db = db::connect(&settings.database_url, 10, Some(settings.database_timeout))
+        // A test may hold a lock for longer than the deadline of the settings lets anybody wait.
+        let patience = settings.database_timeout * 6;
+        let db = db::connect(&settings.database_url, 10, Some(patience))
             .await
             .unwrap();
         migration::up(&db).await.unwrap();
