@@ -142,9 +142,11 @@ def check_overlay(path, documented, version, lanes):
         where = f"{overlay}: {late['kind']} {late['metadata']['name']}"
         name = hook["metadata"]["name"]
         problem(where, f"wave {wave(late)}: the hook {name} of wave {wave(hook)} needs it, expected an earlier wave")
-    for resource in resources:
-        if resource["kind"] == "ScaledObject":
-            check_lanes(f"{overlay}: ScaledObject {resource['metadata']['name']}", resource, lanes)
+    for (kind, name), resource in by_name.items():
+        if kind == "ScaledObject":
+            check_lanes(f"{overlay}: {kind} {name}", resource, lanes)
+        if kind == "Rollout":
+            check_rollout(f"{overlay}: {kind} {name}", resource, by_name)
 
 
 def check_lanes(where, scaled, lanes):
@@ -153,6 +155,25 @@ def check_lanes(where, scaled, lanes):
     for lane in lanes:
         if f"lanes.{lane}.due_now" not in watched:
             problem(where, f"no trigger for lanes.{lane}.due_now")
+
+
+def check_rollout(where, rollout, by_name):
+    """Each share of the traffic is watched for a while, the last one too, by an analysis that gets and uses all its arguments."""
+    canary = rollout["spec"]["strategy"]["canary"]
+    steps = [next(iter(step)) for step in canary["steps"]]
+    for at, step in enumerate(steps):
+        if step == "setWeight" and steps[at + 1 : at + 2] != ["pause"]:
+            problem(where, f"no pause after step {at}, {canary['steps'][at]}")
+    given = {one["name"] for one in canary["analysis"]["args"]}
+    for one in canary["analysis"]["templates"]:
+        template = by_name.get(("AnalysisTemplate", one["templateName"]))
+        if template is None:
+            problem(where, f"there is no AnalysisTemplate {one['templateName']}")
+            continue
+        declared = {argument["name"] for argument in template["spec"]["args"]}
+        used = set(re.findall(r"\{\{ *args\.([\w-]+) *\}\}", str(template["spec"])))
+        if not declared == used == given:
+            problem(where, f"arguments given {sorted(given)}, declared {sorted(declared)}, used {sorted(used)}")
 
 
 def check_references(overlay, resources, by_name):
