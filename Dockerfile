@@ -1,4 +1,4 @@
-# Relaypost's images: one Dockerfile, five targets (api, worker, migrate, embedded, backup). `make build` builds them all.
+# Relaypost's images: one Dockerfile, six targets (api, worker, migrate, embedded, backup, deploy). `make build` builds them all.
 #
 # All of them run as user 10001 with a read-only root file system. They write to /tmp only; embedded also to /data, and
 # backup to /backups.
@@ -119,3 +119,16 @@ VOLUME /backups
 # The first night may be a day away.
 HEALTHCHECK --interval=5m --timeout=10s --start-period=25h --retries=1 CMD ["/opt/relaypost/scripts/backup", "--healthy"]
 ENTRYPOINT ["/opt/relaypost/scripts/backup"]
+
+FROM runtime AS deploy
+LABEL org.opencontainers.image.description="Checks of a running Relaypost: preflight, gate, rollout and monitor (docs/promotion.md)"
+USER 0:0
+RUN apt-get -q update \
+    && DEBIAN_FRONTEND=noninteractive apt-get -q install -y --no-install-recommends python3 \
+    && rm -rf /var/lib/apt/lists/* /var/cache/apt/* /var/log/*
+COPY scripts/deployment /opt/relaypost/scripts/
+COPY scripts/lib/common.sh /opt/relaypost/scripts/lib/
+COPY scripts/deploy/*.py /opt/relaypost/scripts/deploy/
+USER 10001:10001
+ENTRYPOINT ["/opt/relaypost/scripts/deployment"]
+CMD ["monitor"]

@@ -31,6 +31,8 @@ class Context:
         self.tenant = None
         """A client in the test tenant, after set_up."""
         self.tenant_id = options.text("TENANT_ID")
+        self.lacks_tenant = False
+        """Whether a list was refused because TENANT_ID is missing."""
         self._cleanups = []
 
     def mode(self) -> str:

@@ -47,23 +47,30 @@ def liveness(service: Service) -> str:
 
 
 def readiness(service: Service, checks: dict) -> str:
-    """Fills `checks` with what readiness says about each part."""
+    """Fills `checks` with a phrase about each part: `ok`, or its state with the reason."""
     answer = service.call("GET", "/health/ready", (200, 503))
     body = service.json(answer, "/health/ready")
-    parts = body.get("checks")
-    checks.update(parts if isinstance(parts, dict) else {})
+    parts, reasons = (body.get(name) if isinstance(body.get(name), dict) else {} for name in ("checks", "reasons"))
+    checks.update({name: in_words(state_of(state), reasons.get(name)) for name, state in parts.items()})
     if answer.status != 200 or body.get("status") != "ready":
-        raise CheckFailed(f"status {body.get('status')}: {checks}")
+        # Some reasons, such as that of a process that stops, belong to no check.
+        wrong = [f"{name} {state}" for name, state in checks.items() if state != "ok"]
+        wrong += [f"{name}: {reason}" for name, reason in reasons.items() if name not in parts]
+        raise CheckFailed("; ".join([f"status {body.get('status')}", *wrong]))
     return ""
+
+
+def in_words(state: str, reason) -> str:
+    return f"{state} ({reason})" if reason else state
 
 
 def part(checks: dict, name: str) -> str:
     """Degraded is not well: a Redis that is away means that nothing is delivered."""
     if not checks:
         raise CheckSkipped("readiness did not say")
-    state = checks.get(name)
-    if state is None or state_of(state) != "ok":
-        raise CheckFailed(f"readiness says {state}")
+    state = checks.get(name, "nothing about it")
+    if state != "ok":
+        raise CheckFailed(f"readiness says: {state}")
     return ""
 
 
@@ -121,10 +128,13 @@ def document(service: Service) -> str:
 
 
 def read(context: Context, path: str) -> dict:
+    if context.lacks_tenant:
+        raise CheckSkipped("needs TENANT_ID, see above")
     reader = context.reader()
     answer = reader.raw("GET", path)
     if answer.status == 400 and "X-Tenant-Id" in answer.why() and not context.tenant_id:
-        raise CheckFailed("API_KEY is a platform key: say with TENANT_ID whose lists to read")
+        context.lacks_tenant = True
+        raise CheckFailed("API_KEY is a platform key: name the tenant whose lists to read, with TENANT_ID=ten_…")
     return reader.get(path)
 
 

@@ -13,12 +13,28 @@ now_utc() { date -u +%Y-%m-%dT%H:%M:%SZ; }
 
 # ---- settings ----------------------------------------------------------------------------------
 
-# from_file NAME : when NAME_FILE is set and NAME is not, reads NAME from that file, as a secret of a container comes.
+# The largest file of a setting, in bytes. The product has the same limit.
+readonly LARGEST_SETTING=65536
+
+# from_file NAME : when NAME_FILE is set, reads NAME from that file, as a secret of a container comes. As in the product, NAME
+# must not be set too, blanks and line ends around the value do not count, and an empty file is an error.
 from_file() {
-  local file=$1_FILE
-  [[ -n ${!1:-} || -z ${!file:-} ]] && return
-  [[ -r ${!file} ]] || die "$file: ${!file} cannot be read"
-  printf -v "$1" '%s' "$(<"${!file}")"
+  # In this locale a length is one in bytes.
+  local LC_ALL=C file=$1_FILE path text
+  path=$(trimmed "${!file:-}")
+  [[ -n $path ]] || return 0
+  [[ -z $(trimmed "${!1:-}") ]] || die "$file: $1 is set too; expected only one of the two"
+  text=$(head -c $((LARGEST_SETTING + 1)) -- "$path" 2>/dev/null | tr -d '\0') || die "$file: $path cannot be read"
+  ((${#text} <= LARGEST_SETTING)) || die "$file: $path is too large; expected at most $LARGEST_SETTING bytes"
+  text=$(trimmed "$text")
+  [[ -n $text ]] || die "$file: $path is empty; expected the value"
+  printf -v "$1" '%s' "$text"
+}
+
+# trimmed TEXT : without the blanks, tabs and line ends (CR, LF) around it.
+trimmed() {
+  local text=${1#"${1%%[![:space:]]*}"}
+  printf '%s' "${text%"${text##*[![:space:]]}"}"
 }
 
 # from_development NAME : in development the running instance of `make up` comes first, then .env, which the product reads
@@ -39,6 +55,9 @@ from_development() {
 read_database_url() {
   from_file DATABASE_URL
   from_development DATABASE_URL
+  # A nightly backup must not fall back to a file that nobody uses.
+  [[ -n ${DATABASE_URL:-} || ${APP_ENV:-development} != production ]] ||
+    die "DATABASE_URL: missing; in production set it, or DATABASE_URL_FILE"
   DATABASE_URL=${DATABASE_URL:-sqlite://data/relaypost.db}
   export -n DATABASE_URL
   case $DATABASE_URL in
@@ -151,6 +170,23 @@ plain() {
   fi
 }
 
+# check_decryption FILE : ends with the reason when the encryption key is missing or does not open the file. It says nothing of
+# the content.
+check_decryption() {
+  local output
+  [[ $1 == *.age ]] || return 0
+  [[ -n ${BACKUP_ENCRYPTION_KEY_FILE:-} ]] ||
+    die "BACKUP_ENCRYPTION_KEY_FILE is needed to open ${1##*/}: the file of the age identity that it was encrypted for"
+  [[ -r $BACKUP_ENCRYPTION_KEY_FILE ]] || die "BACKUP_ENCRYPTION_KEY_FILE: $BACKUP_ENCRYPTION_KEY_FILE cannot be read"
+  can_decrypt ||
+    die "BACKUP_ENCRYPTION_KEY_FILE: $BACKUP_ENCRYPTION_KEY_FILE can only encrypt; expected an identity (AGE-SECRET-KEY-…)"
+  need age age
+  # One byte is enough; then age ends with a broken pipe.
+  output=$(set +o pipefail; { plain "$1" 2>&3 | head -c 1 >/dev/null; } 3>&1)
+  [[ $output != *"no identity matched"* ]] ||
+    die "BACKUP_ENCRYPTION_KEY_FILE: $BACKUP_ENCRYPTION_KEY_FILE is not an identity that ${1##*/} was encrypted for"
+}
+
 # Whether the encryption key can decrypt; a file of recipients (age1…) can only encrypt.
 can_decrypt() { grep -qs '^AGE-SECRET-KEY-' "${BACKUP_ENCRYPTION_KEY_FILE:-/dev/null}"; }
 
@@ -190,7 +226,7 @@ find_migrate() {
   MIGRATE=$(ls -t -- "$folder"/{release,debug}/relaypost-migrate 2>/dev/null | head -n 1) || true
   [[ -z $MIGRATE ]] || return 0
   command -v cargo >/dev/null || die "relaypost-migrate is not on PATH and not in $folder; build it first (cargo build -p relaypost-migration)"
-  say "building relaypost-migrate"
+  say "building relaypost-migrate; a first build takes some minutes"
   (cd -- "$ROOT" && cargo build --quiet -p relaypost-migration) >&2
   MIGRATE=$folder/debug/relaypost-migrate
 }

@@ -2,7 +2,7 @@
 # Which images there are, how they are called, and which engine builds and runs them. Sourced after common.sh, never run.
 
 # shellcheck disable=SC2034 # for whoever sources this
-readonly IMAGE_TARGETS=(api worker migrate embedded backup)
+readonly IMAGE_TARGETS=(api worker migrate embedded backup deploy)
 readonly IMAGE_PREFIX=${IMAGE_PREFIX:-relaypost}
 
 # The version of the workspace.

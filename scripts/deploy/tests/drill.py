@@ -1,15 +1,18 @@
 """The rollout against real processes: a good canary goes to 100 %, one with a fault is rolled back by itself."""
 
 import os
+import re
 import signal
 import subprocess
 import time
 import unittest
+from pathlib import Path
 from urllib.parse import urlsplit
 
 from deploy.tests.instance import Instance
 
 DEADLINE = 60
+ANALYSIS = Path("k8s/components/canary/analysis.yaml")
 # Short, with limits so wide that a machine that is busy with other work does not break them; each fault is far beyond.
 WATCHING = {
     "STEP_MINUTES": "0.01",
@@ -155,6 +158,27 @@ class Drill(Instance):
                 self.fault.write_text("error=3", encoding="utf-8")
                 self.assertEqual(process.wait(DEADLINE), 1)
                 self.assertEqual(self.calls.read_text(encoding="utf-8").split(), ["rollback"])
+
+    def test_the_job_of_the_kubernetes_canary_fails_for_a_canary_that_answers_500_to_everything(self):
+        for fault, code in (("none", 0), ("error=1", 1)):
+            with self.subTest(fault):
+                self.setUp()
+                self.fault.write_text(fault, encoding="utf-8")
+                settings = {**self.job_settings(self.spoiled()), **WATCHING, "MINUTES": "0.05"}
+                found, _, output = self.run_command("monitor", settings)
+                self.assertEqual(found, code, output)
+
+    def job_settings(self, canary: str) -> dict:
+        """The environment of the Job, whose arguments and secrets are filled in."""
+        text = ANALYSIS.read_text(encoding="utf-8")
+        given = dict(re.findall(r'- name: (\w+)\n +value: "(.*)"', text))
+        secrets = re.findall(r"- name: (\w+)\n +valueFrom:", text)
+        self.assertEqual(secrets, ["API_KEY", "HEALTH_KEY"])
+        arguments = {"{{args.stable}}": self.stable, "{{args.canary}}": canary}
+        filled = {name: arguments.get(value, value) for name, value in given.items()}
+        # Nothing else of this process is in the Job.
+        base = {"PATH": os.environ["PATH"], "API_KEY": self.key, "HEALTH_KEY": os.environ["HEALTH_KEY"]}
+        return {**base, **filled}
 
 
 if __name__ == "__main__":

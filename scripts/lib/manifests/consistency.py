@@ -3,14 +3,18 @@
 Each OVERLAY.yaml is the output of kustomize. Prints every deviation and exits 1 if there is one.
 """
 
+import json
 import pathlib
 import re
 import sys
 
 import yaml
+from pods import pod_templates, selector_of, selects
+from waves import late_for_hooks, wave
 
 # What the deployment files may set although it is no setting of the product: scripts/backup documents these.
 BACKUP_SETTINGS = {"BACKUP_AT", "BACKUP_DIR", "BACKUP_ENCRYPTION_KEY_FILE", "BACKUP_RETENTION_DAYS"}
+CONFIGURATION, PROMOTION = "docs/configuration.md", "docs/promotion.md"
 BACK_OFF_SECONDS = 5
 USER = 10001
 
@@ -22,8 +26,17 @@ def problem(where, text):
 
 
 def documented_settings(repository):
-    text = (repository / "docs/configuration.md").read_text()
-    return set(re.findall(r"^\| `([A-Z0-9_]+)` \|", text, re.MULTILINE))
+    """The settings that each document names."""
+    return {
+        CONFIGURATION: set(re.findall(r"^\| `([A-Z0-9_]+)` \|", (repository / CONFIGURATION).read_text(), re.MULTILINE)),
+        PROMOTION: set(re.findall(r"`([A-Z0-9_]+)(?:=[^`]*)?`", (repository / PROMOTION).read_text())),
+    }
+
+
+def scaling_lanes(repository):
+    """The lanes of GET /v1/scaling."""
+    schemas = json.loads((repository / "api/openapi.json").read_text())["components"]["schemas"]
+    return schemas["Lanes"]["required"]
 
 
 def workspace_version(repository):
@@ -31,9 +44,9 @@ def workspace_version(repository):
     return re.search(r'\[workspace\.package\]\nversion = "(.+?)"', manifest)[1]
 
 
-def check_setting(where, name, settings):
-    if name not in settings and name.removesuffix("_FILE") not in settings:
-        problem(where, f"{name} is no setting of docs/configuration.md")
+def check_setting(where, name, documented, document=CONFIGURATION):
+    if name not in documented[document] and name.removesuffix("_FILE") not in documented[document]:
+        problem(where, f"{name} is no setting of {document}")
 
 
 def check_image(where, image, version):
@@ -44,15 +57,8 @@ def check_image(where, image, version):
         problem(where, f"{image}: the workspace is at version {version}")
 
 
-def pod_template(resource):
-    spec = resource.get("spec", {})
-    if resource["kind"] == "CronJob":
-        spec = spec["jobTemplate"]["spec"]
-    return spec.get("template") if resource["kind"] != "Rollout" else None
-
-
 def is_ours(template):
-    return template["metadata"]["labels"].get("app.kubernetes.io/part-of") == "relaypost"
+    return any("relaypost-" in container["image"] for container in template["spec"]["containers"])
 
 
 def check_container(where, container, version):
@@ -79,26 +85,34 @@ def check_service_pod(where, spec, grace):
         problem(where, f"terminationGracePeriodSeconds: expected {expected}, preStop + SHUTDOWN_GRACE_SECONDS + {BACK_OFF_SECONDS}")
 
 
-def selects(selector, labels):
-    for key, value in selector.get("matchLabels", {}).items():
-        if labels.get(key) != value:
-            return False
-    return not selector.get("matchExpressions")
+def check_pods(where, resource, template, version):
+    spec = template["spec"]
+    if not spec.get("securityContext", {}).get("runAsNonRoot") or spec.get("automountServiceAccountToken") is not False:
+        problem(where, "expected runAsNonRoot and no token of a service account")
+    for container in spec["containers"]:
+        check_container(where, container, version)
+    if resource["kind"] == "Deployment" and not selects(resource["spec"]["selector"], template["metadata"]["labels"]):
+        problem(where, "its selector does not match its own pods")
 
 
-def selector_of(resource):
-    """The pods of its own namespace that a resource is about, if it is about pods."""
-    spec = resource.get("spec", {})
-    if resource["kind"] == "Service":
-        return {"matchLabels": spec["selector"]}
-    if resource["kind"] == "NetworkPolicy":
-        return spec["podSelector"]
-    if resource["kind"] == "PodDisruptionBudget":
-        return spec["selector"]
-    return None
+def check_our_pods(where, resource, template, by_name, grace, documented):
+    spec = template["spec"]
+    if spec["securityContext"].get("runAsUser") != USER:
+        problem(where, f"expected user {USER}, that of the image")
+    if resource["kind"] == "Deployment":
+        check_service_pod(where, spec, grace)
+    account = spec.get("serviceAccountName")
+    if ("ServiceAccount", account) not in by_name:
+        problem(where, f"there is no ServiceAccount {account}")
+    # The pods of an analysis run the commands of docs/promotion.md, all others the product.
+    document = PROMOTION if resource["kind"] == "AnalysisTemplate" else CONFIGURATION
+    for container in spec["containers"]:
+        for one in container.get("env", []):
+            if one["name"] not in BACKUP_SETTINGS:
+                check_setting(where, one["name"], documented, document)
 
 
-def check_overlay(path, settings, version):
+def check_overlay(path, documented, version, lanes):
     resources = [one for one in yaml.safe_load_all(path.read_text()) if one]
     overlay = path.stem
     by_name = {(one["kind"], one["metadata"]["name"]): one for one in resources}
@@ -110,38 +124,56 @@ def check_overlay(path, settings, version):
             problem(where, "a secret does not belong into the tree")
         if resource["kind"] == "ConfigMap":
             for name in resource["data"]:
-                check_setting(where, name, settings)
+                check_setting(where, name, documented)
             grace = int(resource["data"].get("SHUTDOWN_GRACE_SECONDS", 25))
     for resource in resources:
-        template = pod_template(resource)
-        if template is None:
-            continue
-        where = f"{overlay}: {resource['kind']} {resource['metadata']['name']}"
-        templates.append(template)
-        spec = template["spec"]
-        context = spec.get("securityContext", {})
-        if not context.get("runAsNonRoot") or spec.get("automountServiceAccountToken") is not False:
-            problem(where, "expected runAsNonRoot and no token of a service account")
-        for container in spec["containers"]:
-            check_container(where, container, version)
-            for one in container.get("env", []):
-                if is_ours(template) and one["name"] not in BACKUP_SETTINGS:
-                    check_setting(where, one["name"], settings)
-        if is_ours(template):
-            if context.get("runAsUser") != USER:
-                problem(where, f"expected user {USER}, that of the image")
-            if resource["kind"] == "Deployment":
-                check_service_pod(where, spec, grace)
-            account = spec.get("serviceAccountName")
-            if ("ServiceAccount", account) not in by_name:
-                problem(where, f"there is no ServiceAccount {account}")
-        if resource["kind"] == "Deployment" and not selects(resource["spec"]["selector"], template["metadata"]["labels"]):
-            problem(where, "its selector does not match its own pods")
+        for template in pod_templates(resource):
+            where = f"{overlay}: {resource['kind']} {resource['metadata']['name']}"
+            templates.append(template)
+            check_pods(where, resource, template, version)
+            if is_ours(template):
+                check_our_pods(where, resource, template, by_name, grace, documented)
     for resource in resources:
         selector = selector_of(resource)
         if selector and not any(selects(selector, one["metadata"]["labels"]) for one in templates):
             problem(f"{overlay}: {resource['kind']} {resource['metadata']['name']}", "selects no pod")
     check_references(overlay, resources, by_name)
+    for hook, late in late_for_hooks(resources):
+        where = f"{overlay}: {late['kind']} {late['metadata']['name']}"
+        name = hook["metadata"]["name"]
+        problem(where, f"wave {wave(late)}: the hook {name} of wave {wave(hook)} needs it, expected an earlier wave")
+    for (kind, name), resource in by_name.items():
+        if kind == "ScaledObject":
+            check_lanes(f"{overlay}: {kind} {name}", resource, lanes)
+        if kind == "Rollout":
+            check_rollout(f"{overlay}: {kind} {name}", resource, by_name)
+
+
+def check_lanes(where, scaled, lanes):
+    """Work of a lane without a trigger would add no workers."""
+    watched = {trigger["metadata"].get("valueLocation") for trigger in scaled["spec"]["triggers"]}
+    for lane in lanes:
+        if f"lanes.{lane}.due_now" not in watched:
+            problem(where, f"no trigger for lanes.{lane}.due_now")
+
+
+def check_rollout(where, rollout, by_name):
+    """Each share of the traffic is watched for a while, the last one too, by an analysis that gets and uses all its arguments."""
+    canary = rollout["spec"]["strategy"]["canary"]
+    steps = [next(iter(step)) for step in canary["steps"]]
+    for at, step in enumerate(steps):
+        if step == "setWeight" and steps[at + 1 : at + 2] != ["pause"]:
+            problem(where, f"no pause after step {at}, {canary['steps'][at]}")
+    given = {one["name"] for one in canary["analysis"]["args"]}
+    for one in canary["analysis"]["templates"]:
+        template = by_name.get(("AnalysisTemplate", one["templateName"]))
+        if template is None:
+            problem(where, f"there is no AnalysisTemplate {one['templateName']}")
+            continue
+        declared = {argument["name"] for argument in template["spec"]["args"]}
+        used = set(re.findall(r"\{\{ *args\.([\w-]+) *\}\}", str(template["spec"])))
+        if not declared == used == given:
+            problem(where, f"arguments given {sorted(given)}, declared {sorted(declared)}, used {sorted(used)}")
 
 
 def check_references(overlay, resources, by_name):
@@ -160,7 +192,7 @@ def check_references(overlay, resources, by_name):
                 problem(where, f"there is no service {service} in namespace {namespace}")
 
 
-def check_compose(path, settings, version):
+def check_compose(path, documented, version):
     # ${NAME:-default} is what it comes to when nobody sets it.
     text = re.sub(r"\$\{[A-Z_]+:-([^}]*)\}", r"\1", path.read_text())
     compose = yaml.safe_load(text)
@@ -174,7 +206,10 @@ def check_compose(path, settings, version):
             continue
         for setting in service.get("environment", {}):
             if setting not in BACKUP_SETTINGS:
-                check_setting(where, setting, settings)
+                check_setting(where, setting, documented)
+        watched = [one["path"] for one in service.get("develop", {}).get("watch", [])]
+        if "./migration/src" in watched and service["environment"].get("MIGRATE_ON_START") != "true":
+            problem(where, "is built anew with a changed migration; expected MIGRATE_ON_START to apply it")
         grace = service.get("environment", {}).get("SHUTDOWN_GRACE_SECONDS")
         stop = service.get("stop_grace_period")
         if grace and stop and stop != f"{int(grace) + BACK_OFF_SECONDS}s":
@@ -213,12 +248,13 @@ def check_dockerfile(repository):
 
 def main():
     repository = pathlib.Path(sys.argv[1])
-    settings = documented_settings(repository)
+    documented = documented_settings(repository)
+    lanes = scaling_lanes(repository)
     version = workspace_version(repository)
     for overlay in sys.argv[2:]:
-        check_overlay(pathlib.Path(overlay), settings, version)
+        check_overlay(pathlib.Path(overlay), documented, version, lanes)
     for path in sorted(repository.glob("compose.*.yml")):
-        check_compose(path, settings, version)
+        check_compose(path, documented, version)
     check_dockerfile(repository)
     for one in problems:
         print(one, file=sys.stderr)
