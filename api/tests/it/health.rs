@@ -147,8 +147,8 @@ async fn look_ups_that_fail_are_not_ready_although_the_check_itself_writes() {
     );
     api.db.execute_unprepared(hide).await.unwrap();
     let ready = eventually(2 * TURNS, || async {
-        let refused = api.root().get("/v1/tenants").await;
-        assert!(refused.status >= 500, "{refused}");
+        // A key that was looked up a moment ago needs no look-up; then each request fails.
+        api.root().get("/v1/tenants").await;
         let ready = api.anonymous().get("/health/ready").await;
         match ready.status {
             503 => Ok(ready.body),

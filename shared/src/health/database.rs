@@ -30,16 +30,18 @@ const LOCKED: &str = "55P03";
 /// How many sessions one look tries.
 const SESSIONS_TRIED: usize = 4;
 
-/// The check on PostgreSQL, to which [`Tables`] add their locks. One message of the simple protocol is one transaction, so
-/// the settings hold for it alone and an error leaves none open.
+/// The check on PostgreSQL: this, the locks of [`Tables`], and [`POSTGRES_WRITE`]. One message of the simple protocol is one
+/// transaction, so the settings hold for it alone and an error leaves none open.
 ///
 /// The server gives up before we do: what it goes on with would keep a connection of the pool. Rows that need more than
 /// `work_mem` go through a temporary file, which a full disk refuses; the row itself always finds room on its page.
 const POSTGRES: &str = "\
-    SET LOCAL lock_timeout = '1500ms'; \
+    SET LOCAL lock_timeout = '1s'; \
     SET LOCAL statement_timeout = '1800ms'; \
     SET LOCAL work_mem = '64kB'; \
-    SELECT count(*) FROM generate_series(1, 8000); \
+    SELECT count(*) FROM generate_series(1, 8000)";
+/// Comes last: whoever waits for a lock on a table must not keep the row from the checks of other pools and processes.
+const POSTGRES_WRITE: &str = "\
     INSERT INTO probes (id, checked_at) VALUES (1, now()) \
     ON CONFLICT (id) DO UPDATE SET checked_at = excluded.checked_at";
 
@@ -91,7 +93,7 @@ async fn write_in_a_session(pool: &PgPool, tables: Tables, deadline: Instant) ->
         }
         Ok(Err(_)) | Err(_) => return Err(Fault::OfTheServer(why_no_connection(pool).await)),
     };
-    let check = format!("{POSTGRES}; {}", tables.locks());
+    let check = format!("{POSTGRES}; {}; {POSTGRES_WRITE}", tables.locks());
     let check = raw_sql(AssertSqlSafe(check)).execute(&mut *connection);
     match timeout_at(deadline, check).await {
         Ok(Ok(_)) => Ok(()),
