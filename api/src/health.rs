@@ -42,7 +42,7 @@ async fn detailed(
     request: &Request,
     Data(services): Data<&Services>,
 ) -> poem::Result<Json<Details>> {
-    may_see_details(request, services.settings.health_key.as_ref()).map_err(refused)?;
+    may_see_details(request, &services.settings).map_err(refused)?;
     let Services {
         health,
         db,

@@ -7,7 +7,7 @@ use relaypost_migration as migration;
 use relaypost_shared::{
     clock::Clock,
     db::{Database, hot},
-    health::{Health, Stage},
+    health::{Health, Stage, Tables},
     queue::Queue,
     settings::Settings,
     ssrf::Guard,
@@ -68,9 +68,15 @@ impl Services {
         let loops = health.loops();
         let pusher = Pusher::start(queue.clone(), loops);
         let hot = hot(&db);
-        let (storing_messages, storing_emails) =
-            (Stage::new("store messages"), Stage::new("store emails"));
-        health.watch_pool(&hot, vec![storing_messages.clone(), storing_emails.clone()]);
+        let stages = [
+            "look up API keys",
+            "look up sessions",
+            "store messages",
+            "store emails",
+        ]
+        .map(Stage::new);
+        health.watch_pool(&hot, Tables::Requests, stages.to_vec());
+        let [keys, sessions, messages, emails] = stages;
         let store = Store {
             db: hot,
             clock: clock.clone(),
@@ -78,15 +84,21 @@ impl Services {
             catalogs: Catalogs::default(),
         };
         Self {
-            keys: Keys::start(db.clone(), clock.clone(), loops),
-            sessions: Sessions::start(db.clone(), clock.clone(), settings.auth.demo_mode, loops),
+            keys: Keys::start(db.clone(), clock.clone(), keys, loops),
+            sessions: Sessions::start(
+                db.clone(),
+                clock.clone(),
+                settings.auth.demo_mode,
+                sessions,
+                loops,
+            ),
             access_tokens: AccessTokens::new(
                 &settings.auth.jwt_secrets,
                 settings.auth.access_token,
             ),
             oauth: Arc::new(Providers::new(&settings.oauth)),
-            messages: Acceptor::start(store.clone(), pusher.clone(), storing_messages, loops),
-            emails: Acceptor::start(store, pusher.clone(), storing_emails, loops),
+            messages: Acceptor::start(store.clone(), pusher.clone(), messages, loops),
+            emails: Acceptor::start(store, pusher.clone(), emails, loops),
             passwords: Passwords::new(&settings.auth.argon2),
             pusher,
             schemas: Schemas::new(),

@@ -35,15 +35,25 @@ pub(crate) fn start(services: &Services) -> JoinSet<()> {
     let mut keepers = JoinSet::new();
     keepers.spawn(keep("dispatch", services, DISPATCH_REST, dispatch));
     keepers.spawn(keep(
-        "dispatch what was left over",
+        "dispatch overdue deliveries",
         services,
         LEFT_OVER_REST,
         dispatch_left_over,
     ));
-    keepers.spawn(keep("conduct", services, CONDUCT_REST, conduct));
-    keepers.spawn(keep("end what has expired", services, EXPIRE_REST, expire));
     keepers.spawn(keep(
-        "look for forgotten circuits",
+        "release parked deliveries",
+        services,
+        CONDUCT_REST,
+        conduct,
+    ));
+    keepers.spawn(keep(
+        "expire parked deliveries",
+        services,
+        EXPIRE_REST,
+        expire,
+    ));
+    keepers.spawn(keep(
+        "find forgotten circuits",
         services,
         FORGOTTEN_REST,
         find_forgotten,
@@ -54,12 +64,7 @@ pub(crate) fn start(services: &Services) -> JoinSet<()> {
         REPLAY_REST,
         carry_out_replays,
     ));
-    keepers.spawn(keep(
-        "watch the dead-letter queues",
-        services,
-        WATCH_REST,
-        watch,
-    ));
+    keepers.spawn(keep("count dead letters", services, WATCH_REST, watch));
     keepers.spawn(keep("prune", services, PRUNE_REST, prune));
     keepers
 }
@@ -67,7 +72,7 @@ pub(crate) fn start(services: &Services) -> JoinSet<()> {
 /// Makes a step again and again: at once while it says that there is more to do, after `rest` when there is not, and on a
 /// growing curve while it fails.
 fn keep<F>(
-    what: &'static str,
+    task: &'static str,
     services: &Services,
     rest: Duration,
     step: impl Fn(Services) -> F + Send + 'static,
@@ -76,7 +81,7 @@ where
     F: Future<Output = Result<bool, StepError>> + Send,
 {
     let services = services.clone();
-    let turn = services.health.loops().add(what, rest + LONGEST_TURN);
+    let turn = services.health.loops().add(task, rest + LONGEST_TURN);
     async move {
         let mut waits = retry::infrastructure();
         loop {
@@ -90,7 +95,7 @@ where
                 Err(error) => {
                     turn.waits_for_dependency();
                     let wait = waits.next().unwrap_or(rest);
-                    tracing::warn!(%error, ?wait, "cannot {what}; trying again");
+                    tracing::warn!(task, %error, ?wait, "background task failed; retrying");
                     wait
                 }
             };

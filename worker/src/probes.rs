@@ -60,7 +60,7 @@ async fn detailed(request: &Request, services: Data<&Arc<Services>>) -> Response
         settings,
         health,
     } = services.as_ref();
-    if let Err(refusal) = may_see_details(request, settings.health_key.as_ref()) {
+    if let Err(refusal) = may_see_details(request, settings) {
         return refused(refusal, clock);
     }
     let cap = settings.webhooks.max_in_flight;

@@ -6,7 +6,7 @@ use apalis::prelude::WorkerBuilder;
 use relaypost_shared::{
     clock::Clock,
     db::{self, Database},
-    health::{Health, LONGEST_TURN, Loop},
+    health::{Health, LONGEST_TURN, Loop, Tables},
     ids::RequestId,
     queue::{Consumer, JobBackend, Lane, Queue, QueueError},
     settings::Settings,
@@ -79,7 +79,9 @@ pub async fn run(services: Services, stop: impl Future<Output = ()>) -> Result<(
     let (stopping, stopped) = watch::channel(false);
     let hot = db::hot(&services.db);
     let cutoff = Cutoff::default();
-    services.health.watch_pool(&hot, Vec::new());
+    services
+        .health
+        .watch_pool(&hot, Tables::Deliveries, Vec::new());
     let loops = services.health.loops();
     let mut lanes = JoinSet::new();
     let mut consumers = Vec::new();
@@ -199,7 +201,7 @@ async fn keep_sweeping(services: Services, consumers: Vec<Consumer>, turn: Loop)
             continue;
         };
         turn.waits_for_dependency();
-        tracing::warn!(%error, "the sweep waits");
+        tracing::warn!(%error, "sweep failed; retrying");
         if began.elapsed() > SWEEP_REST {
             // It had worked for a while.
             waits = retry::infrastructure();

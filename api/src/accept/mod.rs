@@ -16,7 +16,7 @@ use relaypost_shared::{
     db::{Postgres, Transaction},
     delivery::DeliveryKind,
     entities::delivery,
-    health::{LONGEST_TURN, Loops, Stage},
+    health::{LONGEST_TURN, Loops, Passage, Stage},
     ids::{DeliveryId, TenantId},
     queue::{Job, Lane},
 };
@@ -182,14 +182,7 @@ impl<I: Intake> Acceptor<I> {
                     let (batch, _room): (Vec<_>, Vec<_>) = waiting.into_iter().unzip();
                     let passage = storing.enter();
                     let (answers, jobs) = turn.during(store.write(&batch)).await;
-                    let refused = |answer: &Result<Accepted, ApiError>| {
-                        answer.as_ref().is_err_and(|error| {
-                            matches!(error.code, Code::Unavailable | Code::StorageFull)
-                        })
-                    };
-                    if !answers.iter().all(refused) {
-                        passage.through();
-                    }
+                    leave(passage, &answers);
                     pusher.push(I::LANE, jobs);
                     answers
                 }
@@ -214,6 +207,18 @@ impl<I: Intake> Acceptor<I> {
             return Err(ApiError::new(Code::Unavailable, detail));
         };
         self.batches.call((submission, room)).await?
+    }
+}
+
+/// A batch that the database refused as a whole has not got through.
+fn leave(passage: Passage, answers: &[Result<Accepted, ApiError>]) {
+    let refusal = |answer: &Result<Accepted, ApiError>| answer.as_ref().err().map(|it| it.code);
+    let mut refusals = answers.iter().map(refusal);
+    let refused = [Some(Code::Unavailable), Some(Code::StorageFull)];
+    if !refusals.clone().all(|refusal| refused.contains(&refusal)) {
+        passage.through();
+    } else if refusals.any(|refusal| refusal == Some(Code::StorageFull)) {
+        passage.found_disk_full();
     }
 }
 

@@ -12,7 +12,7 @@ use relaypost_shared::{
     clock::{Clock, Timestamp},
     db::Database,
     entities::api_key,
-    health::{LONGEST_TURN, Loops},
+    health::{LONGEST_TURN, Loops, Stage},
     ids::KeyId,
 };
 use sea_orm::{
@@ -41,9 +41,9 @@ pub(crate) struct Keys {
 }
 
 impl Keys {
-    /// Starts the task that asks the database.
-    pub(crate) fn start(db: Database, clock: Clock, loops: &Loops) -> Self {
-        let turn = loops.add("look up API keys", LONGEST_TURN);
+    /// Starts the task that asks the database. Queries pass through `looking`; one that fails has not got through it.
+    pub(crate) fn start(db: Database, clock: Clock, looking: Stage, loops: &Loops) -> Self {
+        let turn = loops.add(looking.name(), LONGEST_TURN);
         let last_used = LastUsed {
             db: db.clone(),
             written: Arc::default(),
@@ -51,8 +51,16 @@ impl Keys {
         let remembered = Remembered::default();
         let kept = remembered.clone();
         let rows = Batcher::start(BATCH, db.batch_limit(), move |ids: Vec<KeyId>| {
-            let (db, remembered, turn) = (db.clone(), kept.clone(), turn.clone());
-            async move { turn.during(load(&db, &remembered, &ids)).await }
+            let (db, remembered) = (db.clone(), kept.clone());
+            let (looking, turn) = (looking.clone(), turn.clone());
+            async move {
+                let passage = looking.enter();
+                let found = turn.during(load(&db, &remembered, &ids)).await;
+                if found.iter().all(Result::is_ok) {
+                    passage.through();
+                }
+                found
+            }
         });
         Self {
             remembered,

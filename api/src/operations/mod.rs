@@ -125,7 +125,7 @@ impl<'a> FromRequest<'a> for Asker {
     async fn from_request(request: &'a Request, _: &mut RequestBody) -> poem::Result<Self> {
         Parameters::check(request)?;
         let settings = &Services::of(request)?.settings;
-        let allowed = may_see_details(request, settings.health_key.as_ref());
+        let allowed = may_see_details(request, settings);
         Ok(Self {
             sees_figures: allowed.is_ok(),
         })
@@ -137,8 +137,8 @@ struct Machine;
 
 impl<'a> FromRequest<'a> for Machine {
     async fn from_request(request: &'a Request, _: &mut RequestBody) -> poem::Result<Self> {
-        let guard = &Services::of(request)?.settings.metrics_guard;
-        may_read_metrics(request, client_address(request), guard).map_err(refused)?;
+        let settings = &Services::of(request)?.settings;
+        may_read_metrics(request, client_address(request), settings).map_err(refused)?;
         Parameters::check(request)?;
         Ok(Self)
     }

@@ -9,7 +9,7 @@ use relaypost_shared::{
     clock::{Clock, Timestamp},
     db::Database,
     entities::{membership, session, user},
-    health::{LONGEST_TURN, Loops},
+    health::{LONGEST_TURN, Loops, Stage},
     ids::{SessionId, TenantId, UserId},
     people::{Role, SignInMethod},
 };
@@ -42,18 +42,29 @@ pub(crate) struct SignedIn {
 pub(crate) struct Sessions(Batcher<Presented, Found>);
 
 impl Sessions {
-    /// Starts the task that asks the database.
+    /// Starts the task that asks the database. Queries pass through `looking`; one that fails has not got through it.
     ///
     /// Without `demo` the sessions of the demo, of which there may be some from development, are nobody's.
-    pub(crate) fn start(db: Database, clock: Clock, demo: bool, loops: &Loops) -> Self {
-        let turn = loops.add("look up sessions", LONGEST_TURN);
+    pub(crate) fn start(
+        db: Database,
+        clock: Clock,
+        demo: bool,
+        looking: Stage,
+        loops: &Loops,
+    ) -> Self {
+        let turn = loops.add(looking.name(), LONGEST_TURN);
         Self(Batcher::start(
             BATCH,
             db.batch_limit(),
             move |presented: Vec<Presented>| {
                 let (db, now, turn) = (db.clone(), clock.now(), turn.clone());
+                let passage = looking.enter();
                 async move {
-                    match turn.during(load(&db, &presented, now, demo)).await {
+                    let found = turn.during(load(&db, &presented, now, demo)).await;
+                    if found.is_ok() {
+                        passage.through();
+                    }
+                    match found {
                         Ok(found) => presented
                             .iter()
                             .map(|one| Ok(found.get(&one.session).filter(|it| it.user == one.user)))

@@ -103,6 +103,101 @@ async fn a_locked_table_is_not_ready_until_it_is_free() {
 }
 
 #[tokio::test]
+async fn a_lock_on_any_table_that_requests_need_is_not_ready_and_names_the_table() {
+    let api = api().await;
+    if !is_postgres(&api) {
+        // SQLite has one lock for everything.
+        return api.stop().await;
+    }
+    let operator = beside(&api).await;
+    for table in [
+        "api_keys",
+        "sessions",
+        "users",
+        "memberships",
+        "tenants",
+        "endpoints",
+        "event_types",
+        "idempotency_keys",
+        "emails",
+    ] {
+        turns(&api, 200, "database", None).await;
+        let holder = begin_write(&operator).await.unwrap();
+        let lock = format!("LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE");
+        holder.execute_unprepared(&lock).await.unwrap();
+        let held = format!("locked: another session holds `{table}`");
+        turns(&api, 503, "database", Some(&held)).await;
+        holder.rollback().await.unwrap();
+    }
+    turns(&api, 200, "database", None).await;
+    operator.close().await;
+    api.stop().await;
+}
+
+#[tokio::test]
+async fn look_ups_that_fail_are_not_ready_although_the_check_itself_writes() {
+    let api = api().await;
+    if !is_postgres(&api) {
+        return api.stop().await;
+    }
+    // The check reads no row of it. A column that is gone fails every look-up.
+    let (hide, show) = (
+        "ALTER TABLE api_keys RENAME COLUMN secret_hash TO hidden",
+        "ALTER TABLE api_keys RENAME COLUMN hidden TO secret_hash",
+    );
+    api.db.execute_unprepared(hide).await.unwrap();
+    let ready = eventually(2 * TURNS, || async {
+        // A key that was looked up a moment ago needs no look-up; then each request fails.
+        api.root().get("/v1/tenants").await;
+        let ready = api.anonymous().get("/health/ready").await;
+        match ready.status {
+            503 => Ok(ready.body),
+            _ => Err(ready.to_string()),
+        }
+    });
+    let ready = ready.await;
+    let why = ready["reasons"]["database"].as_str().unwrap();
+    assert!(
+        why.starts_with("look up API keys: nothing got through"),
+        "{why}"
+    );
+    api.db.execute_unprepared(show).await.unwrap();
+    turns(&api, 200, "database", None).await;
+    api.stop().await;
+}
+
+#[tokio::test]
+async fn a_full_disk_stays_the_reason_while_publishing_fails_for_it() {
+    let api = api().await;
+    if !is_postgres(&api) {
+        // The disk of SQLite is filled in the tests of the one process.
+        return api.stop().await;
+    }
+    let tenant = api.tenant().await;
+    tenant.endpoint(&[]).await;
+    let fill = "CREATE FUNCTION no_room() RETURNS trigger LANGUAGE plpgsql AS \
+                $$ BEGIN RAISE EXCEPTION 'no space left on device' USING ERRCODE = '53100'; END $$; \
+                CREATE TRIGGER no_room BEFORE INSERT ON messages FOR EACH ROW EXECUTE FUNCTION no_room()";
+    api.db.execute_unprepared(fill).await.unwrap();
+    let (began, mut failed) = (Instant::now(), 0);
+    while began.elapsed() < 2 * TURNS {
+        let body = json!({"event_type": "a.b", "payload": {}});
+        tenant.api.post("/v1/messages", body).await.expect(507);
+        let ready = api.anonymous().get("/health/ready").await;
+        if ready.status == 503 {
+            assert_eq!(ready.body["reasons"], json!({"database": "disk full"}));
+            failed += 1;
+        }
+    }
+    assert!(failed > 0, "ready while nothing can be stored");
+    let free = "DROP TRIGGER no_room ON messages";
+    api.db.execute_unprepared(free).await.unwrap();
+    tenant.publish("a.b").await;
+    turns(&api, 200, "database", None).await;
+    api.stop().await;
+}
+
+#[tokio::test]
 async fn an_api_without_a_free_connection_is_not_ready() {
     let api = api().await;
     let connections = if is_postgres(&api) { 10 } else { 1 };

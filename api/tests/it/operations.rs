@@ -78,6 +78,45 @@ async fn details_are_for_this_machine_and_for_those_with_the_key() {
     api.stop().await;
 }
 
+#[tokio::test]
+async fn what_a_proxy_of_this_machine_passes_on_is_not_from_this_machine() {
+    let mut tasks = JoinSet::new();
+    let api = crate::api().await;
+    let address = api.serve(&mut tasks);
+    for header in [
+        "X-Forwarded-For",
+        "X-Forwarded-Proto",
+        "X-Forwarded-Host",
+        "X-Forwarded-Client-Cert",
+        "Forwarded",
+        "Via",
+        "X-Real-IP",
+        "X-Client-IP",
+        "CF-Connecting-IP",
+        "True-Client-IP",
+    ] {
+        for path in ["/health/detailed", "/v1/scaling"] {
+            let (status, problem) = ask(address, path, &[(header, "x")]).await;
+            assert_eq!(status, 403, "{header} {path}: {problem}");
+        }
+    }
+    api.stop().await;
+
+    // A proxy that is expected and adds no header cannot be told from this machine.
+    for trusted in ["1", "loopback", "10.0.0.0/8"] {
+        let api = Api::with(&[("TRUST_PROXY", trusted)], memory()).await;
+        let address = api.serve(&mut tasks);
+        for path in ["/health/detailed", "/v1/scaling"] {
+            let (status, problem) = ask(address, path, &[]).await;
+            assert_eq!(status, 403, "{trusted} {path}: {problem}");
+            let detail = problem["detail"].as_str().unwrap();
+            assert!(detail.contains("TRUST_PROXY"), "{detail}");
+        }
+        api.stop().await;
+    }
+    drop(tasks);
+}
+
 /// What `/v1/scaling` answers with these settings and headers.
 async fn scaling(settings: &[(&str, &str)], headers: &[(&str, &str)]) -> (u16, Value) {
     let api = Api::with(settings, memory()).await;

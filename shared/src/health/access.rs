@@ -8,14 +8,21 @@ use poem::{
 };
 use subtle::ConstantTimeEq as _;
 
-use crate::settings::{MetricsGuard, Secret};
+use crate::settings::{MetricsGuard, Proxies, Secret, Settings};
 
 /// The header of `HEALTH_KEY`.
 const HEALTH_KEY: &str = "x-health-key";
 /// The header of `METRICS_GUARD_SECRET`.
 const METRICS_SECRET: &str = "x-metrics-secret";
-/// A proxy on this machine adds one of these. Whom it forwards for is not on this machine.
-const FORWARDING: [&str; 4] = ["x-forwarded-for", "forwarded", "x-real-ip", "via"];
+/// A proxy on this machine adds one of these, or one that begins with `x-forwarded-`. Its clients are not on this machine.
+const FORWARDING: [&str; 6] = [
+    "forwarded",
+    "via",
+    "x-real-ip",
+    "x-client-ip",
+    "cf-connecting-ip",
+    "true-client-ip",
+];
 
 /// Why somebody may not see it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,18 +49,21 @@ impl Refusal {
     }
 }
 
-/// Whether the caller of `/health/detailed` has the key, or is on this machine.
+/// Whether the caller of `/health/detailed` has the key of `HEALTH_KEY`, or is on this machine.
 ///
 /// # Errors
 /// Why not.
-pub fn may_see_details(request: &Request, key: Option<&Secret>) -> Result<(), Refusal> {
-    if is_local(request) {
+pub fn may_see_details(request: &Request, settings: &Settings) -> Result<(), Refusal> {
+    let proxies = &settings.proxies;
+    if is_local(request, proxies) {
         return Ok(());
     }
-    let Some(key) = key else {
-        return Err(Refusal::forbidden(
-            "only this machine may ask, because HEALTH_KEY is not set",
-        ));
+    let Some(key) = &settings.health_key else {
+        return Err(Refusal::forbidden(if proxies.are_set() {
+            "nobody may ask behind a proxy (TRUST_PROXY) until HEALTH_KEY is set"
+        } else {
+            "only this machine may ask, because HEALTH_KEY is not set"
+        }));
     };
     match said(request.headers(), HEALTH_KEY) {
         Some(said) if is(said, key) => Ok(()),
@@ -70,9 +80,9 @@ pub fn may_see_details(request: &Request, key: Option<&Secret>) -> Result<(), Re
 pub fn may_read_metrics(
     request: &Request,
     client: IpAddr,
-    guard: &MetricsGuard,
+    settings: &Settings,
 ) -> Result<(), Refusal> {
-    let allowed = match guard {
+    let allowed = match &settings.metrics_guard {
         MetricsGuard::Secret(secret) => {
             let headers = request.headers();
             let said = said(headers, METRICS_SECRET).or_else(|| bearer(headers));
@@ -88,9 +98,16 @@ pub fn may_read_metrics(
             .ok_or(Refusal::forbidden(
                 "your address is in no network of METRICS_GUARD_ALLOWLIST",
             )),
-        MetricsGuard::Loopback => is_local(request).then_some(()).ok_or(Refusal::forbidden(
-            "only this machine may ask, because METRICS_GUARD is not set",
+        MetricsGuard::Loopback if settings.proxies.are_set() => Err(Refusal::forbidden(
+            "nobody may ask behind a proxy (TRUST_PROXY) until METRICS_GUARD is set",
         )),
+        MetricsGuard::Loopback => {
+            is_local(request, &settings.proxies)
+                .then_some(())
+                .ok_or(Refusal::forbidden(
+                    "only this machine may ask, because METRICS_GUARD is not set",
+                ))
+        }
         MetricsGuard::Nobody => Err(Refusal::forbidden(
             "nobody may ask until METRICS_GUARD is set to secret or cidr",
         )),
@@ -103,14 +120,16 @@ pub fn may_read_metrics(
     allowed
 }
 
-/// Whether the request comes from this machine, and for nobody elsewhere.
-fn is_local(request: &Request) -> bool {
+/// Whether the request was made on this machine, and not passed on by a proxy on it. Where a proxy is expected, that cannot be
+/// told from a request of the proxy.
+fn is_local(request: &Request, proxies: &Proxies) -> bool {
     let peer = request.remote_addr().as_socket_addr();
     let loopback = peer.is_some_and(|peer| peer.ip().to_canonical().is_loopback());
-    loopback
-        && FORWARDING
-            .iter()
-            .all(|name| !request.headers().contains_key(*name))
+    let forwarded = request.headers().keys().any(|name| {
+        let name = name.as_str();
+        name.starts_with("x-forwarded-") || FORWARDING.contains(&name)
+    });
+    loopback && !forwarded && !proxies.are_set()
 }
 
 fn said<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a [u8]> {

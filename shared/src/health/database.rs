@@ -8,11 +8,16 @@ use std::time::Duration;
 use sea_orm::{
     ConnectionTrait as _, DbBackend, DbErr, RuntimeErr,
     sqlx::{
-        Connection as _, Error as SqlxError, PgConnection, PgPool, error::DatabaseError, raw_sql,
+        AssertSqlSafe, Connection as _, Error as SqlxError, PgConnection, PgPool,
+        error::DatabaseError, raw_sql,
     },
 };
 use tokio::time::{Instant, timeout, timeout_at};
 
+use super::{
+    stage::DISK_FULL,
+    tables::{Tables, locked_table},
+};
 use crate::db::{Database, begin_write};
 
 /// How long a look may take.
@@ -20,22 +25,23 @@ pub(super) const LIMIT: Duration = Duration::from_secs(2);
 /// How long the diagnosis after a failure may take.
 const DIAGNOSIS: Duration = Duration::from_millis(500);
 
+/// `lock_not_available` (PostgreSQL: manual, appendix A).
+const LOCKED: &str = "55P03";
 /// How many sessions one look tries.
 const SESSIONS_TRIED: usize = 4;
 
-/// One message of the simple protocol is one transaction, so the settings hold for it alone and an error leaves none open.
+/// The check on PostgreSQL: this, the locks of [`Tables`], and [`POSTGRES_WRITE`]. One message of the simple protocol is one
+/// transaction, so the settings hold for it alone and an error leaves none open.
 ///
 /// The server gives up before we do: what it goes on with would keep a connection of the pool. Rows that need more than
-/// `work_mem` go through a temporary file, which a full disk refuses; the row itself always finds room on its page. The
-/// updates change nothing and take the lock that an insert takes.
+/// `work_mem` go through a temporary file, which a full disk refuses; the row itself always finds room on its page.
 const POSTGRES: &str = "\
-    SET LOCAL lock_timeout = '1500ms'; \
+    SET LOCAL lock_timeout = '1s'; \
     SET LOCAL statement_timeout = '1800ms'; \
     SET LOCAL work_mem = '64kB'; \
-    SELECT count(*) FROM generate_series(1, 8000); \
-    WITH of_messages AS (UPDATE messages SET tenant_id = tenant_id WHERE false), \
-         of_emails AS (UPDATE emails SET tenant_id = tenant_id WHERE false), \
-         of_deliveries AS (UPDATE deliveries SET tenant_id = tenant_id WHERE false) \
+    SELECT count(*) FROM generate_series(1, 8000)";
+/// Comes last: whoever waits for a lock on a table must not keep the row from the checks of other pools and processes.
+const POSTGRES_WRITE: &str = "\
     INSERT INTO probes (id, checked_at) VALUES (1, now()) \
     ON CONFLICT (id) DO UPDATE SET checked_at = excluded.checked_at";
 
@@ -44,13 +50,15 @@ const SQLITE: &str = "\
     INSERT INTO probes (id, checked_at, filler) VALUES (1, CURRENT_TIMESTAMP, zeroblob(16384)) \
     ON CONFLICT (id) DO UPDATE SET checked_at = excluded.checked_at, filler = excluded.filler";
 
-/// Writes over one pool.
+/// Writes over one pool, and takes the locks that work on these tables needs.
 ///
 /// # Errors
 /// Why it cannot be written, in words that hold no secret.
-pub(super) async fn write(db: &Database) -> Result<(), String> {
+pub(super) async fn write(db: &Database, tables: Tables) -> Result<(), String> {
     match db.get_database_backend() {
-        DbBackend::Postgres => write_postgres(db.connection().get_postgres_connection_pool()).await,
+        DbBackend::Postgres => {
+            write_postgres(db.connection().get_postgres_connection_pool(), tables).await
+        }
         _ => write_sqlite(db).await,
     }
 }
@@ -64,11 +72,11 @@ enum Fault {
     OfTheServer(String),
 }
 
-async fn write_postgres(pool: &PgPool) -> Result<(), String> {
+async fn write_postgres(pool: &PgPool, tables: Tables) -> Result<(), String> {
     let deadline = Instant::now() + LIMIT;
     let mut last = String::new();
     for _ in 0..SESSIONS_TRIED {
-        match write_in_a_session(pool, deadline).await {
+        match write_in_a_session(pool, tables, deadline).await {
             Ok(()) => return Ok(()),
             Err(Fault::OfTheServer(why)) => return Err(why),
             Err(Fault::OfTheSession(why)) => last = why,
@@ -77,7 +85,7 @@ async fn write_postgres(pool: &PgPool) -> Result<(), String> {
     Err(last)
 }
 
-async fn write_in_a_session(pool: &PgPool, deadline: Instant) -> Result<(), Fault> {
+async fn write_in_a_session(pool: &PgPool, tables: Tables, deadline: Instant) -> Result<(), Fault> {
     let mut connection = match timeout_at(deadline, pool.acquire()).await {
         Ok(Ok(connection)) => connection,
         Ok(Err(SqlxError::PoolClosed)) => {
@@ -85,7 +93,9 @@ async fn write_in_a_session(pool: &PgPool, deadline: Instant) -> Result<(), Faul
         }
         Ok(Err(_)) | Err(_) => return Err(Fault::OfTheServer(why_no_connection(pool).await)),
     };
-    match timeout_at(deadline, raw_sql(POSTGRES).execute(&mut *connection)).await {
+    let check = format!("{POSTGRES}; {}; {POSTGRES_WRITE}", tables.locks());
+    let check = raw_sql(AssertSqlSafe(check)).execute(&mut *connection);
+    match timeout_at(deadline, check).await {
         Ok(Ok(_)) => Ok(()),
         Ok(Err(error)) => {
             let Err(why) = reason(&error) else {
@@ -95,7 +105,18 @@ async fn write_in_a_session(pool: &PgPool, deadline: Instant) -> Result<(), Faul
                 connection.close_on_drop();
                 return Err(Fault::OfTheSession(why));
             }
-            Err(Fault::OfTheServer(why))
+            if !is_locked(&error) {
+                return Err(Fault::OfTheServer(why));
+            }
+            // The error does not name the table.
+            let asked = timeout(DIAGNOSIS, locked_table(&mut connection, tables)).await;
+            if asked.is_err() {
+                connection.close_on_drop();
+            }
+            let table = asked.ok().flatten();
+            Err(Fault::OfTheServer(table.map_or(why, |table| {
+                format!("locked: another session holds `{table}`")
+            })))
         }
         Err(_) => {
             // It may never answer again, and would be waited for when it goes back to the pool.
@@ -130,6 +151,12 @@ fn no_answer() -> String {
 fn is_of_the_session(error: &SqlxError) -> bool {
     let code = error.as_database_error().map(|error| error.code());
     code.is_none_or(|code| code.is_some_and(|code| ["25006", "57P01"].contains(&&*code)))
+}
+
+/// Whether another session held a lock for too long.
+fn is_locked(error: &SqlxError) -> bool {
+    let code = error.as_database_error().and_then(|error| error.code());
+    code.is_some_and(|code| code == LOCKED)
 }
 
 /// The pool only says that it has waited. A connection beside it tells what for.
@@ -171,11 +198,11 @@ fn of_code(error: &dyn DatabaseError) -> String {
     let code = error.code().unwrap_or_default();
     let text = match &*code {
         "25006" => "read-only",
-        "53100" => "disk full",
+        "53100" => DISK_FULL,
         "53200" => "out of memory",
         "53300" => "no free connection: the server takes no more",
         "53400" => "a limit of the server is reached",
-        "55P03" => "locked: another session holds a table or a row",
+        LOCKED => "locked: another session holds a table or a row",
         "57014" => return no_answer(),
         "57P01" | "57P02" | "57P03" => "starting or stopping",
         "42501" => "no permission to write",
@@ -186,7 +213,7 @@ fn of_code(error: &dyn DatabaseError) -> String {
             Ok(5 | 6) => "locked by another process",
             Ok(8) => "read-only",
             Ok(10) => "the disk has an error",
-            Ok(13) => "disk full",
+            Ok(13) => DISK_FULL,
             Ok(14) => "the file cannot be opened",
             _ => return format!("it cannot be written (SQLite code {code})"),
         },

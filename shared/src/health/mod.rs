@@ -11,6 +11,7 @@ mod loops;
 mod probe;
 mod readiness;
 mod stage;
+mod tables;
 
 use std::{
     collections::BTreeMap,
@@ -36,6 +37,7 @@ pub use probe::Found;
 use probe::Probe;
 pub use readiness::{Check, Readiness};
 pub use stage::{Passage, Stage};
+pub use tables::Tables;
 
 /// How long a look at the database may take with the diagnosis of a failure.
 const DATABASE_LIMIT: Duration = Duration::from_secs(3);
@@ -65,8 +67,16 @@ struct Inner {
     stopping: watch::Sender<bool>,
 }
 
-type Pools = Arc<Mutex<Vec<(Database, Vec<Stage>)>>>;
+type Pools = Arc<Mutex<Vec<Pool>>>;
 type Stages = Vec<Stage>;
+
+/// What one look at the database takes in.
+#[derive(Clone)]
+struct Pool {
+    db: Database,
+    tables: Tables,
+    stages: Stages,
+}
 
 impl Health {
     /// How a process on this database and this queue is doing. `pending` names the migrations that are not applied.
@@ -79,15 +89,16 @@ impl Health {
         + Sync
         + 'static,
     ) -> Self {
-        let pools: Pools = Arc::new(Mutex::new(vec![(db.clone(), Vec::new())]));
+        let pools: Pools = Arc::new(Mutex::new(vec![Pool {
+            db: db.clone(),
+            tables: Tables::Deliveries,
+            stages: Vec::new(),
+        }]));
         let (looked_at, db, queue) = (pools.clone(), db.clone(), queue.clone());
         let known = Arc::new(Mutex::new(Ok(())));
         let database = Probe::start(DATABASE_LIMIT, move || {
             let pools = lock(&looked_at).clone();
-            Box::pin(async move {
-                let looks = join_all(pools.iter().map(|(pool, stages)| look_at(pool, stages)));
-                looks.await.into_iter().collect()
-            })
+            Box::pin(async move { look_at(&pools).await })
         });
         let migrations = Probe::start(LIMIT * 2, move || {
             let (asked, known) = (pending(db.clone()), known.clone());
@@ -119,15 +130,20 @@ impl Health {
         &self.0.loops
     }
 
-    /// From now on the database is only well when this pool writes too, and what goes over it gets through these stages.
-    pub fn watch_pool(&self, pool: &Database, stages: Vec<Stage>) {
+    /// From now on the database is only well when this pool writes too, no other session holds these tables, and work gets
+    /// through these stages.
+    pub fn watch_pool(&self, pool: &Database, tables: Tables, stages: Vec<Stage>) {
         let mut pools = lock(&self.0.pools);
         // SQLite has one connection, which is looked at already.
         match pools.first_mut() {
-            Some((known, watched)) if known.get_database_backend() != DbBackend::Postgres => {
-                watched.extend(stages);
+            Some(known) if known.db.get_database_backend() != DbBackend::Postgres => {
+                known.stages.extend(stages);
             }
-            _ => pools.push((pool.clone(), stages)),
+            _ => pools.push(Pool {
+                db: pool.clone(),
+                tables,
+                stages,
+            }),
         }
     }
 
@@ -245,9 +261,17 @@ impl fmt::Debug for Health {
     }
 }
 
-async fn look_at(pool: &Database, stages: &[Stage]) -> Result<(), String> {
-    database::write(pool).await?;
-    stages.iter().find_map(Stage::stuck).map_or(Ok(()), Err)
+/// The check's own writes decide first: they know the cause, and a stage that is stuck only shows the effect.
+async fn look_at(pools: &[Pool]) -> Result<(), String> {
+    let writes = pools
+        .iter()
+        .map(|pool| database::write(&pool.db, pool.tables));
+    join_all(writes)
+        .await
+        .into_iter()
+        .collect::<Result<(), _>>()?;
+    let mut stages = pools.iter().flat_map(|pool| &pool.stages);
+    stages.find_map(Stage::stuck).map_or(Ok(()), Err)
 }
 
 /// A schema that cannot be asked about is as it was last seen.

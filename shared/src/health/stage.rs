@@ -12,6 +12,8 @@ use tokio::time::Instant;
 const PATIENCE: Duration = Duration::from_secs(4);
 /// After a failure the same work comes again within this time. If it does not, nothing is known.
 const AGAIN: Duration = Duration::from_secs(5);
+/// The words of the check's own write for the same fault.
+pub(super) const DISK_FULL: &str = "disk full";
 
 /// One stage. Clones share it.
 #[derive(Clone, Debug)]
@@ -28,6 +30,8 @@ struct State {
     since: Option<Instant>,
     /// When something last left it without getting through.
     failed: Option<Instant>,
+    /// Why that was, as far as it is known. It holds until something gets through.
+    cause: Option<&'static str>,
 }
 
 /// One piece of work in a stage. Dropped without [`Passage::through`], it did not get through.
@@ -60,23 +64,27 @@ impl Stage {
         if stale || state.since.is_none() {
             state.since = Some(Instant::now());
         }
+        if stale {
+            state.cause = None;
+        }
         Passage {
             state: self.state.clone(),
             done: false,
         }
     }
 
-    /// Why it is stuck, if it is.
+    /// Why it is stuck, if it is: the cause where it is known.
     pub fn stuck(&self) -> Option<String> {
         let state = lock(&self.state);
         let since = state.since?.elapsed();
         let at_work = state.inside > 0 || state.failed_lately();
-        (at_work && since > PATIENCE).then(|| {
-            format!(
+        (at_work && since > PATIENCE).then(|| match state.cause {
+            Some(cause) => cause.to_owned(),
+            None => format!(
                 "{}: nothing got through in {} s",
                 self.name,
                 since.as_secs()
-            )
+            ),
         })
     }
 }
@@ -92,6 +100,11 @@ impl Passage {
     pub fn through(mut self) {
         self.done = true;
     }
+
+    /// It did not get through because the disk of the database is full.
+    pub fn found_disk_full(self) {
+        lock(&self.state).cause = Some(DISK_FULL);
+    }
 }
 
 impl Drop for Passage {
@@ -99,7 +112,7 @@ impl Drop for Passage {
         let mut state = lock(&self.state);
         state.inside -= 1;
         if self.done {
-            state.failed = None;
+            (state.failed, state.cause) = (None, None);
             state.since = (state.inside > 0).then(Instant::now);
         } else {
             state.failed = Some(Instant::now());
@@ -157,5 +170,22 @@ mod tests {
         }
         stage.enter().through();
         assert_eq!(stage.stuck(), None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_full_disk_stays_the_reason_until_something_gets_through() {
+        let stage = Stage::new("store messages");
+        for _ in 0..5 {
+            stage.enter().found_disk_full();
+            advance(Duration::from_secs(1)).await;
+        }
+        drop(stage.enter());
+        assert_eq!(stage.stuck().unwrap(), "disk full");
+        stage.enter().through();
+        for _ in 0..6 {
+            drop(stage.enter());
+            advance(Duration::from_secs(1)).await;
+        }
+        assert!(stage.stuck().unwrap().starts_with("store messages: "));
     }
 }

@@ -38,7 +38,7 @@ impl FromStr for Kind {
 
 impl MetricsGuard {
     pub(super) fn read(from: &mut Reader, env: AppEnv) -> Self {
-        let kind = from.optional("METRICS_GUARD", "Who may read `/v1/scaling`: `secret` (callers with `METRICS_GUARD_SECRET`) or `cidr` (callers from `METRICS_GUARD_ALLOWLIST`). Not set: only this machine in development, nobody in production.");
+        let kind = from.optional("METRICS_GUARD", "Who may read `/v1/scaling`: `secret` (callers with `METRICS_GUARD_SECRET`) or `cidr` (callers from `METRICS_GUARD_ALLOWLIST`). Not set: only this machine in development (nobody when `TRUST_PROXY` is set), nobody in production.");
         from.example("METRICS_GUARD", "secret");
         let secret: Option<Secret> = from.optional("METRICS_GUARD_SECRET", "The secret of `METRICS_GUARD=secret`, at least 24 characters. Callers send it in the header `x-metrics-secret` or as a bearer token.");
         from.example("METRICS_GUARD_SECRET", "$(openssl rand -hex 24)");

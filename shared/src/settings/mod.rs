@@ -251,7 +251,7 @@ impl Settings {
              `relaypost`, `relaypost-api` and `relaypost-worker`,\nprints what each setting comes to and where it comes from, \
              without secrets.\n\nA setting that holds a secret may stand in a file instead: `DATABASE_URL_FILE=/run/secrets/database_url` \
              names one whose content is\nthe value, without the newline at its end. Setting both is refused, and so is a file that \
-             is empty or cannot be read.\n\nProduction (`APP_ENV=production`) does not start without what is marked as required, nor \
+             is empty, is not a regular file or cannot be read.\n\nProduction (`APP_ENV=production`) does not start without what is marked as required, nor \
              with a secret that can be guessed:\none that repeats itself, counts, stands in an example, or is made of words \
              such as `changeme`.\n\n<!-- Generated from `shared/src/settings` by `make docs`. -->\n\n{}",
             reader.table()
@@ -287,7 +287,7 @@ impl Settings {
             shutdown_grace: from.or::<Whole<0, 3600>>("SHUTDOWN_GRACE_SECONDS", "25", "How long a process that was told to stop may finish what it is doing, in seconds. It begins after `SHUTDOWN_DELAY_SECONDS`.").seconds(),
             shutdown_delay: from.or::<Whole<0, 600>>("SHUTDOWN_DELAY_SECONDS", if env == AppEnv::Production { "2" } else { "0" }, "How long a process that was told to stop still serves, in seconds: `/health/ready` answers 503 at once, and load balancers have this time to notice before the port closes. Production: 2. A second SIGTERM or SIGINT ends the delay.").seconds(),
             readiness_requires_redis: from.or("READINESS_REQUIRES_REDIS", "false", "Whether `/health/ready` of the API answers 503 when Redis is away, full, read-only or without scripts. The API accepts without Redis, so the default is no. A worker is never ready without Redis."),
-            health_key: from.optional("HEALTH_KEY", "The key that `/health/detailed` asks for in the header `X-Health-Key`; at least 24 characters. Without it only this machine may ask."),
+            health_key: from.optional("HEALTH_KEY", "The key that `/health/detailed` asks for in the header `X-Health-Key`; at least 24 characters. Without it only this machine may ask, and nobody when `TRUST_PROXY` is set."),
             metrics_guard: MetricsGuard::read(from, env),
             migrate_on_start: from.or("MIGRATE_ON_START", "false", "Whether the API and workers apply pending migrations when they start, one process at a time. Otherwise they end with a message and wait for `relaypost-migrate up`. `relaypost` always applies them."),
             oauth: OAuth::read(from, env),

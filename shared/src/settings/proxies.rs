@@ -38,6 +38,11 @@ pub enum ForwardingHeader {
 }
 
 impl Proxies {
+    /// Whether `TRUST_PROXY` says that there is a proxy in front of the API.
+    pub fn are_set(&self) -> bool {
+        self.trusted != TrustedProxies::default()
+    }
+
     pub(super) fn read(from: &mut Reader) -> Self {
         Self {
             trusted: from.or("TRUST_PROXY", "0", "The proxies in front of the API, whose word about a client's address is taken: how many there are in a row (`0`: none, `1`, `2`), or where they are: networks and the names `loopback`, `linklocal` and `private` (also `uniquelocal`) with commas between them, such as `loopback,10.0.0.0/8`. Count them only if nobody reaches the API around them."),

@@ -4,7 +4,7 @@ use std::{
     cell::Cell,
     collections::{BTreeMap, HashMap, HashSet},
     ffi::OsString,
-    fs::File,
+    fs::{self, File},
     io::{self, Read},
     path::Path,
 };
@@ -163,16 +163,25 @@ impl Variables {
 
     /// A word about each variable that looks like one of `settings` and is none.
     pub(super) fn suspicious(&self, settings: &[&str]) -> Vec<String> {
+        let in_files = settings.iter().filter(|name| may_be_in_a_file(name));
+        let in_files = in_files.map(|name| format!("{name}_FILE"));
+        let expected: Vec<String> = settings
+            .iter()
+            .map(|name| (*name).to_owned())
+            .chain(in_files)
+            .collect();
         let names = self.texts.keys().filter(|name| name.len() < TOO_LONG);
-        let is_file = |name: &str| {
-            let setting = name.strip_suffix("_FILE");
-            setting.is_some_and(|name| settings.contains(&name) && may_be_in_a_file(name))
-        };
-        let unknown = names.filter(|name| !settings.contains(&name.as_str()) && !is_file(name));
+        let unknown = names.filter(|name| !expected.contains(name));
         let warnings = unknown.filter_map(|name| {
-            let near = settings
+            let setting = name.strip_suffix("_FILE");
+            if let Some(setting) = setting.filter(|name| settings.contains(name)) {
+                return Some(format!(
+                    "{name} is ignored: {setting} takes no file; set {setting} itself"
+                ));
+            }
+            let near = expected
                 .iter()
-                .map(|setting| (distance(name, setting), *setting))
+                .map(|setting| (distance(name, setting), setting))
                 .min()
                 .filter(|(distance, setting)| *distance <= tolerated(setting.len()));
             let begins_like_one = PREFIXES.iter().any(|prefix| name.starts_with(prefix));
@@ -203,7 +212,10 @@ impl From<HashMap<String, String>> for Variables {
 /// What a file holds, without the newline at its end.
 fn read_text(path: &Path) -> Result<String, String> {
     let unreadable = |error: io::Error| format!("the file cannot be read: {error}");
-    // Not whatever is there: a device has no end.
+    // A pipe may never open, and a device has no end.
+    if !fs::metadata(path).map_err(unreadable)?.is_file() {
+        return Err("expected a regular file, not a folder, a pipe or a device".to_owned());
+    }
     let mut file = File::open(path).map_err(unreadable)?.take(LARGEST_FILE + 1);
     let mut bytes = Vec::new();
     file.read_to_end(&mut bytes).map_err(unreadable)?;
@@ -213,7 +225,8 @@ fn read_text(path: &Path) -> Result<String, String> {
         ));
     }
     let text = String::from_utf8(bytes).map_err(|_| "the file is not text in UTF-8".to_owned())?;
-    let text = text.trim();
+    // Editors of Windows begin a text with a byte order mark.
+    let text = text.strip_prefix('\u{feff}').unwrap_or(&text).trim();
     if text.is_empty() {
         return Err("the file is empty; expected the value".to_owned());
     }
@@ -360,6 +373,9 @@ mod tests {
             "BIND_ADR",
             "WEBHOOK_TIMEOUT",
             "HOME",
+            "DATABASE_URL_FILE",
+            "DATABASE_URL_FIEL",
+            "BIND_ADDR_FILE",
         ];
         let set: HashMap<_, _> = set
             .map(|name| (name.to_owned(), "x".to_owned()))
@@ -370,7 +386,9 @@ mod tests {
             warnings,
             [
                 "BIND_ADR is no setting; is it meant to be BIND_ADDR?",
+                "BIND_ADDR_FILE is ignored: BIND_ADDR takes no file; set BIND_ADDR itself",
                 "DATABASE_ULR is no setting; is it meant to be DATABASE_URL?",
+                "DATABASE_URL_FIEL is no setting; is it meant to be DATABASE_URL_FILE?",
                 "WEBHOOK_TIMEOUT is no setting",
             ]
         );

@@ -176,7 +176,8 @@ async fn a_secret_is_read_from_the_file_that_its_file_variable_names() {
     };
     let url = file("url", "postgres://me:hunter2@db/name\n");
     let key = file("key", "hunter2-hunter2-hunter2-hunter2\n");
-    let redis = file("redis", "redis://:hunter2@cache/");
+    // An editor of Windows put a byte order mark in front.
+    let redis = file("redis", "\u{feff}redis://:hunter2@cache/\r\n");
     let set = [
         ("DATABASE_URL_FILE", url.as_str()),
         ("HEALTH_KEY_FILE", &key),
@@ -204,12 +205,19 @@ async fn a_file_that_cannot_be_used_is_named_by_its_variable_and_nothing_starts(
     let folder = TempDir::new().unwrap();
     let empty = folder.path().join("empty");
     std::fs::write(&empty, "\n").unwrap();
+    let large = folder.path().join("large");
+    std::fs::write(&large, "x".repeat(65 << 10)).unwrap();
+    let pipe = folder.path().join("pipe");
+    let made = std::process::Command::new("mkfifo").arg(&pipe).status();
+    assert!(made.unwrap().success());
     let set = [
         ("DATABASE_URL_FILE", "/nowhere/hunter2"),
         ("ROOT_API_KEY", "hunter2-hunter2-hunter2-hunter2"),
         ("ROOT_API_KEY_FILE", empty.to_str().unwrap()),
         ("EMAIL_PROVIDERS_FILE", empty.to_str().unwrap()),
-        ("JWT_SECRET_FILE", "/dev/zero"),
+        ("JWT_SECRET_FILE", large.to_str().unwrap()),
+        ("HEALTH_KEY_FILE", pipe.to_str().unwrap()),
+        ("METRICS_GUARD_SECRET_FILE", "/dev/zero"),
     ];
     for (program, command) in COMMANDS {
         let ended = run(program, command, None, &set).await;
@@ -220,6 +228,8 @@ async fn a_file_that_cannot_be_used_is_named_by_its_variable_and_nothing_starts(
             "ROOT_API_KEY_FILE: ROOT_API_KEY is set too",
             "EMAIL_PROVIDERS_FILE: the file is empty",
             "JWT_SECRET_FILE: the file is too large",
+            "HEALTH_KEY_FILE: expected a regular file",
+            "METRICS_GUARD_SECRET_FILE: expected a regular file",
         ] {
             assert!(ended.stderr.contains(line), "{line}: {said}");
         }
