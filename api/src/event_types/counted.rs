@@ -13,8 +13,9 @@ use serde_json::{Map, Number, Value, map};
 
 use super::work::{spend, spend_on_name};
 
-/// Bytes of a text that are looked at for one step.
+/// Bytes of a text that are compared for one step, and that are read for one step: a `format` looks at each character.
 const TEXT: usize = 16;
+const READ: usize = 4;
 /// Steps for remembering an item that has to be unique.
 const UNIQUE: u64 = 8;
 
@@ -54,7 +55,7 @@ impl Json for Counted {
         string: &str,
         f: impl FnOnce(Self::Node<'_>) -> T,
     ) -> T {
-        spend_on_text(string);
+        spend((string.len() / READ) as u64);
         *buffer = Value::String(string.to_owned());
         f(Seen(buffer))
     }
@@ -78,7 +79,7 @@ impl<'a> Node<'a, Counted> for Seen<'a> {
     fn as_string(&self) -> Option<Cow<'a, str>> {
         spend(1);
         let text = self.0.as_str()?;
-        spend_on_text(text);
+        spend((text.len() / READ) as u64);
         Some(Cow::Borrowed(text))
     }
 

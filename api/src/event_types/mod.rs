@@ -1,6 +1,7 @@
 //! Event types: what a tenant publishes, and what the payloads have to look like. Registering one is never needed.
 
 mod body;
+mod costly;
 mod counted;
 mod patterns;
 mod registered;

@@ -24,7 +24,7 @@ const WORK: u64 = 8;
 pub(super) struct Patterns {
     /// How many there are.
     pub(super) number: usize,
-    /// Positions of those that are matched against names.
+    /// At most how many positions those are in at once that are matched against names.
     pub(super) of_names: u64,
 }
 
@@ -44,7 +44,7 @@ impl Patterns {
                         (KEYWORD, Value::String(_)) => self.number += 1,
                         ("patternProperties", Value::Object(by_pattern)) => {
                             self.number += by_pattern.len();
-                            let positions = by_pattern.keys().map(|pattern| positions(pattern));
+                            let positions = by_pattern.keys().map(|pattern| at_once(pattern));
                             self.of_names = positions.fold(self.of_names, u64::saturating_add);
                         }
                         _ => {}
@@ -68,7 +68,7 @@ pub(super) fn options() -> PatternOptions<Regex> {
 /// `pattern` of one schema.
 struct Pattern {
     pattern: String,
-    positions: u64,
+    at_once: u64,
     matcher: Validator,
 }
 
@@ -84,7 +84,7 @@ pub(super) fn keyword<'a>(
         .build(&json!({KEYWORD: pattern}))?;
     let pattern = pattern.as_str().unwrap_or_default().to_owned();
     Ok(Box::new(Pattern {
-        positions: positions(&pattern),
+        at_once: at_once(&pattern),
         pattern,
         matcher,
     }))
@@ -105,13 +105,47 @@ impl<'i> Keyword<'i, Counted> for Pattern {
         let Value::String(text) = instance.0 else {
             return true;
         };
-        spend(1 + self.positions.saturating_mul(text.len() as u64) / WORK);
+        spend(1 + self.at_once.saturating_mul(text.len() as u64) / WORK);
         self.matcher.is_valid(instance.0)
     }
 }
 
-/// At most how many places of the expression a match can be in at once: its characters and classes, as often as they
-/// are repeated. It may be too many: an expression that is read wrongly is not taken for a smaller one.
+/// At most how many positions of the expression a match can be in at once. It may be too many: an expression that is
+/// read wrongly is not taken for a smaller one.
+fn at_once(pattern: &str) -> u64 {
+    match counts_one(pattern) {
+        true => 1,
+        false => positions(pattern),
+    }
+}
+
+/// Whether the expression is one character or class that is counted, and a match is in one position of it at a time:
+/// `^[a-z]{2,100}$` knows how many it has seen, and `[a-z]{1,100}` is content with the first one.
+fn counts_one(pattern: &str) -> bool {
+    let from_start = pattern.strip_prefix('^');
+    let rest = from_start.unwrap_or(pattern);
+    let (rest, to_end) = match rest.strip_suffix('$') {
+        Some(rest) => (rest, true),
+        None => (rest, false),
+    };
+    let mut rest = rest.chars();
+    match rest.next() {
+        Some('[') => skip_class(&mut rest),
+        Some('\\') if rest.next().is_some_and(|class| "dDsSwW".contains(class)) => {}
+        Some(character) if character == '.' || character.is_alphanumeric() => {}
+        _ => return false,
+    }
+    let bounds = rest.as_str().strip_prefix('{');
+    let Some(bounds) = bounds.and_then(|bounds| bounds.strip_suffix('}')) else {
+        return false;
+    };
+    let least = bounds.split(',').next().unwrap_or_default();
+    let first_will_do = !to_end && matches!(least, "0" | "1");
+    let is_bound = |next: char| next.is_ascii_digit() || next == ',';
+    bounds.chars().all(is_bound) && (from_start.is_some() || first_will_do)
+}
+
+/// The characters and classes of an expression, as often as they are repeated.
 fn positions(pattern: &str) -> u64 {
     let mut open: Vec<u64> = Vec::new();
     let (mut sum, mut last): (u64, u64) = (0, 0);
@@ -172,4 +206,32 @@ fn repeats(rest: &str) -> Option<u64> {
     let least: u64 = bounds.next()?.trim().parse().ok()?;
     let most = bounds.next().and_then(|most| most.trim().parse().ok());
     Some(least.max(most.unwrap_or(0)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_class_that_is_counted_costs_one_position_and_all_else_each() {
+        for pattern in [
+            r"[\x20-\x7e]{1,1000}",
+            r"^[^\]]{2,1000}$",
+            r"^\d{1000}",
+            "^.{0,1000}$",
+        ] {
+            assert_eq!(at_once(pattern), 1, "{pattern}");
+        }
+        for pattern in [
+            // It may begin at each character.
+            "[a-z]{2,1000}",
+            "[a-z]{1,1000}$",
+            // More than one class.
+            "^[a]{1,1000}b{1,1000}$",
+            "^(a|b){1,1000}$",
+            "^[]{1,9}x]{1000}$",
+        ] {
+            assert!(at_once(pattern) >= 1_000, "{pattern}");
+        }
+    }
 }

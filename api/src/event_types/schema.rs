@@ -1,15 +1,20 @@
 //! A compiled JSON Schema, and what it says about a payload.
 
-use std::{fmt, time::Instant};
+use std::{
+    fmt,
+    time::{Duration, Instant},
+};
 
 use jsonschema::{
     ValidationError, Validator,
     error::{TypeKind, ValidationErrorKind},
     paths::{Location, LocationSegment},
 };
+use referencing::SPECIFICATIONS;
 use serde_json::Value;
 
 use super::{
+    costly,
     counted::{Counted, Seen},
     patterns::{self, Patterns},
     unfold::Unfolded,
@@ -28,6 +33,8 @@ const MAX_NAME: usize = 100;
 /// What finding all mistakes may cost, in steps: the validator keeps each until it has them all, and a payload can be
 /// wrong in more places than anybody reads.
 const TELLING: u64 = 100_000;
+/// How long a check takes at most on a thread that answers requests.
+const LITTLE: Duration = Duration::from_millis(1);
 /// Bytes of memory that a schema or property takes that is unfolded.
 const UNFOLDED: usize = 512;
 
@@ -80,8 +87,9 @@ pub(super) struct Allowed {
     pub(super) telling: u64,
     /// Bytes of the stack.
     pub(super) stack: usize,
-    /// When it has to be over.
+    /// When it has to be over, and how many steps are paid for between two looks at the clock.
     pub(super) until: Option<Instant>,
+    pub(super) slice: u64,
     /// Whether fewer mistakes are told when telling all of them costs too much. Else that is [`TooMuch`].
     pub(super) tell_fewer: bool,
 }
@@ -119,13 +127,17 @@ impl Schema {
         }
         // Before it is compiled: the library unfolds some of it then.
         let unfolded = Unfolded::of(schema)?;
+        let unusable = |error: ValidationError<'_>| Refusal::Invalid(refusal(&error));
         let validator = jsonschema::options_for::<Counted>()
             .offline()
+            .with_registry(&SPECIFICATIONS)
             .with_pattern_options(patterns::options())
             .should_validate_formats(true)
+            .with_format(costly::REGEX, costly::regex().map_err(unusable)?)
+            .with_keyword(costly::MULTIPLE_OF, costly::multiple_of)
             .with_keyword(patterns::KEYWORD, patterns::keyword)
             .build(&unfolded.counted(schema)?)
-            .map_err(|error| Refusal::Invalid(refusal(&error)))?;
+            .map_err(unusable)?;
         Ok(Self {
             validator,
             name_byte: 1 + patterns.of_names.saturating_mul(2),
@@ -152,6 +164,7 @@ impl Schema {
             steps: allowed.steps,
             stack: allowed.stack,
             until: allowed.until,
+            slice: allowed.slice,
             name_byte: self.name_byte,
         };
         let (fits, steps) = within(&limits, || self.validator.is_valid(Seen(&value)))?;
@@ -197,17 +210,20 @@ impl Allowed {
             telling: TELLING,
             stack,
             until,
+            slice: 1_024,
             tell_fewer: true,
         }
     }
 
-    /// What a check may cost on a thread that answers requests: about a quarter of a millisecond.
-    pub(super) const fn little() -> Self {
+    /// What a check that begins now may cost on a thread that answers requests: about a quarter of a millisecond, and in
+    /// no case much more than [`LITTLE`].
+    pub(super) fn little() -> Self {
         Self {
             steps: 5_000,
             telling: 5_000,
             stack: 256 * 1024,
-            until: None,
+            until: Some(Instant::now() + LITTLE),
+            slice: 64,
             tell_fewer: false,
         }
     }

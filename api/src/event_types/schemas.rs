@@ -31,8 +31,9 @@ const ROOM: usize = 256 << 20;
 const BARE: usize = 512;
 /// Payloads of up to so many bytes are checked at once, as long as it costs little.
 const SMALL: usize = 16 * 1024;
-/// After so many steps on a thread that answers requests a request lets others go on.
-const UNTIL_YIELD: u64 = 5_000;
+/// After so many steps or so much time on a thread that answers requests a request lets others go on.
+const STEPS_UNTIL_YIELD: u64 = 5_000;
+const TIME_UNTIL_YIELD: Duration = Duration::from_millis(1);
 /// How long one check takes at most, and all checks of one request together. The bound of steps comes first unless the
 /// machine has too much to do.
 const CHECK: Duration = Duration::from_secs(2);
@@ -46,6 +47,7 @@ pub(crate) struct Allowance(tokio::sync::Mutex<Left>);
 struct Left {
     time: Duration,
     steps_until_yield: u64,
+    time_until_yield: Duration,
 }
 
 impl Allowance {
@@ -53,19 +55,22 @@ impl Allowance {
     pub(crate) fn new() -> Self {
         Self(tokio::sync::Mutex::new(Left {
             time: REQUEST,
-            steps_until_yield: UNTIL_YIELD,
+            steps_until_yield: STEPS_UNTIL_YIELD,
+            time_until_yield: TIME_UNTIL_YIELD,
         }))
     }
 }
 
 impl Left {
-    async fn spend(&mut self, steps: u64) {
-        match self.steps_until_yield.checked_sub(steps) {
-            Some(left) => self.steps_until_yield = left,
-            None => {
-                self.steps_until_yield = UNTIL_YIELD;
-                yield_now().await;
-            }
+    async fn spend(&mut self, steps: u64, time: Duration) {
+        let steps = self.steps_until_yield.checked_sub(steps);
+        let time = self.time_until_yield.checked_sub(time);
+        if let (Some(steps), Some(time)) = (steps, time) {
+            (self.steps_until_yield, self.time_until_yield) = (steps, time);
+        } else {
+            self.steps_until_yield = STEPS_UNTIL_YIELD;
+            self.time_until_yield = TIME_UNTIL_YIELD;
+            yield_now().await;
         }
     }
 }
@@ -177,10 +182,11 @@ impl Schemas {
     ) -> Result<(), ApiError> {
         let mut left = allowance.0.lock().await;
         if payload.len() <= SMALL {
+            let began = Instant::now();
             let little = Allowed::little();
             let checked = schema.check(payload, &little);
             let steps = checked.as_ref().map_or(little.steps, |(_, steps)| *steps);
-            left.spend(steps).await;
+            left.spend(steps, began.elapsed()).await;
             if let Ok((findings, _)) = checked {
                 return findings.map_err(ApiError::invalid);
             }

@@ -10,7 +10,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use referencing::{Draft, List, Registry, Resolver, ResourceRef, Uri, uri};
+use referencing::{Draft, List, Resolver, ResourceRef, SPECIFICATIONS, Uri, uri};
 use serde_json::{Map, Value, json};
 
 use super::schema::Refusal;
@@ -64,10 +64,10 @@ impl Unfolded {
         let resource = ResourceRef::new(schema, draft);
         let outside = |error: referencing::Error| Refusal::invalid(error.to_string());
         let base = uri::from_str(resource.id().unwrap_or(BASE)).map_err(outside)?;
-        let registry = Registry::new()
-            .draft(draft)
+        // With the metaschemas of all drafts, which a schema may refer to.
+        let registry = SPECIFICATIONS
             .add(base.as_str(), resource)
-            .and_then(|registry| registry.prepare())
+            .and_then(|registry| registry.draft(draft).prepare())
             .map_err(outside)?;
         let mut walk = Walk::default();
         walk.visit(schema, &registry.resolver(base), draft)?;

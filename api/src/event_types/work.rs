@@ -12,9 +12,6 @@ use std::{
     time::Instant,
 };
 
-/// How many steps are paid for between two looks at the clock.
-const SLICE: u64 = 1_024;
-
 /// The check costs more than it may.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct TooMuch;
@@ -26,8 +23,9 @@ pub(super) struct Limits {
     pub(super) steps: u64,
     /// Bytes of the stack.
     pub(super) stack: usize,
-    /// When the check has to be over.
+    /// When the check has to be over, and how many steps are paid for between two looks at the clock.
     pub(super) until: Option<Instant>,
+    pub(super) slice: u64,
     /// How many steps a byte of a property's name costs, in sixteenths, because patterns are matched against it.
     pub(super) name_byte: u64,
 }
@@ -37,6 +35,8 @@ struct Meter {
     slice: Cell<u64>,
     /// Steps after that.
     rest: Cell<u64>,
+    /// How many steps are taken from the rest at once.
+    slices_of: Cell<u64>,
     /// The lowest address that the stack may reach.
     floor: Cell<usize>,
     until: Cell<Option<Instant>>,
@@ -48,6 +48,7 @@ thread_local! {
         Meter {
             slice: Cell::new(u64::MAX),
             rest: Cell::new(0),
+            slices_of: Cell::new(0),
             floor: Cell::new(0),
             until: Cell::new(None),
             name_byte: Cell::new(1),
@@ -83,8 +84,8 @@ pub(super) fn spend_on_name(bytes: usize) {
 
 impl Meter {
     fn start(&self, limits: &Limits) {
-        self.slice.set(limits.steps.min(SLICE));
-        self.rest.set(limits.steps - limits.steps.min(SLICE));
+        self.slices_of.set(limits.slice);
+        self.divide(limits.steps);
         self.floor.set(stack_address().saturating_sub(limits.stack));
         self.until.set(limits.until);
         self.name_byte.set(limits.name_byte);
@@ -113,12 +114,15 @@ impl Meter {
         let left = self.slice.get().saturating_add(self.rest.get());
         let over = self.until.get().is_some_and(|until| Instant::now() > until);
         match left.checked_sub(steps) {
-            Some(left) if !over => {
-                self.slice.set(left.min(SLICE));
-                self.rest.set(left - left.min(SLICE));
-            }
+            Some(left) if !over => self.divide(left),
             _ => break_off(),
         }
+    }
+
+    fn divide(&self, steps: u64) {
+        let slice = steps.min(self.slices_of.get());
+        self.slice.set(slice);
+        self.rest.set(steps - slice);
     }
 }
 

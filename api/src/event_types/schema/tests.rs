@@ -164,6 +164,90 @@ fn every_draft_is_taken_at_its_word() {
     }
 }
 
+#[test]
+fn a_schema_may_refer_to_the_schema_of_any_draft() {
+    for draft in [
+        "http://json-schema.org/draft-04/schema#",
+        "http://json-schema.org/draft-06/schema#",
+        "http://json-schema.org/draft-07/schema#",
+        "https://json-schema.org/draft/2019-09/schema",
+        "https://json-schema.org/draft/2020-12/schema",
+    ] {
+        let schema = json!({"properties": {"a": {"$ref": draft}}});
+        assert_eq!(errors(&schema, r#"{"a": {"minLength": 1}}"#), [], "{draft}");
+        let errors = errors(&schema, r#"{"a": {"minLength": "1"}}"#);
+        assert!(!errors.is_empty(), "{draft}");
+    }
+}
+
+/// The steps of a check that fits; [`TooMuch`] when it costs more than the most that is allowed.
+fn cost(schema: &Value, payload: &Value) -> Result<u64, TooMuch> {
+    let schema = Schema::compile(schema).unwrap();
+    let (findings, steps) = schema.check(&payload.to_string(), &plenty())?;
+    assert_eq!(findings, Ok(()));
+    Ok(steps)
+}
+
+/// The library compares the name of each group with all names before it.
+#[test]
+fn a_regular_expression_in_a_payload_costs_the_square_of_its_length() {
+    let expression =
+        |groups: usize| -> String { (0..groups).map(|n| format!("(?<z{n}>)")).collect() };
+    let schema = json!({"format": "regex"});
+    for (groups, least) in [(10, 100), (100, 10_000), (1_000, 1_000_000)] {
+        let steps = cost(&schema, &json!(expression(groups))).unwrap();
+        assert!(steps >= least, "{groups}: {steps}");
+    }
+    let long = json!(expression(30_000));
+    assert_eq!(cost(&schema, &long), Err(TooMuch));
+    let names = json!({"propertyNames": {"format": "regex"}});
+    assert_eq!(cost(&names, &json!({expression(30_000): 1})), Err(TooMuch));
+    assert!(cost(&schema, &json!("^[a-z]{1,20}@example[.]com$")).unwrap() < 100);
+}
+
+/// The library divides exactly, with as many digits as that takes.
+#[test]
+fn a_division_costs_the_square_of_the_powers_between_its_numbers() {
+    for (divisor, number, least) in [
+        (json!(5e-324), json!(1e308), 100_000),
+        (json!(1e-300), json!(1e300), 100_000),
+        (json!(1e-100), json!(1e100), 10_000),
+    ] {
+        let schema = Schema::compile(&json!({"items": {"multipleOf": divisor}})).unwrap();
+        let one = schema.check(&json!([number]).to_string(), &plenty());
+        let (_, steps) = one.unwrap();
+        assert!(steps >= least, "{divisor} {number}: {steps}");
+        let many = json!(vec![number; 2_000]).to_string();
+        let on_a_thread_that_answers = schema.check(&many, &Allowed::little());
+        assert_eq!(on_a_thread_that_answers, Err(TooMuch));
+    }
+    let prices = json!({"items": {"multipleOf": 0.01}});
+    assert!(cost(&prices, &json!([0, 19.99, 0.01, 1_000_000])).unwrap() < 200);
+    let wrong = errors(&prices, "[0.001]");
+    let message = "the value is not a multiple of 0.01".to_owned();
+    assert_eq!(wrong, [("payload[0]".to_owned(), message)]);
+}
+
+#[test]
+fn a_check_on_a_thread_that_answers_ends_when_its_time_is_used_up() {
+    let items = Schema::compile(&json!({"items": {"type": "integer"}})).unwrap();
+    let little = Allowed {
+        until: Some(Instant::now()),
+        ..Allowed::little()
+    };
+    let few = json!(vec![1; 100]).to_string();
+    assert_eq!(items.check(&few, &little), Err(TooMuch));
+}
+
+#[test]
+fn a_long_text_costs_little_to_match_with_a_class_that_is_counted() {
+    let text = json!(vec!["x".repeat(1_000); 80]);
+    for pattern in [r"[\x20-\x7e]{1,1000}", r"^[\x20-\x7e]{1,1000}$"] {
+        let steps = cost(&json!({"items": {"pattern": pattern}}), &text).unwrap();
+        assert!(steps < 20_000, "{pattern}: {steps}");
+    }
+}
+
 /// Schemas and payloads whose full check would take longer than anybody waits, or would never end.
 #[test]
 fn no_schema_makes_a_check_endless() {
