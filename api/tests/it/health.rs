@@ -163,6 +163,7 @@ async fn look_ups_that_fail_are_not_ready_although_the_check_itself_writes() {
         "{why}"
     );
     api.db.execute_unprepared(show).await.unwrap();
+    tenant.api.get("/v1/endpoints").await.expect(200);
     turns(&api, 200, "database", None).await;
     api.stop().await;
 }
