@@ -385,8 +385,8 @@ mod tests {
         assert_eq!(
             warnings,
             [
-                "BIND_ADR is no setting; is it meant to be BIND_ADDR?",
                 "BIND_ADDR_FILE is ignored: BIND_ADDR takes no file; set BIND_ADDR itself",
+                "BIND_ADR is no setting; is it meant to be BIND_ADDR?",
                 "DATABASE_ULR is no setting; is it meant to be DATABASE_URL?",
                 "DATABASE_URL_FIEL is no setting; is it meant to be DATABASE_URL_FILE?",
                 "WEBHOOK_TIMEOUT is no setting",
