@@ -10,8 +10,9 @@ use serde_json::{Map, Value, json};
 
 use super::{Allowed, Findings, Refusal, Schema, tests::on_a_thread_for_checks};
 
-/// What a drawn check may cost.
+/// What a drawn check may cost, and one of what is hard: enough for looking at all of it.
 const STEPS: u64 = 20_000;
+const STEPS_OF_HARD: u64 = 100_000;
 /// Processor time that a step may take in a build without optimisations, and a check besides its steps.
 const NANOSECONDS_A_STEP: u64 = 3_000;
 /// For the tables of the patterns, mostly. The time for reading the payload as JSON comes on top.
@@ -121,9 +122,9 @@ fn schema() -> impl Strategy<Value = Value> {
 
 /// Keywords and formats on what is hard for them, in an array.
 fn hard() -> impl Strategy<Value = (Value, Value)> {
-    let divisors = select(&[5e-324, 1e-300, 1e-10, 0.01, 7.0, 1e300][..]);
-    let numbers = select(&[1e308, 1.234_567_890_123_4e300, 1e22, 19.99, 5e-324][..]);
-    let divided = (divisors, numbers, 100..400_usize);
+    let divisors = select(&[5e-324, 1e-300, 0.01][..]);
+    let numbers = select(&[1e308, 1.234_567_890_123_4e300, 19.99][..]);
+    let divided = (divisors, numbers, 200..400_usize);
     let formats = &[
         "regex",
         "email",
@@ -145,7 +146,7 @@ fn hard() -> impl Strategy<Value = (Value, Value)> {
         4 => "1".repeat(times),
         _ => format!("{}@a", "a.".repeat(times)),
     });
-    let expressions = (1..20_000_usize)
+    let expressions = (1_000..20_000_usize)
         .prop_map(|groups| -> String { (0..groups).map(|n| format!("(?<z{n}>)")).collect() });
     prop_oneof![
         divided.prop_map(|(divisor, number, times)| {
@@ -195,16 +196,16 @@ fn library_says(schema: &Value, payload: &Value) -> bool {
     library.is_valid(payload)
 }
 
-fn checked(schema: &Schema, payload: &str) -> Option<(Findings, u64)> {
+fn checked(schema: &Schema, payload: &str, steps: u64) -> Option<(Findings, u64)> {
     let allowed = Allowed {
-        steps: STEPS,
-        telling: STEPS,
+        steps,
+        telling: steps,
         ..Allowed::at_most(8 << 20, None)
     };
     schema.check(payload, &allowed).ok()
 }
 
-fn assert_within_bounds(document: &Value, payload: &Value) {
+fn assert_within(allowed: u64, document: &Value, payload: &Value) {
     let schema = match Schema::compile(document) {
         Ok(schema) => schema,
         // It refers to itself in place, unfolds too far, or is too long.
@@ -218,13 +219,13 @@ fn assert_within_bounds(document: &Value, payload: &Value) {
     assert!(serde_json::from_str::<Value>(&text).is_ok());
     let reading = processor_time() - began;
     let began = processor_time();
-    let checked = checked(&schema, &text);
+    let checked = checked(&schema, &text, allowed);
     let took = processor_time() - began;
     // Verdict, all mistakes, the first mistake.
-    let bound = NANOSECONDS_BESIDES + 2 * reading + 3 * STEPS * NANOSECONDS_A_STEP;
+    let bound = NANOSECONDS_BESIDES + 2 * reading + 3 * allowed * NANOSECONDS_A_STEP;
     assert!(took <= bound, "{took} ns: {document} {payload}");
     if let Some((findings, steps)) = checked {
-        assert!(steps <= 2 * STEPS, "{steps} steps: {document} {payload}");
+        assert!(steps <= 2 * allowed, "{steps} steps: {document} {payload}");
         let fits = library_says(document, payload);
         assert_eq!(findings.is_ok(), fits, "{document} {payload}");
     }
@@ -237,11 +238,11 @@ proptest! {
     fn a_check_stays_within_its_bound_and_within_it_says_what_the_library_says(
         document in document(), payload in payload(),
     ) {
-        on_a_thread_for_checks(|| assert_within_bounds(&document, &payload));
+        on_a_thread_for_checks(|| assert_within(STEPS, &document, &payload));
     }
 
     #[test]
     fn what_is_hard_for_a_keyword_stays_within_the_bound_too((document, payload) in hard()) {
-        on_a_thread_for_checks(|| assert_within_bounds(&document, &payload));
+        on_a_thread_for_checks(|| assert_within(STEPS_OF_HARD, &document, &payload));
     }
 }
