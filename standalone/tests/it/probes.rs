@@ -309,10 +309,6 @@ async fn work_that_no_worker_has_taken_is_due_and_ages() {
     })
     .await;
     // What a worker has taken is no backlog, and may still be on its way.
-    eventually(SOON, || async {
-        let received = receiver.distinct();
-        (received == 20).then_some(()).ok_or(received)
-    })
-    .await;
+    receiver.wait_for(20, SOON).await;
     world.stop().await;
 }
