@@ -120,6 +120,9 @@ impl Proc {
             .current_dir(dir)
             .env_clear()
             .envs(kept)
+            // A panic may show where it came from. An error of `main` must not: its backtrace pushes the message out of
+            // the lines that are kept.
+            .env("RUST_LIB_BACKTRACE", "0")
             .envs(envs.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
