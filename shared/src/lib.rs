@@ -26,6 +26,7 @@ pub mod serve;
 pub mod settings;
 pub mod shutdown;
 pub mod ssrf;
+pub mod store;
 pub mod telemetry;
 
 /// The version that every process reports, in `User-Agent` and in the OpenAPI document.

@@ -2,26 +2,22 @@
 //! belongs to a tenant takes the tenant.
 
 pub mod api_key;
-pub mod attempt;
 pub mod audit_log;
-pub mod circuit;
-pub mod delivery;
-pub mod email;
 pub mod endpoint;
 pub mod endpoint_secret;
 pub mod event_type;
 pub mod idempotency_key;
 pub mod identity;
 pub mod membership;
-pub mod message;
 pub mod oauth_state;
 pub mod one_time_token;
 pub mod refresh_token;
-pub mod replay;
 pub mod session;
 pub mod sign_in_attempt;
 pub mod tenant;
 pub mod user;
+
+pub use crate::store::schema::{attempt, circuit, delivery, email, message, replay};
 
 use sea_orm::FromJsonQueryResult;
 use serde::{Deserialize, Serialize};

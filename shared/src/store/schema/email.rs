@@ -2,9 +2,9 @@
 
 use sea_orm::entity::prelude::*;
 
-use super::{Pairs, Texts};
 use crate::{
     clock::Timestamp,
+    entities::{Pairs, Texts},
     ids::{EmailId, TenantId},
 };
 

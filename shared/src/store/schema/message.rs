@@ -2,9 +2,9 @@
 
 use sea_orm::entity::prelude::*;
 
-use super::Texts;
 use crate::{
     clock::Timestamp,
+    entities::Texts,
     ids::{MessageId, TenantId},
 };
 
