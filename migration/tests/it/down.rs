@@ -26,8 +26,6 @@ fn command(program: &str, database: &TestDatabase, env: &str) -> Command {
             "ENCRYPTION_KEYS",
             "716e89f65988c8dc4769c6424e0ca37af26d64d6acb822bc5fa4750424ecae3a",
         )
-        .env("JWT_SECRET", "c2l4dGVlbiBieXRlcyBhcmUgbm90IGVub3VnaCBoZXJl")
-        .env("CORS_ORIGINS", "https://app.example.com")
         .kill_on_drop(true);
     command
 }

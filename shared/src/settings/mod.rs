@@ -168,8 +168,8 @@ pub struct Checked {
 impl Checked {
     /// What the settings of `variables` come to for `program`.
     fn of(variables: Variables, program: Program) -> Self {
-        let mut reader = Reader::new(variables);
-        let settings = Settings::read(&mut reader, program);
+        let mut reader = Reader::new(variables, program);
+        let settings = Settings::read(&mut reader);
         let problems = reader.problems();
         Self {
             settings: if problems.is_empty() {
@@ -241,8 +241,8 @@ impl Settings {
 
     /// `docs/configuration.md`.
     pub fn documentation() -> String {
-        let mut reader = Reader::new(Variables::default());
-        Self::read(&mut reader, Program::Standalone);
+        let mut reader = Reader::new(Variables::default(), Program::Standalone);
+        Self::read(&mut reader);
         format!(
             "# Configuration\n\n\
              Every setting is an environment variable. In development a `.env` file in the current folder fills what is \
@@ -258,7 +258,7 @@ impl Settings {
         )
     }
 
-    fn read(from: &mut Reader, program: Program) -> Self {
+    fn read(from: &mut Reader) -> Self {
         let env: AppEnv = from.or("APP_ENV", "development", "`development` or `production`. Development allows webhooks to this machine and plain http, and logs for people.");
         from.in_production(env == AppEnv::Production);
         let keyring: Keyring = from.optional("ENCRYPTION_KEYS", "The keys of secrets at rest, newest first, with commas between them: each 64 hexadecimal digits, for example the output of `openssl rand -hex 32`. Without it development uses a key that everybody knows.").unwrap_or_default();
@@ -307,7 +307,7 @@ impl Settings {
             "HEALTH_KEY",
             "METRICS_GUARD_SECRET",
         ]);
-        settings.refuse_what_does_not_go_together(from, program);
+        settings.refuse_what_does_not_go_together(from);
         settings.point_out_what_is_open(from);
         settings
     }
@@ -330,7 +330,7 @@ impl Settings {
         );
     }
 
-    fn refuse_what_does_not_go_together(&self, from: &mut Reader, program: Program) {
+    fn refuse_what_does_not_go_together(&self, from: &mut Reader) {
         if self.env == AppEnv::Production
             && self.database_url.is_sqlite()
             && self.redis_url.is_some()
@@ -342,7 +342,7 @@ impl Settings {
         }
         if self.redis_url.is_none()
             && !from.is_wrong("REDIS_URL")
-            && [Program::Api, Program::Worker].contains(&program)
+            && [Program::Api, Program::Worker].contains(&from.program())
         {
             from.refuse(
                 "REDIS_URL",
