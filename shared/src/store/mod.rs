@@ -1,7 +1,7 @@
-//! The store: the one owner of `messages`, `emails`, `deliveries`, `attempts`, `circuits` and `replays`.
+//! The rows of `messages`, `emails`, `deliveries`, `attempts`, `circuits` and `replays`.
 //!
-//! Each operation is a file, whose head states what it guarantees and which transitions of a delivery it makes. The forms
-//! for PostgreSQL and for SQLite stand side by side; where one statement serves both there is one.
+//! The statements on these tables still stand with the features that use them, which reach the entities through
+//! [`crate::entities`].
 
 pub mod schema;
 
