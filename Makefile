@@ -7,9 +7,9 @@ SERVICES_DIR := .services
 SHELL_SCRIPTS := $(filter-out %/lib %/deploy,$(wildcard scripts/*)) $(wildcard scripts/lib/*.sh) .ci/run
 
 # What validate-ci runs: the quickest to fail first, the tests last.
-CI_STEPS := check-scripts check-manifests deny lint check-generated test test-backup test-deploy test-contract test-faults
+CI_STEPS := check-scripts check-store check-manifests deny lint check-generated test test-backup test-deploy test-contract test-faults
 
-.PHONY: help setup demo dev up down preflight deploy-gate deploy-rollout deploy-monitor test test-backup test-contract test-faults test-deploy backup restore-drill bench lint fmt openapi docs check-generated deny check-scripts services-up services-down validate-ci build smoke-images security check-manifests
+.PHONY: help setup demo dev up down preflight deploy-gate deploy-rollout deploy-monitor test test-backup test-contract test-faults test-deploy backup restore-drill bench lint fmt openapi docs check-generated deny check-scripts services-up services-down validate-ci build smoke-images security check-manifests check-store
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -115,6 +115,9 @@ check-scripts: ## Check the shell scripts (shellcheck is used when it is there)
 	else \
 	  echo "check-scripts: syntax only, shellcheck is missing (apt-get install shellcheck)"; \
 	fi
+
+check-store: ## Check that only the store holds statements on the tables of deliveries
+	@scripts/store-wall
 
 services-up: ## Start a private PostgreSQL and Redis in .services and print how to reach them
 	@scripts/services start $(SERVICES_DIR)

@@ -1,6 +1,6 @@
 //! Every route, the document that describes them, and the layers around them.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use poem::{
     Endpoint, EndpointExt as _, Response, Route,
@@ -12,55 +12,50 @@ use poem_openapi::{LicenseObject, OpenApiService};
 use relaypost_shared::VERSION;
 
 use crate::{
-    Services,
-    api_keys::{ApiKeysApi, PlatformKeysApi},
-    audit_log::AuditLogApi,
-    dead_letters::{EmailDeadLettersApi, WebhookDeadLettersApi},
-    deliveries::DeliveriesApi,
-    emails::EmailsApi,
-    endpoints::{EndpointControlsApi, EndpointsApi},
-    event_types::EventTypesApi,
-    health,
+    Services, health,
     http::{allow::AllowedMethods, closed, docs, document::Documented, outermost::Outermost},
-    messages::MessagesApi,
-    oauth::OauthApi,
-    operations::OperationsApi,
-    people::{DemoApi, MembersApi, MyselfApi, ProofsApi, SignInApi, UsersApi, pages},
-    replays::ReplaysApi,
-    stats::StatsApi,
-    tenants::TenantsApi,
+    people::pages,
 };
 
-/// The slices, in the order of the document.
-type Slices = (
-    MessagesApi,
-    EmailsApi,
-    EndpointsApi,
-    EndpointControlsApi,
-    EventTypesApi,
-    DeliveriesApi,
-    WebhookDeadLettersApi,
-    EmailDeadLettersApi,
-    StatsApi,
-    ReplaysApi,
-    TenantsApi,
-    ApiKeysApi,
-    PlatformKeysApi,
-    People,
-    OperationsApi,
-);
+/// A pair of the first API and the rest: the framework's own tuples end at 16. An API is a struct without fields, so that the
+/// same words are its type and its value.
+macro_rules! nested {
+    () => { () };
+    ($($first:ident)::+, $($rest:tt)*) => { (crate::$($first)::+, nested!($($rest)*)) };
+}
 
-/// Those of people who sign in: a tuple of its own, because the framework's go up to 16.
-type People = (
-    SignInApi,
-    MyselfApi,
-    ProofsApi,
-    DemoApi,
-    UsersApi,
-    MembersApi,
-    AuditLogApi,
-    OauthApi,
-);
+macro_rules! apis {
+    ($($list:tt)*) => {
+        type Apis = nested!($($list)*);
+        const APIS: Apis = nested!($($list)*);
+    };
+}
+
+// Every API, in the order of the document.
+apis! {
+    messages::MessagesApi,
+    emails::EmailsApi,
+    endpoints::EndpointsApi,
+    endpoints::EndpointControlsApi,
+    event_types::EventTypesApi,
+    deliveries::DeliveriesApi,
+    dead_letters::WebhookDeadLettersApi,
+    dead_letters::EmailDeadLettersApi,
+    stats::StatsApi,
+    replays::ReplaysApi,
+    tenants::TenantsApi,
+    api_keys::ApiKeysApi,
+    api_keys::PlatformKeysApi,
+    people::SignInApi,
+    people::MyselfApi,
+    people::ProofsApi,
+    people::DemoApi,
+    people::UsersApi,
+    people::MembersApi,
+    audit_log::AuditLogApi,
+    oauth::OauthApi,
+    operations::OperationsApi,
+}
 
 /// The page and the document are no secrets, but a newer release has others.
 const ASK_AGAIN: HeaderValue = HeaderValue::from_static("no-cache");
@@ -81,35 +76,30 @@ key, refuses it (400).\n\n\
 **Every request** may carry an `X-Request-ID` of up to 128 letters, digits and `._-`; it is in the answer, in the logs \
 and on every attempt to deliver.";
 
-fn service() -> OpenApiService<Documented<Slices>, ()> {
-    let people = (
-        SignInApi,
-        MyselfApi,
-        ProofsApi,
-        DemoApi,
-        UsersApi,
-        MembersApi,
-        AuditLogApi,
-        OauthApi,
-    );
-    let slices = (
-        MessagesApi,
-        EmailsApi,
-        EndpointsApi,
-        EndpointControlsApi,
-        EventTypesApi,
-        DeliveriesApi,
-        WebhookDeadLettersApi,
-        EmailDeadLettersApi,
-        StatsApi,
-        ReplaysApi,
-        TenantsApi,
-        ApiKeysApi,
-        PlatformKeysApi,
-        people,
-        OperationsApi,
-    );
-    OpenApiService::new(Documented(slices), "Relaypost", VERSION)
+/// What is published about the API. It is the same for every process of a build, so it is made once.
+static PUBLISHED: LazyLock<Published> = LazyLock::new(|| {
+    let service = service();
+    let framed = service.spec();
+    let document = closed::close_bodies(&framed);
+    let page = service.swagger_ui_html().replace(&framed, &document);
+    Published {
+        policy: docs::policy(&page),
+        page,
+        document,
+    }
+});
+
+struct Published {
+    /// The OpenAPI document.
+    document: String,
+    /// The page with Swagger UI, which holds the document.
+    page: String,
+    /// The page's `Content-Security-Policy`.
+    policy: String,
+}
+
+fn service() -> OpenApiService<Documented<Apis>, ()> {
+    OpenApiService::new(Documented(APIS), "Relaypost", VERSION)
         .description(ABOUT)
         .license(LicenseObject::new("MIT OR Apache-2.0"))
         // Relative: "try it out" works wherever the page comes from.
@@ -118,21 +108,16 @@ fn service() -> OpenApiService<Documented<Slices>, ()> {
 
 /// The OpenAPI document as indented JSON, the same for every build of the same code.
 pub fn openapi() -> String {
-    let mut document = closed::spell_out(&service().spec());
-    document.push('\n');
-    document
+    format!("{}\n", PUBLISHED.document)
 }
 
 /// Which methods each path of the document takes.
 pub(crate) fn allowed_methods() -> AllowedMethods {
-    AllowedMethods::of_api::<Slices>()
+    AllowedMethods::of_api::<Apis>()
 }
 
 /// The whole API: every answer it gives, errors included, has one of the document's shapes and an `X-Request-ID`.
 pub fn app(services: Services) -> impl Endpoint<Output = Response> {
-    let service = service();
-    let docs = closed::spell_out(&service.swagger_ui_html());
-    let docs_policy = docs::policy(&docs);
     let outermost = Arc::new(Outermost::new(
         services.clock.clone(),
         &services.settings,
@@ -140,6 +125,7 @@ pub fn app(services: Services) -> impl Endpoint<Output = Response> {
         allowed_methods(),
     ));
     let document = openapi();
+    let Published { page, policy, .. } = &*PUBLISHED;
     pages::routes(health::routes(Route::new()))
         .at(
             "/openapi.json",
@@ -155,14 +141,14 @@ pub fn app(services: Services) -> impl Endpoint<Output = Response> {
             get(make_sync(move |_| {
                 Response::builder()
                     .content_type("text/html; charset=utf-8")
-                    .header(header::CONTENT_SECURITY_POLICY, &docs_policy)
+                    .header(header::CONTENT_SECURITY_POLICY, policy)
                     .header(header::CACHE_CONTROL, ASK_AGAIN)
-                    .body(docs.clone())
+                    .body(page.as_str())
             })),
         )
         // Browsers ask for one beside `/docs`; there is none, and that is no error.
         .at("/favicon.ico", get(make_sync(|_| StatusCode::NO_CONTENT)))
-        .nest("/", service)
+        .nest("/", service())
         .data(services)
         .around(move |inside, request| {
             let outermost = outermost.clone();

@@ -14,14 +14,14 @@ use relaypost_shared::{
 };
 
 use crate::{
-    accept::{Acceptor, Pusher, Store},
+    accept::{Acceptor, Context, Pusher},
     auth::Keys,
-    emails::SendEmail,
+    emails::Emails,
     event_types::Schemas,
     http::{ApiError, Code},
     idempotency::InFlight,
     limits::Limiter,
-    messages::{Catalogs, Publish},
+    messages::Messages,
     oauth::Providers,
     people::{AccessTokens, Passwords, Sessions},
 };
@@ -40,8 +40,8 @@ pub struct Services {
     pub(crate) oauth: Arc<Providers>,
     pub(crate) passwords: Passwords,
     pub(crate) pusher: Pusher,
-    pub(crate) messages: Acceptor<Publish>,
-    pub(crate) emails: Acceptor<SendEmail>,
+    pub(crate) messages: Acceptor<Messages>,
+    pub(crate) emails: Acceptor<Emails>,
     pub(crate) schemas: Schemas,
     pub(crate) limits: Limiter,
     pub(crate) in_flight: InFlight,
@@ -77,11 +77,11 @@ impl Services {
         .map(Stage::new);
         health.watch_pool(&hot, Tables::Requests, stages.to_vec());
         let [keys, sessions, messages, emails] = stages;
-        let store = Store {
-            db: hot,
+
+        let context = Context {
+            db: hot.clone(),
             clock: clock.clone(),
             settings: settings.clone(),
-            catalogs: Catalogs::default(),
         };
         Self {
             keys: Keys::start(db.clone(), clock.clone(), keys, loops),
@@ -97,8 +97,14 @@ impl Services {
                 settings.auth.access_token,
             ),
             oauth: Arc::new(Providers::new(&settings.oauth)),
-            messages: Acceptor::start(store.clone(), pusher.clone(), messages, loops),
-            emails: Acceptor::start(store, pusher.clone(), emails, loops),
+            messages: Acceptor::start(
+                Messages::new(context.clone()),
+                &hot,
+                pusher.clone(),
+                messages,
+                loops,
+            ),
+            emails: Acceptor::start(Emails::new(context), &hot, pusher.clone(), emails, loops),
             passwords: Passwords::new(&settings.auth.argon2),
             pusher,
             schemas: Schemas::new(),

@@ -75,6 +75,11 @@ pub(crate) fn peak_memory_mib(pid: u32) -> Result<f64> {
     Ok(kib / 1024.0)
 }
 
+/// The first thread of a process, exact to the nanosecond: Redis does nearly everything on it.
+pub(crate) fn of_first_thread(pid: u32) -> Result<Duration> {
+    scheduled(pid).with_context(|| format!("process {pid} is gone"))
+}
+
 /// What the first thread of a process has used.
 fn scheduled(pid: u32) -> Option<Duration> {
     let text = fs::read_to_string(format!("/proc/{pid}/schedstat")).ok()?;

@@ -1,6 +1,7 @@
 //! Measures Relaypost on PostgreSQL and Redis beside a bare HTTP client at the same receiver, in one run on one machine.
 //! `scripts/bench` starts the services and builds the binaries; `docs/performance.md` tells how it is measured.
 
+mod apalis;
 mod backlog;
 mod bare;
 mod bullmq;
@@ -90,6 +91,7 @@ async fn main() -> Result<()> {
         Mode::Signatures => signatures::run(&mut bench, options.rounds()).await?,
         Mode::Backlog => backlog::run(&mut bench).await?,
         Mode::Bullmq => bullmq::run(&mut bench, options.rounds()).await?,
+        Mode::Apalis => about["stops"] = apalis::run(&mut bench, options.rounds()).await?.into(),
         Mode::Engine => {}
     }
     if !bench.top_statements.is_empty() {

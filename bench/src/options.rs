@@ -22,6 +22,8 @@ pub(crate) enum Mode {
     Backlog,
     /// What a user would otherwise write.
     Bullmq,
+    /// The queue of apalis-redis as it comes, and ours on its layout of keys.
+    Apalis,
 }
 
 /// The command line and the environment.
@@ -46,8 +48,9 @@ impl Options {
             Some("signatures") => Mode::Signatures,
             Some("backlog") => Mode::Backlog,
             Some("bullmq") => Mode::Bullmq,
+            Some("apalis") => Mode::Apalis,
             Some(other) => bail!(
-                "there is no mode `{other}`: throughput, statements, engine, growth, signatures, backlog, bullmq"
+                "there is no mode `{other}`: throughput, statements, engine, growth, signatures, backlog, bullmq, apalis"
             ),
         };
         let program = std::env::current_exe()?;

@@ -2,14 +2,7 @@
 
 pub mod down;
 mod lock;
-mod m0001_foundation;
-mod m0002_dead_letters;
-mod m0003_circuits_and_replays;
-mod m0004_front_door;
-mod m0005_speed;
-mod m0006_catalog;
-mod m0007_uncertain;
-mod m0008_probe;
+mod m0001_initial;
 mod run;
 pub mod sealed;
 mod state;
@@ -33,16 +26,7 @@ pub struct Migrator;
 
 impl MigratorTrait for Migrator {
     fn migrations() -> Vec<Box<dyn MigrationTrait>> {
-        vec![
-            Box::new(m0001_foundation::Migration),
-            Box::new(m0002_dead_letters::Migration),
-            Box::new(m0003_circuits_and_replays::Migration),
-            Box::new(m0004_front_door::Migration),
-            Box::new(m0005_speed::Migration),
-            Box::new(m0006_catalog::Migration),
-            Box::new(m0007_uncertain::Migration),
-            Box::new(m0008_probe::Migration),
-        ]
+        vec![Box::new(m0001_initial::Migration)]
     }
 }
 

@@ -1,6 +1,6 @@
-//! What several migrations write.
+//! The parts of statements that several tables share.
 
-use sea_orm_migration::prelude::*;
+use sea_orm_migration::{prelude::*, schema::uuid};
 
 /// A table of these columns.
 pub(super) fn table(
@@ -13,6 +13,45 @@ pub(super) fn table(
         table.col(column);
     }
     table
+}
+
+/// The column `id` as the primary key.
+pub(super) fn id() -> ColumnDef {
+    uuid("id").primary_key().to_owned()
+}
+
+/// Makes two columns the primary key of a table.
+pub(super) fn key(table: &mut TableCreateStatement, columns: [&'static str; 2]) {
+    let mut key = Index::create();
+    for column in columns {
+        key.col(Alias::new(column));
+    }
+    table.primary_key(&mut key);
+}
+
+/// A foreign key to the `id` of another table, whose row cannot be deleted while one refers to it.
+pub(super) fn references(
+    table: &mut TableCreateStatement,
+    column: &'static str,
+    other: &'static str,
+) {
+    table.foreign_key(&mut foreign_key(column, other));
+}
+
+/// A foreign key to the `id` of another table. The row is deleted together with the one that it refers to.
+pub(super) fn belongs_to(
+    table: &mut TableCreateStatement,
+    column: &'static str,
+    other: &'static str,
+) {
+    table.foreign_key(foreign_key(column, other).on_delete(ForeignKeyAction::Cascade));
+}
+
+fn foreign_key(column: &'static str, other: &'static str) -> ForeignKeyCreateStatement {
+    ForeignKey::create()
+        .from_col(Alias::new(column))
+        .to(Alias::new(other), Alias::new("id"))
+        .to_owned()
 }
 
 /// Executes statements as they stand, in their order.

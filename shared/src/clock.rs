@@ -1,8 +1,11 @@
 //! The clock that every component is handed, so that a test decides what time it is.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicI64, Ordering},
+use std::{
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicI64, Ordering},
+    },
 };
 
 use chrono::{DateTime, TimeDelta, Utc};
@@ -14,10 +17,21 @@ pub type Timestamp = DateTime<Utc>;
 #[derive(Clone, Debug)]
 pub struct Clock(Source);
 
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 enum Source {
     System,
     Manual(Arc<AtomicI64>),
+    Asked(Arc<dyn Fn() -> Timestamp + Send + Sync>),
+}
+
+impl fmt::Debug for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::System => "System",
+            Self::Manual(_) => "Manual",
+            Self::Asked(_) => "Asked",
+        })
+    }
 }
 
 impl Clock {
@@ -33,16 +47,22 @@ impl Clock {
         ))))
     }
 
+    /// A clock that calls `ask` for each reading: it can jump, or fail, as a test wants.
+    pub fn asking(ask: impl Fn() -> Timestamp + Send + Sync + 'static) -> Self {
+        Self(Source::Asked(Arc::new(ask)))
+    }
+
     /// The current time, cut to milliseconds.
     pub fn now(&self) -> Timestamp {
         let millis = match &self.0 {
             Source::System => system_millis(),
             Source::Manual(millis) => millis.load(Ordering::SeqCst),
+            Source::Asked(ask) => ask().timestamp_millis(),
         };
         DateTime::from_timestamp_millis(millis).unwrap_or_default()
     }
 
-    /// Moves a manual clock forward; the machine's clock cannot be moved and is left alone.
+    /// Moves a manual clock forward; any other cannot be moved and is left alone.
     pub fn advance(&self, by: TimeDelta) {
         if let Source::Manual(millis) = &self.0 {
             millis.fetch_add(by.num_milliseconds(), Ordering::SeqCst);

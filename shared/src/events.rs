@@ -7,15 +7,13 @@
 use crate::{
     circuit::Notice,
     clock::Timestamp,
-    delivery::{DeliveryKind, EndpointStatus, OperatorEvent},
-    entities::{Texts, circuit, delivery, endpoint, message},
-    ids::{DeliveryId, EndpointId, MessageId, TenantId},
+    delivery::{EndpointStatus, OperatorEvent},
+    entities::endpoint,
+    ids::{EndpointId, TenantId},
     queue::Job,
+    store::{self, Circuit, events::Told},
 };
-use sea_orm::{
-    ColumnTrait as _, ConnectionTrait, DbErr, EntityTrait as _, IntoActiveModel as _,
-    QueryFilter as _,
-};
+use sea_orm::{ColumnTrait as _, ConnectionTrait, DbErr, EntityTrait as _, QueryFilter as _};
 use serde_json::{Value, json};
 
 /// One event, before it is known who wants it.
@@ -31,7 +29,7 @@ pub struct Event {
 
 impl Event {
     /// What a circuit has to tell, if it is an endpoint's. That the endpoint is to be disabled is told when it is done.
-    pub fn of_circuit(circuit: &circuit::Model, notice: Notice) -> Option<Self> {
+    pub fn of_circuit(circuit: &Circuit, notice: Notice) -> Option<Self> {
         let (what, more) = match notice {
             Notice::Opened => (
                 OperatorEvent::CircuitOpened,
@@ -61,7 +59,7 @@ fn moment(at: Option<Timestamp>) -> Option<String> {
     at.map(|at| at.to_rfc3339_opts(chrono::SecondsFormat::Millis, true))
 }
 
-/// Writes the events that somebody wants, with their deliveries, and returns the jobs, which are due at once.
+/// Stores the events that some endpoint wants, with their deliveries, and returns the jobs, which are due at once.
 ///
 /// # Errors
 /// When the database fails.
@@ -74,34 +72,20 @@ pub async fn tell(
         return Ok(Vec::new());
     }
     let listeners = listeners(tx, &events).await?;
-    let (mut messages, mut deliveries) = (Vec::new(), Vec::new());
-    for event in events {
+    let told = events.iter().filter_map(|event| {
         let name = event.what.as_str();
-        let mut wanted = listeners
+        let wanted = listeners
             .iter()
-            .filter(|endpoint| endpoint.tenant_id == event.tenant && names(endpoint, name))
-            .peekable();
-        if wanted.peek().is_none() {
-            continue;
-        }
-        let message = message_of(&event, now);
-        deliveries.extend(wanted.map(|endpoint| delivery_of(&message, endpoint, now)));
-        messages.push(message.into_active_model());
-    }
-    if messages.is_empty() {
-        return Ok(Vec::new());
-    }
-    message::Entity::insert_many(messages)
-        .exec_without_returning(tx)
-        .await?;
-    let jobs = deliveries.iter().map(job).collect();
-    let rows = deliveries
-        .into_iter()
-        .map(delivery::Model::into_active_model);
-    delivery::Entity::insert_many(rows)
-        .exec_without_returning(tx)
-        .await?;
-    Ok(jobs)
+            .filter(|endpoint| endpoint.tenant_id == event.tenant && names(endpoint, name));
+        let endpoints: Vec<EndpointId> = wanted.map(|endpoint| endpoint.id).collect();
+        (!endpoints.is_empty()).then(|| Told {
+            tenant: event.tenant,
+            event_type: name,
+            payload: payload(event, now),
+            endpoints,
+        })
+    });
+    store::events::accept(tx, told.collect(), now).await
 }
 
 /// The endpoints of these tenants that take messages.
@@ -120,51 +104,18 @@ async fn listeners(
         .await
 }
 
-/// Whether an endpoint names the event's type. One that wants everything wants what the tenant publishes: it may be a
-/// customer's, whom another one's URL is no business of.
+/// Whether an endpoint names the event's type. An endpoint that wants everything wants what the tenant publishes: it may be
+/// a customer's, who must not hear of the endpoints of other customers.
 fn names(endpoint: &endpoint::Model, event_type: &str) -> bool {
     let named = endpoint.event_types.0.iter().any(|one| one == event_type);
     named && endpoint.wants(event_type, &[])
 }
 
-fn message_of(event: &Event, now: Timestamp) -> message::Model {
+fn payload(event: &Event, now: Timestamp) -> String {
     let payload = json!({
         "type": event.what.as_str(),
         "timestamp": now.to_rfc3339_opts(chrono::SecondsFormat::Millis, true),
         "data": event.data,
     });
-    message::Model {
-        id: MessageId::generate(now),
-        tenant_id: event.tenant,
-        event_type: event.what.as_str().to_owned(),
-        channels: Texts::default(),
-        payload: payload.to_string().into_bytes(),
-        metadata: None,
-        request_id: String::new(),
-        created_at: now,
-        deliver_at: None,
-        expires_at: None,
-        cancelled_at: None,
-    }
-}
-
-fn delivery_of(
-    message: &message::Model,
-    endpoint: &endpoint::Model,
-    now: Timestamp,
-) -> delivery::Model {
-    let id = DeliveryId::generate(now);
-    delivery::Model {
-        message_id: Some(message.id),
-        endpoint_id: Some(endpoint.id),
-        ..delivery::Model::pending(id, DeliveryKind::Webhook, message.tenant_id, now)
-    }
-}
-
-fn job(delivery: &delivery::Model) -> Job {
-    Job {
-        delivery: delivery.id,
-        tenant: delivery.tenant_id,
-        endpoint: delivery.endpoint_id,
-    }
+    payload.to_string()
 }

@@ -46,7 +46,10 @@ macro_rules! kinds {
         }
         $(#[$doc])*
         pub type $alias = Id<$kind>;
-    )*};
+    )*
+        /// The prefix of every kind.
+        const PREFIXES: &[&str] = &[$($prefix),*];
+    };
 }
 
 kinds! {
@@ -85,8 +88,18 @@ kinds! {
 }
 
 impl TenantId {
-    /// The tenant of the mails that Relaypost itself sends to its users. The migrations make it.
+    /// The platform's own tenant, which the migrations make. It has the mails that Relaypost itself sends to its users, and
+    /// the event types that all tenants share.
     pub const OWN: Self = Self::from_uuid(Uuid::from_u128(0x7000_8000_0000_0000_0001));
+}
+
+/// Whether a text has the form of an id of any kind: a prefix, `_` and 26 letters and digits.
+pub fn is_like_an_id(text: &str) -> bool {
+    text.split_once('_').is_some_and(|(prefix, digits)| {
+        PREFIXES.contains(&prefix)
+            && digits.len() == TEXT_LEN
+            && digits.bytes().all(|byte| byte.is_ascii_alphanumeric())
+    })
 }
 
 /// The text is not an id of the kind that was asked for.

@@ -2,25 +2,15 @@
 //!
 //! Each figure is counted over a bounded number of rows and flows, so that the answer costs the same whatever is stored.
 
-use sea_orm::{
-    ColumnTrait as _, ConnectionTrait as _, DbErr, EntityTrait as _, FromQueryResult,
-    QueryFilter as _, QuerySelect as _, Statement, TryGetable as _,
-};
+use sea_orm::DbErr;
 use serde::Serialize;
 
 use crate::{
     clock::Timestamp,
     db::Database,
-    delivery::{DeliveryKind, Status},
-    entities::delivery,
-    ids::DeliveryId,
-    queue::{CLAIM, Lane, Queue, QueueError, Startable},
+    queue::{Lane, Queue, QueueError, Startable},
+    store::backlog,
 };
-
-/// Up to how many rows of the database are counted.
-pub const ROWS_COUNTED: i64 = 10_000;
-/// How many first jobs are looked up for the age of the oldest.
-const HEADS_LOOKED_UP: usize = 500;
 
 /// The work of one lane.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
@@ -67,14 +57,14 @@ impl Work {
         now: Timestamp,
         default_cap: u32,
     ) -> Result<Self, WorkError> {
-        let (due, held) = (due_in_database(db, now).await?, held_back(db).await?);
+        let (due, parked) = (backlog::due(db, now).await?, backlog::parked(db).await?);
         let mut work = Self::default();
         for lane in Lane::ALL {
             let queued = queue.startable(lane, Some(default_cap)).await?;
-            let queued_since = due_since(db, &queued.heads).await?;
+            let queued_since = backlog::due_since(db, &queued.heads).await?;
             let (count, since) = due.of(lane);
             let oldest = [queued_since, since].into_iter().flatten().min();
-            *work.of(lane) = lane_work(&queued, count, held.of(lane).0, oldest, now);
+            *work.of(lane) = lane_work(&queued, count, parked.of(lane).0, oldest, now);
         }
         Ok(work)
     }
@@ -91,7 +81,7 @@ impl Work {
 fn lane_work(
     queued: &Startable,
     due: u64,
-    held: u64,
+    parked: u64,
     oldest: Option<Timestamp>,
     now: Timestamp,
 ) -> LaneWork {
@@ -99,102 +89,8 @@ fn lane_work(
     // Milliseconds of any age that occurs are exact as a float.
     let age = age.and_then(|ms| u32::try_from(ms / 100).ok());
     LaneWork {
-        backlog: queued.depth + due + held,
+        backlog: queued.depth + due + parked,
         due_now: queued.startable + due,
         oldest_due_age_s: age.map_or(0.0, |tenths| f64::from(tenths) / 10.0),
     }
-}
-
-/// Rows of the database by lane, with the earliest time among them.
-struct Rows(Vec<Counted>);
-
-#[derive(FromQueryResult)]
-struct Counted {
-    kind: DeliveryKind,
-    replayed: bool,
-    count: i64,
-    since: Option<Timestamp>,
-}
-
-impl Rows {
-    fn of(&self, lane: Lane) -> (u64, Option<Timestamp>) {
-        let rows = self.0.iter();
-        let of_lane = rows.filter(|row| Lane::of(row.kind, row.replayed) == lane);
-        of_lane.fold((0, None), |(count, since), row| {
-            let earlier = [since, row.since].into_iter().flatten().min();
-            (count + row.count.unsigned_abs(), earlier)
-        })
-    }
-}
-
-/// What is due and not on the queue: nearly nothing, unless no dispatcher runs. The oldest, in the order of the index that
-/// live work and replays have each.
-async fn due_in_database(db: &Database, now: Timestamp) -> Result<Rows, DbErr> {
-    let of = |replayed: bool| {
-        let (flag, condition) = match replayed {
-            true => ("true", "replayed_at IS NOT NULL"),
-            false => ("false", "replayed_at IS NULL"),
-        };
-        format!(
-            "SELECT kind, {flag} AS replayed, count(*) AS count, min(dispatch_at) AS since FROM \
-             (SELECT kind, dispatch_at FROM deliveries WHERE dispatch_at <= $1 AND {condition} \
-             ORDER BY dispatch_at LIMIT {ROWS_COUNTED}) AS oldest GROUP BY kind"
-        )
-    };
-    let sql = format!("{} UNION ALL {}", of(false), of(true));
-    let statement = Statement::from_sql_and_values(db.get_database_backend(), sql, [now.into()]);
-    Ok(Rows(Counted::find_by_statement(statement).all(db).await?))
-}
-
-/// What waits for a circuit, a pause or its turn.
-async fn held_back(db: &Database) -> Result<Rows, DbErr> {
-    let sql = format!(
-        "SELECT kind, replayed, count(*) AS count, NULL AS since FROM \
-         (SELECT kind, replayed_at IS NOT NULL AS replayed FROM deliveries WHERE parked_for IS NOT NULL \
-         LIMIT {ROWS_COUNTED}) AS held GROUP BY kind, replayed"
-    );
-    let statement = Statement::from_string(db.get_database_backend(), sql);
-    let rows = db.query_all_raw(statement).await?;
-    let rows = rows.iter().map(|row| {
-        Ok(Counted {
-            kind: DeliveryKind::try_get(row, "", "kind")?,
-            replayed: row.try_get("", "replayed")?,
-            count: row.try_get("", "count")?,
-            since: None,
-        })
-    });
-    rows.collect::<Result<_, DbErr>>().map(Rows)
-}
-
-/// Since when the first of these has been due. A retry, or what a circuit let go, is due since it was put onto the queue, for
-/// all that this shows: how long the endpoint itself held it up does not count. It is put there anew every [`CLAIM`].
-async fn due_since(db: &Database, heads: &[DeliveryId]) -> Result<Option<Timestamp>, DbErr> {
-    // Those that were accepted first.
-    let mut heads = heads.to_vec();
-    heads.sort_unstable();
-    heads.truncate(HEADS_LOOKED_UP);
-    let rows: Vec<Head> = delivery::Entity::find()
-        .select_only()
-        .columns([
-            delivery::Column::DispatchAt,
-            delivery::Column::ReplayedAt,
-            delivery::Column::CreatedAt,
-        ])
-        .filter(delivery::Column::Id.is_in(heads))
-        .filter(delivery::Column::Status.eq(Status::Pending))
-        .into_model()
-        .all(db)
-        .await?;
-    let since = rows.into_iter().map(|row| match row.dispatch_at {
-        Some(again) => again - CLAIM,
-        None => row.replayed_at.unwrap_or(row.created_at),
-    });
-    Ok(since.min())
-}
-
-#[derive(FromQueryResult)]
-struct Head {
-    dispatch_at: Option<Timestamp>,
-    replayed_at: Option<Timestamp>,
-    created_at: Timestamp,
 }

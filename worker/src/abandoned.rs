@@ -2,17 +2,16 @@
 
 use chrono::TimeDelta;
 use relaypost_shared::{
-    clock::{Clock, Timestamp},
+    clock::Clock,
     db::{self, Database},
-    delivery::Status,
-    entities::delivery::{self, Column},
     ids::DeliveryId,
+    store::mark::{self, Sending},
 };
-use sea_orm::{ColumnTrait as _, DbErr, EntityTrait as _, QueryFilter as _, sea_query::Expr};
+use sea_orm::DbErr;
 
 use crate::{
     handover::ABANDONED_AFTER,
-    load::{Loaded, Sending, Target},
+    load::{Loaded, Target},
     send::{Attempted, Failure},
 };
 
@@ -30,7 +29,7 @@ pub(crate) struct Judged {
 }
 
 /// The mark of a mail, if it has one.
-pub(crate) fn mark(Loaded { target, .. }: &Loaded) -> Option<Sending> {
+pub(crate) fn mark_of(Loaded { target, .. }: &Loaded) -> Option<Sending> {
     match target {
         Target::Email { sending, .. } => *sending,
         Target::Webhook { .. } | Target::Missing => None,
@@ -50,7 +49,9 @@ pub(crate) async fn judge(
     let mut longest = TimeDelta::zero();
     let now = db::now(db, clock).await?;
     for loaded in marked {
-        let Some(mark) = mark(&loaded) else { continue };
+        let Some(mark) = mark_of(&loaded) else {
+            continue;
+        };
         let age = now - mark.at;
         if age >= ABANDONED_AFTER {
             judged.abandoned.push((loaded, attempt(mark, age)));
@@ -59,9 +60,7 @@ pub(crate) async fn judge(
             judged.put_off.push(loaded.delivery.id);
         }
     }
-    if !judged.put_off.is_empty() {
-        put_off(db, &judged.put_off, clock.now() + longest).await?;
-    }
+    mark::put_off(db, &judged.put_off, clock.now() + longest).await?;
     Ok(judged)
 }
 
@@ -75,16 +74,4 @@ fn attempt(mark: Sending, age: TimeDelta) -> Attempted {
         reports: Vec::new(),
         handover: Some(mark.token),
     }
-}
-
-/// Leaves mails to the dispatcher until `at`. One that was recorded meanwhile is left alone.
-async fn put_off(db: &Database, deliveries: &[DeliveryId], at: Timestamp) -> Result<(), DbErr> {
-    delivery::Entity::update_many()
-        .col_expr(Column::DispatchAt, Expr::value(at))
-        .filter(Column::Id.is_in(deliveries.iter().copied()))
-        .filter(Column::Status.eq(Status::Pending))
-        .filter(Expr::cust("sending_token IS NOT NULL"))
-        .exec(db)
-        .await
-        .map(|_| ())
 }

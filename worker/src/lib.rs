@@ -6,18 +6,20 @@
 //! [`threshold`] watches the dead-letter queue, and [`run`] starts it all.
 
 mod abandoned;
+mod background;
 pub mod circuit;
 pub mod decide;
 pub mod dispatch;
 pub mod guard;
 pub mod handover;
-mod keepers;
+mod lanes;
 pub mod load;
 pub mod pipeline;
 pub mod probes;
 pub mod prune;
 pub mod record;
 pub mod replay;
+mod restart;
 pub mod retry;
 pub mod run;
 pub mod send;

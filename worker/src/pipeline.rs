@@ -1,9 +1,14 @@
 //! The way of one job through the five steps.
 
-use std::{collections::HashMap, sync::Arc};
+mod tasks;
+
+use std::{
+    panic::{AssertUnwindSafe, resume_unwind},
+    sync::Arc,
+};
 
 use chrono::TimeDelta;
-use futures::{FutureExt as _, future::BoxFuture};
+use futures::FutureExt as _;
 use relaypost_shared::{
     batch::Batcher,
     clock::{Clock, Timestamp},
@@ -15,7 +20,6 @@ use relaypost_shared::{
     settings::Settings,
 };
 use sea_orm::DbErr;
-use tokio::task::JoinSet;
 use uuid::Uuid;
 
 use crate::{
@@ -30,6 +34,7 @@ use crate::{
     send::{Attempted, Sender},
     unreadable::Unreadable,
 };
+use tasks::Tasks;
 
 /// How long a job with a rate may be held up between the queue and the attempt.
 const HELD_UP: TimeDelta = TimeDelta::milliseconds(500);
@@ -86,26 +91,47 @@ impl Pipeline {
     }
 
     /// Works on one job, and returns when each of its deliveries is recorded and acknowledged, or back in the queue.
+    ///
+    /// # Panics
+    /// As the step that panicked, when everything else about the job is settled: what is being sent is recorded, and the rest
+    /// has no job any more. It is found again by the sweep or the dispatcher.
     pub async fn work(self, ids: Vec<DeliveryId>) {
+        let mut tasks = Tasks::default();
+        let prepared = AssertUnwindSafe(self.prepare(&ids, &mut tasks)).catch_unwind();
+        let prepared = prepared.await;
+        if prepared.is_err() {
+            let mut rest = ids;
+            rest.retain(|id| !tasks.has_begun(*id));
+            self.consumer.acknowledge(&rest).await;
+        }
+        tasks.finish(&self.consumer).await;
+        if let Err(panic) = prepared {
+            resume_unwind(panic);
+        }
+    }
+
+    /// Everything before the attempts themselves, which it begins in `tasks`.
+    async fn prepare(&self, ids: &[DeliveryId], tasks: &mut Tasks) {
         let given_out = self.clock.now();
         let prepared = self.preparing.enter();
-        let loaded = match self.loader.load(&ids, given_out).await {
+        let loaded = match self.loader.load(ids, given_out).await {
             Ok(loaded) => loaded,
-            Err(error) => return self.give_back(&ids, &error).await,
+            Err(error) => return self.give_back(ids, &error).await,
         };
         let settled: Vec<DeliveryId> = ids
-            .into_iter()
+            .iter()
+            .copied()
             .filter(|id| loaded.iter().all(|one| one.delivery.id != *id))
             .collect();
         if !settled.is_empty() {
             self.consumer.acknowledge(&settled).await;
         }
-        let (mut asked, mut done, mut tasks) = (Vec::new(), Vec::new(), Tasks::default());
+        let (mut asked, mut done) = (Vec::new(), Vec::new());
         let (marked, loaded): (Vec<Loaded>, Vec<Loaded>) = loaded
             .into_iter()
-            .partition(|one| abandoned::mark(one).is_some());
+            .partition(|one| abandoned::mark_of(one).is_some());
         if !marked.is_empty() {
-            done.extend(self.take_over(marked, &mut tasks).await);
+            done.extend(self.take_over(marked, tasks).await);
         }
         let (loaded, stale) = self.fresh(self.within_limits(loaded).await, given_out);
         if !stale.is_empty() {
@@ -115,14 +141,14 @@ impl Pipeline {
             match guard(&loaded, self.clock.now()) {
                 Verdict::Send => {
                     let pass = Pass::free(&loaded, &self.providers);
-                    tasks.attempt(&self, loaded, pass);
+                    tasks.attempt(self, loaded, pass);
                 }
                 Verdict::Ask => asked.push(loaded),
-                Verdict::End(outcome) => tasks.end(&self, loaded, outcome),
+                Verdict::End(outcome) => tasks.end(self, loaded, outcome),
                 Verdict::NotDue => done.push(loaded.delivery.id),
             }
         }
-        match self.ask(asked, &mut tasks).await {
+        match self.ask(asked, tasks).await {
             Some(parked) => {
                 done.extend(parked);
                 prepared.through();
@@ -132,7 +158,6 @@ impl Pipeline {
         if !done.is_empty() {
             self.consumer.acknowledge(&done).await;
         }
-        tasks.finish(&self.consumer).await;
     }
 
     /// Hands back what the queue gave out before it knew the limits that hold for it by now.
@@ -314,52 +339,6 @@ fn limits(Loaded { target, .. }: &Loaded) -> Limits {
     }
 }
 
-/// The deliveries of one job that are being sent or ended.
-#[derive(Default)]
-struct Tasks {
-    running: JoinSet<()>,
-    deliveries: HashMap<tokio::task::Id, DeliveryId>,
-}
-
-impl Tasks {
-    fn attempt(&mut self, pipeline: &Pipeline, loaded: Loaded, pass: Pass) {
-        let (pipeline, delivery) = (pipeline.clone(), loaded.delivery.id);
-        let task = async move { pipeline.attempt(loaded, pass).await };
-        self.spawn(delivery, task.boxed());
-    }
-
-    fn end(&mut self, pipeline: &Pipeline, loaded: Loaded, outcome: Outcome) {
-        let (pipeline, delivery) = (pipeline.clone(), loaded.delivery.id);
-        let task = async move { pipeline.settle(loaded, None, outcome).await };
-        self.spawn(delivery, task.boxed());
-    }
-
-    fn lost(&mut self, pipeline: &Pipeline, loaded: Loaded, attempted: Attempted) {
-        let (pipeline, delivery) = (pipeline.clone(), loaded.delivery.id);
-        let task = async move { pipeline.conclude(loaded, attempted).await };
-        self.spawn(delivery, task.boxed());
-    }
-
-    /// A future is moved several times on its way into a task, and these are large: what is moved is a box.
-    fn spawn(&mut self, delivery: DeliveryId, task: BoxFuture<'static, ()>) {
-        let task = self.running.spawn(task);
-        self.deliveries.insert(task.id(), delivery);
-    }
-
-    async fn finish(mut self, consumer: &Consumer) {
-        while let Some(ended) = self.running.join_next().await {
-            let Err(error) = ended else { continue };
-            let delivery = self.deliveries.get(&error.id());
-            tracing::error!(%error, delivery = delivery.map(tracing::field::display), "a delivery's task ended unexpectedly");
-            // Without a job it is found again by the sweep or the dispatcher, which is not at once: if it ends like this
-            // every time, it does so in peace.
-            consumer
-                .acknowledge(delivery.map(std::slice::from_ref).unwrap_or_default())
-                .await;
-        }
-    }
-}
-
 /// One structured entry for each failed webhook and mail; what was sent, and to whom, is never in it.
 fn log(loaded: &Loaded, attempted: &Attempted, outcome: Outcome) {
     let delivery = &loaded.delivery;
@@ -383,15 +362,4 @@ fn log(loaded: &Loaded, attempted: &Attempted, outcome: Outcome) {
         outcome = outcome.name(),
         "attempt failed"
     );
-}
-
-impl Loaded {
-    /// The id of the request that made the delivery.
-    pub(crate) fn request_id(&self) -> &str {
-        match &self.target {
-            Target::Webhook { message, .. } => &message.request_id,
-            Target::Email { email, .. } => &email.request_id,
-            Target::Missing => "",
-        }
-    }
 }

@@ -2,39 +2,25 @@
 
 use std::{future::Future, sync::Arc, time::Duration};
 
-use apalis::prelude::WorkerBuilder;
 use relaypost_shared::{
     clock::Clock,
     db::{self, Database},
     health::{Health, LONGEST_TURN, Loop, Tables},
     ids::RequestId,
-    queue::{Consumer, JobBackend, Lane, Queue, QueueError},
+    queue::{Consumer, Lane, Queue, QueueError},
     settings::Settings,
 };
-use tokio::{
-    sync::watch,
-    task::JoinSet,
-    time::{Instant, timeout},
-};
+use tokio::{task::JoinSet, time::timeout};
 
 use crate::{
-    dispatch::StepError,
+    background,
     handover::Cutoff,
-    keepers,
+    lanes::{LaneParts, Lanes},
     pipeline::Pipeline,
-    retry,
+    restart::keep_running,
     send::{Sender, SetupError},
-    sweep::{Full, Recent},
 };
 
-/// How long a lane rests whose worker has ended by itself.
-const LANE_REST: Duration = Duration::from_millis(250);
-/// How long the recent walk rests between its steps.
-const SWEEP_REST: Duration = Duration::from_secs(2);
-/// How long the full walk rests between its steps: it looks at half a million deliveries a second at most.
-const FULL_PACE: Duration = Duration::from_millis(10);
-/// How often the full walk is made.
-const FULL_EVERY: Duration = Duration::from_secs(600);
 /// How long recording may take, at the end of the grace period, what waited for a mail server's answer. What is not recorded
 /// by then is found by the marks of its rows.
 const RECORDING: Duration = Duration::from_secs(2);
@@ -76,15 +62,13 @@ pub async fn run(services: Services, stop: impl Future<Output = ()>) -> Result<(
     let name = RequestId::generate(services.clock.now())
         .to_string()
         .replace("req_", "worker_");
-    let (stopping, stopped) = watch::channel(false);
     let hot = db::hot(&services.db);
     let cutoff = Cutoff::default();
     services
         .health
         .watch_pool(&hot, Tables::Deliveries, Vec::new());
     let loops = services.health.loops();
-    let mut lanes = JoinSet::new();
-    let mut consumers = Vec::new();
+    let (mut parts, mut consumers) = (Vec::new(), Vec::new());
     let mut heartbeats = JoinSet::new();
     for lane in Lane::ALL {
         let consumer = Consumer::new(
@@ -94,10 +78,9 @@ pub async fn run(services: Services, stop: impl Future<Output = ()>) -> Result<(
             slots(&services.settings, lane),
             Some(services.settings.webhooks.max_in_flight),
         )?;
-        consumers.push(consumer.clone());
         let fetches = loops.add(format!("fetch {}", lane.name()), LONGEST_TURN);
         let beats = loops.add(format!("heartbeat {}", lane.name()), LONGEST_TURN);
-        consumer.report_to(fetches.clone(), beats);
+        consumer.report_to(fetches.clone(), beats.clone());
         let pipeline = Pipeline::new(
             &services,
             &hot,
@@ -105,22 +88,27 @@ pub async fn run(services: Services, stop: impl Future<Output = ()>) -> Result<(
             consumer.clone(),
             cutoff.clone(),
         );
-        services.health.watch_lane(fetches, pipeline.stages());
-        let alive = consumer.clone();
-        heartbeats.spawn(async move { alive.keep_alive().await });
-        lanes.spawn(work_lane(pipeline, consumer, name.clone(), stopped.clone()));
+        services
+            .health
+            .watch_lane(fetches.clone(), pipeline.stages());
+        heartbeats.spawn(keep_alive(beats, consumer.clone()));
+        consumers.push(consumer.clone());
+        parts.push(LaneParts {
+            pipeline,
+            consumer,
+            fetches,
+        });
     }
-    let mut keepers = keepers::start(&services);
-    let sweeps = loops.add("sweep", LONGEST_TURN);
-    keepers.spawn(keep_sweeping(services.clone(), consumers.clone(), sweeps));
+    let lanes = Lanes::start(&name, parts);
+    let mut background = background::start(&services, consumers.clone());
     tracing::info!(worker = %name, "working");
     stop.await;
     tracing::info!(worker = %name, "stopping");
     // It takes no more work from here on. The delay is for those who look at its port.
     let delay = services.health.stop(services.settings.shutdown_delay);
     let drained = async {
-        keepers.shutdown().await;
-        finish(&services.settings, &stopping, lanes, &consumers, &cutoff).await;
+        background.shutdown().await;
+        finish(&services.settings, lanes, &consumers, &cutoff).await;
         heartbeats.shutdown().await;
         for consumer in &consumers {
             consumer.leave().await;
@@ -130,18 +118,21 @@ pub async fn run(services: Services, stop: impl Future<Output = ()>) -> Result<(
     Ok(())
 }
 
+/// Says that this worker lives for as long as anything is in flight: even a panic ends that only for a moment.
+async fn keep_alive(beats: Loop, consumer: Consumer) {
+    let step = || async {
+        consumer.keep_alive().await;
+        Ok(false)
+    };
+    keep_running(beats, Duration::ZERO, step).await;
+}
+
 /// Lets the lanes finish what is in flight within the grace period.
-async fn finish(
-    settings: &Settings,
-    stopping: &watch::Sender<bool>,
-    mut lanes: JoinSet<()>,
-    consumers: &[Consumer],
-    cutoff: &Cutoff,
-) {
-    // The receivers live in the lanes' tasks; if all have ended there is nobody to tell.
-    let _ = stopping.send(true);
-    let all = async { while lanes.join_next().await.is_some() {} };
-    if timeout(settings.shutdown_grace, all).await.is_err() {
+async fn finish(settings: &Settings, mut lanes: Lanes, consumers: &[Consumer], cutoff: &Cutoff) {
+    if timeout(settings.shutdown_grace, lanes.drain())
+        .await
+        .is_err()
+    {
         let in_flight: usize = consumers.iter().map(Consumer::in_flight).sum();
         tracing::warn!(
             in_flight,
@@ -153,7 +144,7 @@ async fn finish(
                 "mails that wait for an answer cannot be recorded as uncertain; their marks remain"
             );
         }
-        lanes.shutdown().await;
+        lanes.cut_off().await;
     }
 }
 
@@ -162,89 +153,5 @@ fn slots(settings: &Settings, lane: Lane) -> usize {
         Lane::Webhooks => settings.webhooks.concurrency,
         Lane::Emails => settings.emails.concurrency,
         Lane::Bulk => settings.bulk_concurrency,
-    }
-}
-
-/// Runs apalis's worker on one lane. Should it ever end by itself, it is started again.
-async fn work_lane(
-    pipeline: Pipeline,
-    consumer: Consumer,
-    name: String,
-    mut stopped: watch::Receiver<bool>,
-) {
-    while !*stopped.borrow_and_update() {
-        let pipeline = pipeline.clone();
-        let worker = WorkerBuilder::new(format!("{name}-{}", consumer.lane().name()))
-            .backend(JobBackend::new(consumer.clone()))
-            .build(move |job| {
-                let pipeline = pipeline.clone();
-                async move { pipeline.work(job).await }
-            });
-        let mut signal = stopped.clone();
-        let until = async move {
-            // An error means that the sender is gone, which is as good as being told to stop.
-            let _ = signal.wait_for(|stopping| *stopping).await;
-            Ok::<(), std::io::Error>(())
-        };
-        if let Err(error) = worker.run_until(until).await {
-            tracing::error!(%error, lane = consumer.lane().name(), "the lane's worker ended and starts again");
-            tokio::time::sleep(LANE_REST).await;
-        }
-    }
-}
-
-async fn keep_sweeping(services: Services, consumers: Vec<Consumer>, turn: Loop) {
-    let mut waits = retry::infrastructure();
-    loop {
-        let began = Instant::now();
-        let Err(error) = sweep(&services, &consumers, &turn).await else {
-            continue;
-        };
-        turn.waits_for_dependency();
-        tracing::warn!(%error, "sweep failed; retrying");
-        if began.elapsed() > SWEEP_REST {
-            // It had worked for a while.
-            waits = retry::infrastructure();
-        }
-        tokio::time::sleep(waits.next().unwrap_or(SWEEP_REST)).await;
-    }
-}
-
-/// One full walk beside the recent one, then the recent one alone until the next full walk is due: after a while, or
-/// when a queue turned out to have lost its contents.
-async fn sweep(services: &Services, consumers: &[Consumer], turn: &Loop) -> Result<(), StepError> {
-    let (db, queue) = (&services.db, &services.queue);
-    let mut recent = Recent::begin(db::now(db, &services.clock).await?);
-    let mut full = Full::default();
-    let (mut walking, mut last_full) = (true, Instant::now());
-    let mut looked = Instant::now();
-    loop {
-        let mut requeued = 0;
-        if walking {
-            let found = full
-                .step(db, queue, db::now(db, &services.clock).await?)
-                .await?;
-            (walking, requeued) = (!found.complete, found.requeued);
-            last_full = Instant::now();
-        }
-        if !walking || looked.elapsed() >= SWEEP_REST {
-            requeued += recent
-                .step(db, queue, db::now(db, &services.clock).await?)
-                .await?
-                .requeued;
-            looked = Instant::now();
-        }
-        turn.succeeded();
-        if requeued > 0 {
-            tracing::info!(jobs = requeued, "queued jobs again that were lost");
-        }
-        let rest = if walking { FULL_PACE } else { SWEEP_REST };
-        let lost = consumers.iter().map(|consumer| Box::pin(consumer.lost()));
-        let lost = timeout(rest, futures::future::select_all(lost))
-            .await
-            .is_ok();
-        if lost || last_full.elapsed() >= FULL_EVERY {
-            (full, walking) = (Full::default(), true);
-        }
     }
 }

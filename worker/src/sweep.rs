@@ -14,17 +14,12 @@ use chrono::TimeDelta;
 use relaypost_shared::{
     clock::Timestamp,
     db::Database,
-    delivery::{DeliveryKind, Status},
-    entities::delivery::{self, Column},
-    ids::{DeliveryId, EndpointId, TenantId},
+    ids::DeliveryId,
     queue::{Job, Lane, Queue},
-};
-use sea_orm::{
-    ColumnTrait, Condition, DbErr, EntityTrait, FromQueryResult, QueryFilter, QueryOrder,
-    QuerySelect, QueryTrait, Select,
+    store::find_lost::{Part, new_among, new_between},
 };
 
-use crate::dispatch::StepError;
+use crate::dispatch::{Dispatched, StepError};
 
 /// How many unsettled deliveries one step of the recent walk looks at.
 const BATCH: u64 = 2_000;
@@ -84,17 +79,18 @@ impl Recent {
         now: Timestamp,
     ) -> Result<Found, StepError> {
         let mut waiting = if self.cursor == self.floor {
-            waiting_among(db, &self.left).await?
+            new_among(db, &self.left).await?
         } else {
             Vec::new()
         };
-        let next = waiting_between(db, self.cursor, DeliveryId::floor(now - GRACE)).await?;
+        let before = DeliveryId::floor(now - GRACE);
+        let next = new_between(db, self.cursor, before, BATCH).await?;
         let complete = (next.len() as u64) < BATCH;
-        let last = next.last().map(|(job, _)| job.delivery);
+        let last = next.last().map(|one| one.job.delivery);
         waiting.extend(next);
         let requeued = requeue(queue, &waiting).await?;
         let room = (LEFT + 1).saturating_sub(self.unsettled.len());
-        let unsettled = waiting.iter().map(|(job, _)| job.delivery);
+        let unsettled = waiting.iter().map(|one| one.job.delivery);
         self.unsettled.extend(unsettled.take(room));
         if complete {
             self.begin_again(now);
@@ -140,131 +136,27 @@ impl Full {
         queue: &Queue,
         now: Timestamp,
     ) -> Result<Found, StepError> {
-        let last = self.last(db).await?;
-        let not_later = Condition::any()
-            .add(Column::NextAttemptAt.is_null())
-            .add(Column::NextAttemptAt.lte(now));
-        // Nothing but its job brings it on its way soon: it was never dispatched, or is claimed.
-        let by_its_job = Condition::any().add(Column::DispatchAt.is_null()).add(
-            Condition::all()
-                .add(Column::DispatchAt.gt(now))
-                .add(not_later),
-        );
-        let rows: Vec<Seen> = Seen::waiting()
-            .filter(by_its_job)
-            .apply_if(self.cursor, |rows, cursor| {
-                rows.filter(Column::Id.lt(cursor))
-            })
-            .apply_if(last, |rows, last| rows.filter(Column::Id.gte(last)))
-            .into_model()
-            .all(db)
-            .await?;
-        let waiting: Vec<(Job, Lane)> = rows.iter().map(Seen::job).collect();
+        let part = Part::next(db, self.cursor, LOOK).await?;
+        let waiting = part.waiting(db, now).await?;
         let requeued = requeue(queue, &waiting).await?;
-        self.cursor = last;
-        let complete = last.is_none();
+        self.cursor = part.last();
+        let complete = self.cursor.is_none();
         Ok(Found { requeued, complete })
-    }
-
-    /// The last delivery that the next step looks at; none when it comes to the end. The index alone tells it, and what is
-    /// settled never leaves the database.
-    async fn last(&self, db: &Database) -> Result<Option<DeliveryId>, DbErr> {
-        delivery::Entity::find()
-            .select_only()
-            .column(Column::Id)
-            .apply_if(self.cursor, |rows, cursor| {
-                rows.filter(Column::Id.lt(cursor))
-            })
-            .order_by_desc(Column::Id)
-            .offset(LOOK - 1)
-            .limit(1)
-            .into_tuple()
-            .one(db)
-            .await
     }
 }
 
 /// Queues those of the deliveries that have no job, and returns how many there were.
-async fn requeue(queue: &Queue, waiting: &[(Job, Lane)]) -> Result<usize, StepError> {
+async fn requeue(queue: &Queue, waiting: &[Dispatched]) -> Result<usize, StepError> {
     let mut requeued = 0;
     for lane in Lane::ALL {
         let jobs: Vec<Job> = waiting
             .iter()
-            .filter(|(_, of)| *of == lane)
-            .map(|(job, _)| *job)
+            .filter(|one| one.lane == lane)
+            .map(|one| one.job)
             .collect();
         let missing = queue.missing(lane, &jobs).await?;
         queue.push(lane, &missing).await?;
         requeued += missing.len();
     }
     Ok(requeued)
-}
-
-/// What the walks look at.
-#[derive(FromQueryResult)]
-struct Seen {
-    id: DeliveryId,
-    tenant_id: TenantId,
-    endpoint_id: Option<EndpointId>,
-    kind: DeliveryKind,
-    replayed_at: Option<Timestamp>,
-}
-
-impl Seen {
-    /// What is neither settled nor parked, which is the business of its circuit.
-    fn waiting() -> Select<delivery::Entity> {
-        delivery::Entity::find()
-            .select_only()
-            .columns([
-                Column::Id,
-                Column::TenantId,
-                Column::EndpointId,
-                Column::Kind,
-                Column::ReplayedAt,
-            ])
-            .filter(Column::Status.eq(Status::Pending))
-            .filter(Column::ParkedFor.is_null())
-    }
-
-    fn job(&self) -> (Job, Lane) {
-        let job = Job {
-            delivery: self.id,
-            tenant: self.tenant_id,
-            endpoint: self.endpoint_id,
-        };
-        (job, Lane::of(self.kind, self.replayed_at.is_some()))
-    }
-}
-
-/// Deliveries between two ids that wait for their first job.
-async fn waiting_between(
-    db: &Database,
-    after: DeliveryId,
-    before: DeliveryId,
-) -> Result<Vec<(Job, Lane)>, DbErr> {
-    let rows: Vec<Seen> = Seen::waiting()
-        .filter(Column::DispatchAt.is_null())
-        .filter(Column::Id.gt(after))
-        .filter(Column::Id.lt(before))
-        .order_by_asc(Column::Id)
-        .limit(BATCH)
-        .into_model()
-        .all(db)
-        .await?;
-    Ok(rows.iter().map(Seen::job).collect())
-}
-
-/// Those of some deliveries that wait for their first job.
-async fn waiting_among(db: &Database, ids: &[DeliveryId]) -> Result<Vec<(Job, Lane)>, DbErr> {
-    if ids.is_empty() {
-        return Ok(Vec::new());
-    }
-    let rows: Vec<Seen> = Seen::waiting()
-        .filter(Column::DispatchAt.is_null())
-        .filter(Column::Id.is_in(ids.iter().copied()))
-        .order_by_asc(Column::Id)
-        .into_model()
-        .all(db)
-        .await?;
-    Ok(rows.iter().map(Seen::job).collect())
 }

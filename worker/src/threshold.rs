@@ -9,20 +9,14 @@ use relaypost_shared::{
     events::{self, Event},
     ids::TenantId,
     queue::Queue,
+    store::threshold::{Crossed, crossed},
 };
 use sea_orm::{
-    ColumnTrait as _, ConnectionTrait as _, DbErr, EntityTrait as _, QueryFilter as _, Statement,
-    TryGetable as _, sea_query::Expr,
+    ColumnTrait as _, ConnectionTrait, DbErr, EntityTrait as _, QueryFilter as _, sea_query::Expr,
 };
 use serde_json::json;
 
 use crate::dispatch::{self, Dispatched, StepError};
-
-/// Reads at most as many dead letters of a tenant as the threshold has, however many there are.
-const CROSSED: &str = "SELECT id, dead FROM (SELECT t.id AS id, t.dlq_warned_at AS warned_at, \
-     (SELECT COUNT(*) FROM (SELECT 1 FROM deliveries d WHERE d.tenant_id = t.id AND d.dead_at IS NOT NULL LIMIT $1) few) \
-     AS dead FROM tenants t) counted \
-     WHERE (warned_at IS NULL AND dead >= $1) OR (warned_at IS NOT NULL AND dead * 2 < $1)";
 
 /// Looks at every tenant's dead-letter queue, and returns how many tenants were told.
 ///
@@ -34,16 +28,9 @@ pub async fn step(
     threshold: u32,
     now: Timestamp,
 ) -> Result<u64, StepError> {
-    let statement = Statement::from_sql_and_values(
-        db.get_database_backend(),
-        CROSSED,
-        [i64::from(threshold).into()],
-    );
     let mut told = 0;
-    for row in db.query_all_raw(statement).await? {
-        let tenant = TenantId::try_get(&row, "", "id").map_err(DbErr::from)?;
-        let dead: i64 = row.try_get("", "dead")?;
-        if dead < i64::from(threshold) {
+    for (tenant, crossed) in crossed(db, threshold).await? {
+        if crossed == Crossed::Shrunk {
             mark(db, tenant, None).await?;
             continue;
         }
@@ -66,7 +53,7 @@ pub async fn step(
 
 /// Notes that a tenant was told, or need not be told any more; says whether that was news.
 async fn mark(
-    db: &impl sea_orm::ConnectionTrait,
+    db: &impl ConnectionTrait,
     tenant: TenantId,
     at: Option<Timestamp>,
 ) -> Result<bool, DbErr> {

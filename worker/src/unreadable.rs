@@ -7,7 +7,7 @@ use std::{
 };
 
 use chrono::TimeDelta;
-use relaypost_shared::{entities::delivery, secrets::OpenError};
+use relaypost_shared::{secrets::OpenError, store::Delivery};
 use tokio::time::Instant;
 
 /// How long such a delivery waits at least, in seconds. One that has the turn of an ordered endpoint keeps it.
@@ -29,7 +29,7 @@ struct Told {
 
 impl Unreadable {
     /// Tells of one delivery, and returns how long it waits.
-    pub(crate) fn tell(&self, delivery: &delivery::Model, why: &OpenError) -> TimeDelta {
+    pub(crate) fn tell(&self, delivery: &Delivery, why: &OpenError) -> TimeDelta {
         if let Some(deliveries) = self.due() {
             tracing::error!(
                 tenant_id = %delivery.tenant_id,

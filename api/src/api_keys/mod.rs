@@ -14,13 +14,13 @@ use relaypost_shared::ids::{ApiKey as ApiKeyKind, Tenant};
 
 use self::{
     body::{ApiKey, CreatedApiKey, NewApiKey, RotateKey},
-    store::{NewRow, Owner},
+    store::{ApiKeyEnded, NewRow, Owner},
 };
 use crate::{
     Services,
     auth::{Authorized, may},
     http::{
-        ApiError, Created, Cursor, Limit, NoContent, Page, Ref, Reply, StrictJson, Text,
+        ApiError, Created, Cursor, FailsWith, Limit, NoContent, Page, Ref, Reply, StrictJson, Text,
         document::Tag,
     },
 };
@@ -125,10 +125,12 @@ impl ApiKeysApi {
         /// The key's id.
         key_id: Path<Ref<ApiKeyKind>>,
         body: StrictJson<RotateKey>,
-    ) -> Result<Created<CreatedApiKey>, ApiError> {
+    ) -> Result<Created<CreatedApiKey>, FailsWith<ApiKeyEnded>> {
         let owner = Owner::of_tenant(services, &admin, tenant_id.0.0).await?;
         let rotation = body.value.check(services.clock.now())?;
-        Created::of(&owner.rotate(key_id.0.0, rotation).await?.into())
+        Ok(Created::of(
+            &owner.rotate(key_id.0.0, rotation).await?.into(),
+        )?)
     }
 
     /// Revoke an API key

@@ -10,13 +10,13 @@ use relaypost_shared::ids::ApiKey as ApiKeyKind;
 
 use super::{
     body::{CreatedPlatformKey, NewPlatformKey, PlatformKey, RotateKey},
-    store::{NewRow, Owner},
+    store::{ApiKeyEnded, NewRow, Owner},
 };
 use crate::{
     Services,
     auth::{Authorized, Scope, may},
     http::{
-        ApiError, Created, Cursor, Limit, NoContent, Page, Ref, Reply, StrictJson, Text,
+        ApiError, Created, Cursor, FailsWith, Limit, NoContent, Page, Ref, Reply, StrictJson, Text,
         document::Tag,
     },
 };
@@ -97,10 +97,12 @@ impl PlatformKeysApi {
         /// The key's id.
         key_id: Path<Ref<ApiKeyKind>>,
         body: StrictJson<RotateKey>,
-    ) -> Result<Created<CreatedPlatformKey>, ApiError> {
+    ) -> Result<Created<CreatedPlatformKey>, FailsWith<ApiKeyEnded>> {
         let rotation = body.value.check(services.clock.now())?;
         let owner = Owner::platform(services, &operator);
-        Created::of(&owner.rotate(key_id.0.0, rotation).await?.into())
+        Ok(Created::of(
+            &owner.rotate(key_id.0.0, rotation).await?.into(),
+        )?)
     }
 
     /// Revoke a platform key

@@ -16,8 +16,13 @@ use crate::{
     Services,
     audit::{self, Action, By},
     auth::{NewKey, Scope, may, prefix_of},
-    http::{ApiError, Code, Cursor, Limit, Page, Paging, Text},
+    http::{ApiError, Code, Cursor, Limit, Page, Paging, Text, failures},
 };
+
+failures! {
+    /// The key is revoked or has expired; create a new one.
+    ApiKeyEnded = ApiKeyEnded;
+}
 
 /// Whose keys a request is about, and who asks.
 pub(super) struct Owner<'a> {

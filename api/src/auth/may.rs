@@ -28,6 +28,32 @@ macro_rules! within_a_tenant {
 }
 within_a_tenant! { Send Read Manage }
 
+/// [`Scope::Read`] within a tenant, or [`Scope::Platform`] without one: what the platform shares with all tenants.
+#[derive(Debug)]
+pub(crate) enum ReadShared {}
+
+impl Requirement for ReadShared {
+    const ACCESS: Access = Access::Tenant(Scope::Read);
+    type Grant = ForTenant;
+
+    async fn admit(request: &Request, caller: Caller) -> Result<ForTenant, ApiError> {
+        ForTenant::or_platform(request, &caller).await
+    }
+}
+
+/// [`Scope::Manage`] within a tenant, or [`Scope::Platform`] without one: what the platform shares with all tenants.
+#[derive(Debug)]
+pub(crate) enum ManageShared {}
+
+impl Requirement for ManageShared {
+    const ACCESS: Access = Access::Tenant(Scope::Manage);
+    type Grant = ForTenant;
+
+    async fn admit(request: &Request, caller: Caller) -> Result<ForTenant, ApiError> {
+        ForTenant::or_platform(request, &caller).await
+    }
+}
+
 /// [`Scope::Admin`] within the tenant that the path names: the handler asks [`Admin::of`].
 #[derive(Debug)]
 pub(crate) enum AdministerTenantInPath {}
@@ -134,6 +160,18 @@ pub(crate) struct ForTenant {
 impl ForTenant {
     async fn admit(request: &Request, caller: &Caller) -> Result<Self, ApiError> {
         let tenant = tenant_of(request, caller).await?;
+        Self::of(request, caller, tenant)
+    }
+
+    /// The same, and a caller of the platform who names no tenant acts for the platform's own.
+    async fn or_platform(request: &Request, caller: &Caller) -> Result<Self, ApiError> {
+        if caller.is_platform() && named_tenant(request)?.is_none() {
+            return Self::of(request, caller, TenantId::OWN);
+        }
+        Self::admit(request, caller).await
+    }
+
+    fn of(request: &Request, caller: &Caller, tenant: TenantId) -> Result<Self, ApiError> {
         record(tenant);
         Ok(Self {
             tenant,

@@ -22,7 +22,7 @@ use sea_orm::EntityTrait as _;
 
 use crate::{
     Services,
-    http::{ApiError, Code},
+    http::{ApiError, Code, ExternalId, TextValue as _},
 };
 
 pub(crate) use authorized::{Authorized, Requirement};
@@ -98,6 +98,40 @@ async fn exists(services: &Services, tenant: TenantId) -> Result<(), ApiError> {
         .ok_or_else(|| ApiError::not_found("tenant"))
 }
 
+/// A tenant as a caller names it.
+#[derive(Clone, Debug)]
+enum Named {
+    /// By the id that Relaypost has given it. There need not be one.
+    Id(TenantId),
+    /// By the id that the platform's own product knows it by.
+    External(ExternalId),
+}
+
+impl Named {
+    /// Its id; none when no tenant has the external id.
+    async fn id(&self, services: &Services) -> Result<Option<TenantId>, ApiError> {
+        let external_id = match self {
+            Self::Id(id) => return Ok(Some(*id)),
+            Self::External(id) => id.as_str(),
+        };
+        let found = tenant::Entity::by_external_id(external_id).one(&services.db);
+        Ok(found.await?.map(|row| row.id))
+    }
+
+    /// Its id.
+    ///
+    /// # Errors
+    /// 404 when there is no such tenant.
+    async fn existing(&self, services: &Services) -> Result<TenantId, ApiError> {
+        let id = self.id(services).await?;
+        let id = id.ok_or_else(|| ApiError::not_found("tenant"))?;
+        if let Self::Id(id) = self {
+            exists(services, *id).await?;
+        }
+        Ok(id)
+    }
+}
+
 /// The caller of an operation that asks for `access`.
 async fn authenticate(request: &Request, access: Access) -> Result<Caller, ApiError> {
     let services = Services::of(request)?;
@@ -126,7 +160,7 @@ async fn authenticate(request: &Request, access: Access) -> Result<Caller, ApiEr
     }
     if let Some(presented) = services.access_tokens.verify(text, services.clock.now()) {
         let signed_in = services.sessions.find(presented).await?;
-        return user::caller(signed_in.ok_or_else(unauthorized)?, access, request);
+        return user::caller(signed_in.ok_or_else(unauthorized)?, access, request).await;
     }
     let presented = key::PresentedKey::parse(text).ok_or_else(unauthorized)?;
     let caller = services.keys.find(presented).await?;
@@ -136,29 +170,29 @@ async fn authenticate(request: &Request, access: Access) -> Result<Caller, ApiEr
 /// The tenant that the header names, if it is there.
 ///
 /// # Errors
-/// 404 for what is no id: it is the id of nothing.
-fn named_tenant(request: &Request) -> Result<Option<TenantId>, ApiError> {
+/// 404 for what is neither an id nor an external id: it is the id of nothing.
+fn named_tenant(request: &Request) -> Result<Option<Named>, ApiError> {
     let Some(value) = request.headers().get(TENANT_HEADER) else {
         return Ok(None);
     };
-    let id = value.to_str().ok().and_then(|text| text.parse().ok());
-    id.map(Some).ok_or_else(|| ApiError::not_found("tenant"))
+    let named = value.to_str().ok().and_then(|text| {
+        let external = || ExternalId::read(text).ok().map(Named::External);
+        text.parse().ok().map(Named::Id).or_else(external)
+    });
+    named.map(Some).ok_or_else(|| ApiError::not_found("tenant"))
 }
 
 /// The tenant that a request is about: a tenant's key stands for its own, others name one.
 async fn tenant_of(request: &Request, caller: &Caller) -> Result<TenantId, ApiError> {
-    let named = named_tenant(request)?;
-    match (caller.tenant, named) {
+    let services = Services::of(request)?;
+    match (caller.tenant, named_tenant(request)?) {
         (Some(own), None) => Ok(own),
-        (Some(own), Some(named)) if own == named => Ok(own),
+        (Some(own), Some(named)) if named.id(services).await? == Some(own) => Ok(own),
         (Some(_), Some(_)) => Err(ApiError::new(
             Code::Forbidden,
             "this key belongs to another tenant than `X-Tenant-Id` names",
         )),
-        (None, Some(named)) => {
-            exists(Services::of(request)?, named).await?;
-            Ok(named)
-        }
+        (None, Some(named)) => named.existing(services).await,
         (None, None) => Err(ApiError::new(
             Code::TenantRequired,
             "name the tenant with the header `X-Tenant-Id`",

@@ -129,7 +129,7 @@ impl Access {
         }
     }
 
-    /// What an extractor leaves in an operation's description for `http::document` to find.
+    /// The mark that its extractor leaves for `http::declared` to find.
     pub(crate) const fn marker(self) -> &'static str {
         match self {
             Self::Tenant(scope) => scope.as_str(),

@@ -5,6 +5,7 @@ use relaypost_shared::ids::TenantId;
 
 use super::{Access, Actor, Caller, Scope, named_tenant};
 use crate::{
+    Services,
     http::{ApiError, Code},
     people::lookup::SignedIn,
 };
@@ -14,7 +15,7 @@ use crate::{
 /// # Errors
 /// 404 for a tenant in which they have no role, as for one that does not exist; 400 when they have to name one; 403 when
 /// they have no role anywhere.
-pub(super) fn caller(
+pub(super) async fn caller(
     signed_in: SignedIn,
     access: Access,
     request: &Request,
@@ -23,7 +24,7 @@ pub(super) fn caller(
         // They always name the tenant: an administrator who gives them a role must not make them act in that tenant.
         (None, vec![Scope::Platform])
     } else {
-        within(&signed_in, access, request)?
+        within(&signed_in, access, request).await?
     };
     Ok(Caller {
         actor: Actor::User(signed_in.user),
@@ -33,7 +34,7 @@ pub(super) fn caller(
     })
 }
 
-fn within(
+async fn within(
     signed_in: &SignedIn,
     access: Access,
     request: &Request,
@@ -41,7 +42,13 @@ fn within(
     let named = match access {
         Access::Platform | Access::SignedIn => return Ok((None, Vec::new())),
         Access::TenantInPath => Some(tenant_in_path(request)?),
-        Access::Tenant(_) => named_tenant(request)?,
+        Access::Tenant(_) => match named_tenant(request)? {
+            Some(named) => {
+                let id = named.id(Services::of(request)?).await?;
+                Some(id.ok_or_else(|| ApiError::not_found("tenant"))?)
+            }
+            None => None,
+        },
     };
     let roles = signed_in.roles.as_slice();
     let (tenant, role) = match (named, roles) {

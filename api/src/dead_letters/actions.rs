@@ -1,21 +1,17 @@
-//! What can be done with a dead letter. Each is one conditional statement with its entry in the audit log, in one
-//! transaction.
+//! What can be done with a dead letter. Each is one transaction with its entry in the audit log.
 
 use relaypost_shared::{
     db::begin_write,
-    delivery::{DeliveryKind, Status},
-    entities::delivery,
+    delivery::DeliveryKind,
     ids::DeliveryId,
-    replay::{discarding, reviving},
+    store::{self, Delivery},
 };
-use sea_orm::{ColumnTrait as _, EntityTrait as _, QueryFilter as _};
 
 use super::not_found;
 use crate::{
     Services,
     audit::{self, Action},
     auth::may::ForTenant,
-    deliveries,
     http::ApiError,
 };
 
@@ -29,21 +25,15 @@ pub(super) async fn replay(
     caller: &ForTenant,
     kind: DeliveryKind,
     id: DeliveryId,
-) -> Result<delivery::Model, ApiError> {
+) -> Result<Delivery, ApiError> {
     let (tx, now) = (begin_write(&services.db).await?, services.clock.now());
-    let addressed = deliveries::addressed(caller.tenant, id).add(delivery::Column::Kind.eq(kind));
-    let revived = reviving(now, None).filter(addressed.clone()).exec(&tx);
-    if revived.await?.rows_affected > 0 {
+    let replayed = store::retry::dead_letter(&tx, caller.tenant, kind, id, now).await?;
+    let replayed = replayed.ok_or_else(not_found)?;
+    if replayed.change.is_some() {
         audit::record(&tx, caller, Action::Replayed, id, now).await?;
     }
-    let replayed = delivery::Entity::find()
-        .filter(addressed)
-        .filter(delivery::Column::Status.eq(Status::Pending))
-        .filter(delivery::Column::ReplayedAt.is_not_null())
-        .one(&tx)
-        .await?;
     tx.commit().await?;
-    replayed.ok_or_else(not_found)
+    Ok(replayed.delivery)
 }
 
 /// Discards a dead letter: it leaves the queue for good and is not delivered.
@@ -57,12 +47,7 @@ pub(super) async fn discard(
     id: DeliveryId,
 ) -> Result<(), ApiError> {
     let (tx, now) = (begin_write(&services.db).await?, services.clock.now());
-    let discarded = discarding()
-        .filter(deliveries::addressed(caller.tenant, id))
-        .filter(delivery::Column::Kind.eq(kind))
-        .exec(&tx)
-        .await?;
-    if discarded.rows_affected == 0 {
+    if !store::discard::dead_letter(&tx, caller.tenant, kind, id).await? {
         return Err(not_found());
     }
     audit::record(&tx, caller, Action::Discarded, id, now).await?;

@@ -7,13 +7,12 @@ use poem_openapi::{
 };
 use relaypost_shared::{
     delivery::{DeliveryKind, ErrorClass, Reason},
-    entities::{delivery, email},
     ids,
     replay::Filter,
+    store::read,
 };
-use sea_orm::{ColumnTrait as _, QueryFilter as _};
 
-use super::{actions, attempts_of, body::EmailDeadLetter, find, of};
+use super::{actions, attempts_of, body::EmailDeadLetter, find};
 use crate::{
     Services,
     auth::{Authorized, may},
@@ -23,6 +22,7 @@ use crate::{
         ApiError, Cursor, Limit, Moment, NoContent, Page, Paging, Queued, Ref, Reply, Text,
         document::Tag,
     },
+    idempotency::SafeToRepeat,
 };
 
 const KIND: DeliveryKind = DeliveryKind::Email;
@@ -63,11 +63,9 @@ impl EmailDeadLettersApi {
             until: until.0.map(|time| time.0),
             ..Filter::default()
         };
-        let dead = of(caller.tenant, KIND).filter(filter.condition());
-        let page = Paging::new(limit.0, cursor.0)
-            .load(&services.db, dead, delivery::Column::Id, |row| row.id)
-            .await?;
-        Reply::of(&page.map(Delivery::from))
+        let page = Paging::new(limit.0, cursor.0).bounds();
+        let dead = read::dead_letters::list(&services.db, caller.tenant, KIND, &filter, page);
+        Reply::of(&Page::from(dead.await?).map(Delivery::from))
     }
 
     /// Get a dead email
@@ -86,10 +84,10 @@ impl EmailDeadLettersApi {
         delivery_id: Path<Ref<ids::Delivery>>,
     ) -> Result<Reply<EmailDeadLetter>, ApiError> {
         let dead = find(&services.db, caller.tenant, KIND, delivery_id.0.0).await?;
-        let email = email::Entity::of_tenant(caller.tenant)
-            .filter(email::Column::Id.eq(dead.email_id))
-            .one(&services.db)
-            .await?;
+        let email = match dead.email_id {
+            Some(id) => read::emails::find(&services.db, caller.tenant, id).await?,
+            None => None,
+        };
         Reply::of(&EmailDeadLetter {
             payload: email.map(EmailContent::from),
             attempts: attempts_of(&services.db, &dead).await?,
@@ -111,6 +109,7 @@ impl EmailDeadLettersApi {
         &self,
         Data(services): Data<&Services>,
         caller: Authorized<may::Manage>,
+        _again: SafeToRepeat,
         /// The delivery.
         delivery_id: Path<Ref<ids::Delivery>>,
     ) -> Result<Queued<Delivery>, ApiError> {

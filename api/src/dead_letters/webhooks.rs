@@ -7,13 +7,12 @@ use poem_openapi::{
 };
 use relaypost_shared::{
     delivery::{DeliveryKind, ErrorClass, Reason},
-    entities::{delivery, message},
     ids,
     replay::Filter,
+    store::read,
 };
-use sea_orm::{ColumnTrait as _, QueryFilter as _};
 
-use super::{actions, attempts_of, body::WebhookDeadLetter, find, of};
+use super::{actions, attempts_of, body::WebhookDeadLetter, find};
 use crate::{
     Services,
     auth::{Authorized, may},
@@ -22,6 +21,7 @@ use crate::{
         ApiError, Cursor, EventTypeName, Limit, Moment, NoContent, Page, Paging, Queued, RawJson,
         Ref, Reply, Text, document::Tag,
     },
+    idempotency::SafeToRepeat,
 };
 
 const KIND: DeliveryKind = DeliveryKind::Webhook;
@@ -68,11 +68,9 @@ impl WebhookDeadLettersApi {
             until: until.0.map(|time| time.0),
             ..Filter::default()
         };
-        let dead = of(caller.tenant, KIND).filter(filter.condition());
-        let page = Paging::new(limit.0, cursor.0)
-            .load(&services.db, dead, delivery::Column::Id, |row| row.id)
-            .await?;
-        Reply::of(&page.map(Delivery::from))
+        let page = Paging::new(limit.0, cursor.0).bounds();
+        let dead = read::dead_letters::list(&services.db, caller.tenant, KIND, &filter, page);
+        Reply::of(&Page::from(dead.await?).map(Delivery::from))
     }
 
     /// Get a dead webhook
@@ -91,10 +89,10 @@ impl WebhookDeadLettersApi {
         delivery_id: Path<Ref<ids::Delivery>>,
     ) -> Result<Reply<WebhookDeadLetter>, ApiError> {
         let dead = find(&services.db, caller.tenant, KIND, delivery_id.0.0).await?;
-        let message = message::Entity::of_tenant(caller.tenant)
-            .filter(message::Column::Id.eq(dead.message_id))
-            .one(&services.db)
-            .await?;
+        let message = match dead.message_id {
+            Some(id) => read::messages::find(&services.db, caller.tenant, id).await?,
+            None => None,
+        };
         Reply::of(&WebhookDeadLetter {
             payload: message.and_then(|row| RawJson::from_bytes(row.payload)),
             attempts: attempts_of(&services.db, &dead).await?,
@@ -115,6 +113,7 @@ impl WebhookDeadLettersApi {
         &self,
         Data(services): Data<&Services>,
         caller: Authorized<may::Manage>,
+        _again: SafeToRepeat,
         /// The delivery.
         delivery_id: Path<Ref<ids::Delivery>>,
     ) -> Result<Queued<Delivery>, ApiError> {

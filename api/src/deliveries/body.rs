@@ -3,11 +3,11 @@
 use poem_openapi::{Object, types::Example};
 use relaypost_shared::{
     delivery::{AttemptOutcome, DeliveryKind, ErrorClass, Reason, Status},
-    entities::{attempt, delivery},
-    ids,
+    ids, store,
 };
 use serde::Serialize;
 
+use super::parked::Parked;
 use crate::http::{Moment, Ref, Text, example_id, example_time};
 
 /// One message to one endpoint, or one email to one recipient.
@@ -37,8 +37,9 @@ pub(crate) struct Delivery {
     /// When the next attempt is due. Without it: now, or never again.
     #[serde(skip_serializing_if = "Option::is_none")]
     next_attempt_at: Option<Moment>,
-    /// Whether it is held back: behind its endpoint's circuit, a pause, or a message that goes first.
-    parked: bool,
+    /// Why it is held back. Absent when it is not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) parked: Option<Parked>,
     /// Why it is dead, or `cancelled` when its sender took it back before its time.
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<Text<Reason>>,
@@ -52,8 +53,9 @@ pub(crate) struct Delivery {
     finished_at: Option<Moment>,
 }
 
-impl From<delivery::Model> for Delivery {
-    fn from(row: delivery::Model) -> Self {
+impl From<store::Delivery> for Delivery {
+    fn from(row: store::Delivery) -> Self {
+        let parked = Parked::of(&row);
         Self {
             id: row.id.into(),
             kind: row.kind.into(),
@@ -64,7 +66,7 @@ impl From<delivery::Model> for Delivery {
             recipient: row.recipient,
             attempt_count: row.attempt_count,
             next_attempt_at: row.next_attempt_at.map(Text),
-            parked: row.parked_for.is_some(),
+            parked,
             reason: row.reason.map(Text),
             error_class: row.error_class.map(Text),
             created_at: row.created_at.into(),
@@ -123,7 +125,7 @@ impl Example for Delivery {
             recipient: None,
             attempt_count: 1,
             next_attempt_at: Some(example_time().into()),
-            parked: false,
+            parked: None,
             reason: None,
             error_class: Some(Text(ErrorClass::Http5xx)),
             created_at: example_time().into(),
@@ -159,8 +161,8 @@ pub(crate) struct Attempt {
     request_id: String,
 }
 
-impl From<attempt::Model> for Attempt {
-    fn from(row: attempt::Model) -> Self {
+impl From<store::Attempt> for Attempt {
+    fn from(row: store::Attempt) -> Self {
         Self {
             id: row.id.into(),
             number: row.number,

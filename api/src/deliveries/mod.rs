@@ -1,6 +1,8 @@
 //! Deliveries: the work, one row for each message to each endpoint and each email to each recipient.
 
 mod body;
+mod failures;
+mod parked;
 mod retry;
 mod waiting;
 
@@ -10,29 +12,27 @@ use poem_openapi::{
     param::{Path, Query},
 };
 use relaypost_shared::{
-    delivery::{DeliveryKind, ErrorClass, Status},
-    entities::{attempt, delivery},
-    ids::{self, DeliveryId, TenantId},
+    delivery::{DeliveryKind, ErrorClass, ParkedReason, Status},
+    ids,
     replay::Filter,
-};
-use sea_orm::{
-    ColumnTrait as _, ConnectionTrait, DbErr, QueryFilter as _, QueryOrder as _, QueryTrait as _,
-    sea_query::SimpleExpr,
+    store::read::{self, deliveries::Wanted},
 };
 
-use self::retry::Retried;
+use self::failures::{AlreadyDelivered, AlreadyDiscarded};
 pub(crate) use self::{
     body::{Attempt, Delivery},
-    retry::addressed,
-    waiting::{Changed, Now, already_cancelled, cancel, reschedule},
+    failures::{AlreadyCancelled, TooLate},
+    parked::HeldUntil,
+    waiting::{already_cancelled, cancelled, rescheduled},
 };
 use crate::{
     Services,
     auth::{Authorized, may},
     http::{
-        ApiError, Cursor, EventTypeName, Limit, Moment, Page, Paging, Queued, Ref, Reply, Text,
-        document::Tag,
+        ApiError, Cursor, EventTypeName, FailsWith, Limit, Moment, Page, Paging, Queued, Ref,
+        Reply, Text, document::Tag,
     },
+    idempotency::SafeToRepeat,
 };
 
 /// The operations on deliveries.
@@ -65,6 +65,8 @@ impl DeliveriesApi {
         event_type: Query<Option<Text<EventTypeName>>>,
         /// Only those whose last attempt failed for this reason.
         error_class: Query<Option<Text<ErrorClass>>>,
+        /// Only those that are held back for this reason.
+        parked: Query<Option<Text<ParkedReason>>>,
         /// Only those accepted at this time or later.
         since: Query<Option<Moment>>,
         /// Only those accepted before this time.
@@ -81,23 +83,17 @@ impl DeliveriesApi {
             until: until.0.map(|time| time.0),
             ..Filter::default()
         };
-        let deliveries = delivery::Entity::of_tenant(caller.tenant)
-            .filter(filter.condition())
+        let wanted = Wanted {
+            filter,
             // Who gives both names of the endpoint means both.
-            .apply_if(endpoint.0, |list, endpoint| {
-                list.filter(delivery::Column::EndpointId.eq(endpoint.0))
-            })
-            .apply_if(status.0, |list, status| {
-                list.filter(match status.0 {
-                    // What is dead has an index; no index names the status.
-                    Status::Dead => delivery::Column::DeadAt.is_not_null(),
-                    status => delivery::Column::Status.eq(status),
-                })
-            });
-        let page = Paging::new(limit.0, cursor.0)
-            .load(&services.db, deliveries, delivery::Column::Id, |row| row.id)
-            .await?;
-        Reply::of(&page.map(Delivery::from))
+            endpoint_id: endpoint.0.map(|id| id.0),
+            status: status.0.map(|status| status.0),
+            parked: parked.0.map(|reason| reason.0),
+        };
+        let page = Paging::new(limit.0, cursor.0).bounds();
+        let deliveries = read::deliveries::list(&services.db, caller.tenant, &wanted, page).await?;
+        let until = HeldUntil::of(&services.db, &deliveries.rows).await?;
+        Reply::of(&Page::from(deliveries).map(|row| until.show(row)))
     }
 
     /// Get a delivery
@@ -115,8 +111,10 @@ impl DeliveriesApi {
         /// The delivery.
         delivery_id: Path<Ref<ids::Delivery>>,
     ) -> Result<Reply<Delivery>, ApiError> {
-        let row = find(&services.db, caller.tenant, delivery_id.0.0).await?;
-        Reply::of(&row.into())
+        let row = read::deliveries::find(&services.db, caller.tenant, delivery_id.0.0).await?;
+        let row = row.ok_or_else(not_found)?;
+        let until = HeldUntil::of(&services.db, [&row]).await?;
+        Reply::of(&until.show(row))
     }
 
     /// List a delivery's attempts
@@ -136,13 +134,12 @@ impl DeliveriesApi {
         limit: Query<Option<Limit>>,
         cursor: Query<Option<Text<Cursor>>>,
     ) -> Result<Reply<Page<Attempt>>, ApiError> {
-        let delivery = find(&services.db, caller.tenant, delivery_id.0.0).await?;
-        let attempts = attempt::Entity::of_tenant(caller.tenant)
-            .filter(attempt::Column::DeliveryId.eq(delivery.id));
-        let page = Paging::new(limit.0, cursor.0)
-            .load(&services.db, attempts, attempt::Column::Id, |row| row.id)
-            .await?;
-        Reply::of(&page.map(Attempt::from))
+        let (db, tenant) = (&services.db, caller.tenant);
+        let delivery = read::deliveries::find(db, tenant, delivery_id.0.0).await?;
+        let delivery = delivery.ok_or_else(not_found)?;
+        let page = Paging::new(limit.0, cursor.0).bounds();
+        let attempts = read::attempts::list(db, tenant, delivery.id, page).await?;
+        Reply::of(&Page::from(attempts).map(Attempt::from))
     }
 
     /// Retry a delivery now
@@ -159,39 +156,16 @@ impl DeliveriesApi {
         &self,
         Data(services): Data<&Services>,
         caller: Authorized<may::Manage>,
+        _again: SafeToRepeat,
         /// The delivery.
         delivery_id: Path<Ref<ids::Delivery>>,
-    ) -> Result<Retried, ApiError> {
+    ) -> Result<Queued<Delivery>, FailsWith<(AlreadyDelivered, AlreadyDiscarded)>> {
         let row = retry::retry(services, &caller, delivery_id.0.0).await?;
-        Queued::of(&row.into()).map(Retried)
+        let until = HeldUntil::of(&services.db, [&row]).await?;
+        Ok(Queued::of(&until.show(row))?)
     }
 }
 
-/// A tenant's deliveries that fit `of` (those of some messages, say), oldest first.
-pub(crate) async fn load_all(
-    db: &impl ConnectionTrait,
-    tenant: TenantId,
-    of: SimpleExpr,
-) -> Result<Vec<delivery::Model>, DbErr> {
-    delivery::Entity::of_tenant(tenant)
-        .filter(of)
-        .order_by_asc(delivery::Column::Id)
-        .all(db)
-        .await
-}
-
-/// A tenant's delivery.
-///
-/// # Errors
-/// 404 when there is none.
-async fn find(
-    db: &impl ConnectionTrait,
-    tenant: TenantId,
-    id: DeliveryId,
-) -> Result<delivery::Model, ApiError> {
-    delivery::Entity::of_tenant(tenant)
-        .filter(delivery::Column::Id.eq(id))
-        .one(db)
-        .await?
-        .ok_or_else(|| ApiError::not_found("delivery"))
+fn not_found() -> ApiError {
+    ApiError::not_found("delivery")
 }

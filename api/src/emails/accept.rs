@@ -1,23 +1,23 @@
-//! Taking in an email: who gets it, and what is written.
+//! Accepting an email: who gets it, and what is written.
 
 use std::collections::HashSet;
 
 use lettre::message::Mailbox;
 use relaypost_shared::{
     clock::Timestamp,
-    db::Transaction,
-    delivery::DeliveryKind,
-    entities::{Texts, delivery, email},
+    db::begin_write,
+    entities::Texts,
     ids::EmailId,
     mail_address,
     queue::Lane,
-    settings::Emails,
+    settings,
+    store::{self, accept::to_recipient},
 };
 use sea_orm::DbErr;
 
 use super::body::{Email, NewEmail};
 use crate::{
-    accept::{Intake, Plan, Submission, new_delivery},
+    accept::{Context, Intake, Plan, Plans, Settled, Submission},
     deliveries::Delivery,
     http::{ApiError, Checks, to_bytes},
 };
@@ -40,7 +40,7 @@ impl SendEmail {
     /// 422 with every field that is wrong.
     pub(super) fn new(
         email: NewEmail,
-        settings: &Emails,
+        settings: &settings::Emails,
         now: Timestamp,
     ) -> Result<Self, ApiError> {
         let mut checks = Checks::default();
@@ -82,57 +82,72 @@ fn recipients(email: &NewEmail, checks: &mut Checks) -> Vec<String> {
     recipients
 }
 
-impl Intake for SendEmail {
-    type Entity = email::Entity;
-    type Lookup = ();
+/// Plans and stores emails.
+#[derive(Clone, Debug)]
+pub(crate) struct Emails(Context);
+
+impl Emails {
+    pub(crate) fn new(context: Context) -> Self {
+        Self(context)
+    }
+}
+
+impl Intake for Emails {
+    type Command = SendEmail;
     const LANE: Lane = Lane::Emails;
 
-    fn size(&self) -> usize {
-        self.email.size()
+    fn size(command: &SendEmail) -> usize {
+        command.email.size()
     }
 
-    async fn look_up(_: &Transaction, _: &[&Submission<Self>]) -> Result<(), DbErr> {
-        Ok(())
+    async fn store(
+        &self,
+        batch: &[&Submission<SendEmail>],
+        last: bool,
+    ) -> Result<Vec<Settled>, DbErr> {
+        let Self(context) = self;
+        let now = context.clock.now();
+        let plans = || Plans::of(context, batch, now, |one| plan(one, now));
+        if !last && let Some(settled) = plans().store_at_once(context, &[]).await? {
+            return Ok(settled);
+        }
+        let tx = begin_write(&context.db).await?;
+        plans().store_in(context, tx).await
     }
+}
 
-    fn plan(
-        submission: &Submission<Self>,
-        (): &(),
-        now: Timestamp,
-    ) -> Result<Plan<email::Model>, ApiError> {
-        let command = &submission.command;
-        let new = &command.email;
-        let row = email::Model {
-            id: EmailId::generate(now),
-            tenant_id: submission.tenant,
-            sender: command.sender.clone(),
-            to_recipients: Texts(new.to.clone()),
-            cc_recipients: Texts(new.cc.clone()),
-            bcc_recipients: Texts(new.bcc.clone()),
-            reply_to: new.reply_to.clone(),
-            subject: new.subject.clone(),
-            sealed: false,
-            text: new.text.clone(),
-            html: new.html.clone(),
-            headers: new.headers.0.clone(),
-            tags: Texts(new.tags.clone()),
-            request_id: submission.request_id.to_string(),
-            created_at: now,
-            send_at: new.send_at.map(|at| at.0),
-        };
-        let recipients = command.recipients.iter();
-        let deliveries: Vec<delivery::Model> = recipients
-            .map(|recipient| delivery::Model {
-                email_id: Some(row.id),
-                recipient: Some(recipient.clone()),
-                ..new_delivery(DeliveryKind::Email, row.tenant_id, now, row.send_at)
-            })
-            .collect();
-        let shown = deliveries.iter().cloned().map(Delivery::from).collect();
-        Ok(Plan {
-            body: to_bytes(&Email::new(&row, shown))?,
-            row,
-            deliveries,
-        })
-    }
+fn plan(
+    submission: &Submission<SendEmail>,
+    now: Timestamp,
+) -> Result<Plan<store::Email>, ApiError> {
+    let command = &submission.command;
+    let new = &command.email;
+    let row = store::Email {
+        id: EmailId::generate(now),
+        tenant_id: submission.tenant,
+        sender: command.sender.clone(),
+        to_recipients: Texts(new.to.clone()),
+        cc_recipients: Texts(new.cc.clone()),
+        bcc_recipients: Texts(new.bcc.clone()),
+        reply_to: new.reply_to.clone(),
+        subject: new.subject.clone(),
+        sealed: false,
+        text: new.text.clone(),
+        html: new.html.clone(),
+        headers: new.headers.0.clone(),
+        tags: Texts(new.tags.clone()),
+        request_id: submission.request_id.to_string(),
+        created_at: now,
+        send_at: new.send_at.map(|at| at.0),
+    };
+    let recipients = command.recipients.iter();
+    let deliveries: Vec<store::Delivery> = recipients
+        .map(|recipient| to_recipient(&row, recipient.clone()))
+        .collect();
+    let shown = deliveries.iter().cloned().map(Delivery::from).collect();
+    Ok(Plan {
+        body: to_bytes(&Email::new(&row, shown))?,
+        row,
+        deliveries,
+    })
 }

@@ -1,7 +1,7 @@
 //! An email as it stands in bodies.
 
 use poem_openapi::{Object, types::Example};
-use relaypost_shared::{clock::Timestamp, entities::email, ids};
+use relaypost_shared::{clock::Timestamp, ids, store};
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -189,7 +189,7 @@ pub(super) struct Email {
 }
 
 impl Email {
-    pub(super) fn new(row: &email::Model, deliveries: Vec<Delivery>) -> Self {
+    pub(super) fn new(row: &store::Email, deliveries: Vec<Delivery>) -> Self {
         Self {
             id: row.id.into(),
             from: row.sender.clone(),
@@ -243,7 +243,7 @@ pub(super) struct EmailDetail {
 }
 
 impl EmailDetail {
-    pub(super) fn new(row: email::Model, deliveries: Vec<Delivery>) -> Self {
+    pub(super) fn new(row: store::Email, deliveries: Vec<Delivery>) -> Self {
         Self {
             email: Email::new(&row, deliveries),
             text: row.text.filter(|_| !row.sealed),
@@ -294,8 +294,8 @@ pub(crate) struct EmailContent {
     tags: Vec<String>,
 }
 
-impl From<email::Model> for EmailContent {
-    fn from(row: email::Model) -> Self {
+impl From<store::Email> for EmailContent {
+    fn from(row: store::Email) -> Self {
         Self {
             from: row.sender,
             to: row.to_recipients.0,

@@ -3,8 +3,6 @@
 mod accept;
 mod body;
 
-use std::collections::HashMap;
-
 use futures::future::join_all;
 use poem::web::Data;
 use poem_openapi::{
@@ -13,26 +11,27 @@ use poem_openapi::{
 };
 use relaypost_shared::{
     db::begin_write,
-    entities::{delivery, email},
     ids::{Email as EmailKind, EmailId, TenantId},
+    store::{self, read},
 };
-use sea_orm::{
-    ColumnTrait as _, ConnectionTrait, EntityTrait as _, QueryFilter as _, sea_query::Expr,
-};
+use sea_orm::ConnectionTrait;
 
+use self::accept::SendEmail;
 use self::body::{Email, EmailBatch, EmailDetail, NewEmail, RescheduleEmail};
-pub(crate) use self::{accept::SendEmail, body::EmailContent};
+pub(crate) use self::{accept::Emails, body::EmailContent};
 use crate::{
     Services,
     accept::Submission,
     audit::{self, Action},
     auth::{Authorized, may},
-    deliveries::{self, Changed, Delivery, Now},
+    deliveries::{self, AlreadyCancelled, Delivery, HeldUntil, TooLate},
     http::{
-        ApiError, Checks, Cursor, Limit, Page, Paging, Recorded, Ref, Repeatable, Reply, Results,
-        StrictJson, Text, document::Tag, read_item,
+        ApiError, Checks, Cursor, FailsWith, Limit, Page, Paging, Recorded, Ref, Repeatable, Reply,
+        Results, StrictJson, Text, document::Tag, read_item,
     },
-    idempotency::{Accepted, Batch, BatchBegun, IdempotencyKey, Keyed},
+    idempotency::{
+        Accepted, Batch, BatchBegun, Holding, IdempotencyKey, Keyed, SafeToRepeat, hold,
+    },
     limits::Meter,
 };
 
@@ -43,9 +42,9 @@ async fn send(
     email: NewEmail,
 ) -> Result<Accepted, ApiError> {
     let command = SendEmail::new(email, &services.settings.emails, services.clock.now())?;
-    let held = match keyed {
-        Some(keyed) => Some(services.in_flight.hold(caller.tenant, keyed).await?),
-        None => None,
+    let held = match hold(services, caller.tenant, keyed.as_ref()).await? {
+        Holding::Work(held) => held,
+        Holding::Again(answer) => return Ok(answer),
     };
     let submission = Submission {
         tenant: caller.tenant,
@@ -71,7 +70,7 @@ impl EmailsApi {
         &self,
         Data(services): Data<&Services>,
         caller: Authorized<may::Send>,
-        #[oai(name = "Idempotency-Key")] key: IdempotencyKey,
+        key: IdempotencyKey,
         body: StrictJson<NewEmail>,
     ) -> Result<Recorded<Email>, ApiError> {
         let _place = key.place(&services.in_flight, caller.tenant)?;
@@ -90,7 +89,7 @@ impl EmailsApi {
         Data(services): Data<&Services>,
         Data(meter): Data<&Meter>,
         caller: Authorized<may::Send>,
-        #[oai(name = "Idempotency-Key")] key: IdempotencyKey,
+        key: IdempotencyKey,
         body: StrictJson<EmailBatch>,
     ) -> Result<Repeatable<Results>, ApiError> {
         let items = body.value.emails.checked("emails")?;
@@ -120,20 +119,11 @@ impl EmailsApi {
         limit: Query<Option<Limit>>,
         cursor: Query<Option<Text<Cursor>>>,
     ) -> Result<Reply<Page<Email>>, ApiError> {
-        let emails = email::Entity::of_tenant(caller.tenant);
-        let page = Paging::new(limit.0, cursor.0)
-            .load(&services.db, emails, email::Column::Id, |row| row.id)
-            .await?;
-        let ids: Vec<EmailId> = page.data.iter().map(|row| row.id).collect();
-        let of_page = delivery::Column::EmailId.is_in(ids);
-        let mut deliveries: HashMap<Option<EmailId>, Vec<Delivery>> = HashMap::new();
-        for row in deliveries::load_all(&services.db, caller.tenant, of_page).await? {
-            deliveries.entry(row.email_id).or_default().push(row.into());
-        }
-        Reply::of(&page.map(|row| {
-            let its = deliveries.remove(&Some(row.id)).unwrap_or_default();
-            Email::new(&row, its)
-        }))
+        let page = Paging::new(limit.0, cursor.0).bounds();
+        let emails = read::emails::list(&services.db, caller.tenant, page).await?;
+        let of_page = emails.rows.iter().flat_map(|(_, deliveries)| deliveries);
+        let until = HeldUntil::of(&services.db, of_page).await?;
+        Reply::of(&Page::from(emails).map(|(row, its)| Email::new(&row, until.show_all(its))))
     }
 
     /// Get an email
@@ -148,11 +138,12 @@ impl EmailsApi {
         email_id: Path<Ref<EmailKind>>,
     ) -> Result<Reply<EmailDetail>, ApiError> {
         let row = find(&services.db, caller.tenant, email_id.0.0).await?;
-        let its = delivery::Column::EmailId.eq(row.id);
-        let deliveries = deliveries::load_all(&services.db, caller.tenant, its).await?;
-        let deliveries = deliveries.into_iter().map(Delivery::from).collect();
+        let deliveries = read::deliveries::of_emails(&services.db, caller.tenant, [row.id]).await?;
+        let until = HeldUntil::of(&services.db, &deliveries).await?;
+        let deliveries = until.show_all(deliveries);
         Reply::of(&EmailDetail::new(row, deliveries))
     }
+
     /// Cancel an email
     ///
     /// One whose `send_at` is still to come is sent to nobody any more: its deliveries are `discarded`, with the reason
@@ -166,21 +157,19 @@ impl EmailsApi {
         &self,
         Data(services): Data<&Services>,
         caller: Authorized<may::Send>,
+        _again: SafeToRepeat,
         /// The email.
         email_id: Path<Ref<EmailKind>>,
-    ) -> Result<Changed<Email>, ApiError> {
+    ) -> Result<Reply<Email>, FailsWith<TooLate>> {
         let (tx, now) = (begin_write(&services.db).await?, services.clock.now());
         let row = find(&tx, caller.tenant, email_id.0.0).await?;
-        let its = delivery::Column::EmailId.eq(row.id);
-        let Now {
-            changed,
-            deliveries,
-        } = deliveries::cancel(&tx, caller.tenant, its, row.send_at, now).await?;
+        let cancelled = store::cancel::email(&tx, &row, now).await?;
+        let (changed, deliveries) = deliveries::cancelled(cancelled)?;
         if changed {
             audit::record(&tx, &caller, Action::EmailCancelled, row.id, now).await?;
         }
         tx.commit().await?;
-        Reply::of(&shown(&row, deliveries)).map(Changed)
+        Ok(Reply::of(&shown(&row, deliveries))?)
     }
 
     /// Reschedule an email
@@ -199,29 +188,23 @@ impl EmailsApi {
         /// The email.
         email_id: Path<Ref<EmailKind>>,
         body: StrictJson<RescheduleEmail>,
-    ) -> Result<Changed<Email>, ApiError> {
+    ) -> Result<Reply<Email>, FailsWith<(AlreadyCancelled, TooLate)>> {
         let (tx, now) = (begin_write(&services.db).await?, services.clock.now());
         let mut row = find(&tx, caller.tenant, email_id.0.0).await?;
         let to = body.value.send_at;
         let mut checks = Checks::default();
         checks.due("send_at", Some(to), now);
         checks.finish()?;
-        let its = delivery::Column::EmailId.eq(row.id);
-        let Now { deliveries, .. } =
-            deliveries::reschedule(&tx, caller.tenant, its, row.send_at, to.0, now).await?;
-        email::Entity::update_many()
-            .col_expr(email::Column::SendAt, Expr::value(to.0))
-            .filter(email::Column::Id.eq(row.id))
-            .exec(&tx)
-            .await?;
+        let moved = store::reschedule::email(&tx, &row, to.0, now).await?;
+        let deliveries = deliveries::rescheduled(moved)?;
         row.send_at = Some(to.0);
         audit::record(&tx, &caller, Action::EmailRescheduled, row.id, now).await?;
         tx.commit().await?;
-        Reply::of(&shown(&row, deliveries)).map(Changed)
+        Ok(Reply::of(&shown(&row, deliveries))?)
     }
 }
 
-fn shown(row: &email::Model, deliveries: Vec<delivery::Model>) -> Email {
+fn shown(row: &store::Email, deliveries: Vec<store::Delivery>) -> Email {
     Email::new(row, deliveries.into_iter().map(Delivery::from).collect())
 }
 
@@ -233,10 +216,7 @@ async fn find(
     db: &impl ConnectionTrait,
     tenant: TenantId,
     id: EmailId,
-) -> Result<email::Model, ApiError> {
-    email::Entity::of_tenant(tenant)
-        .filter(email::Column::Id.eq(id))
-        .one(db)
-        .await?
-        .ok_or_else(|| ApiError::not_found("email"))
+) -> Result<store::Email, ApiError> {
+    let found = read::emails::find(db, tenant, id).await?;
+    found.ok_or_else(|| ApiError::not_found("email"))
 }

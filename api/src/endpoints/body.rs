@@ -17,13 +17,19 @@ use super::{
     rules::{MAX_NAMES, check_description, check_limit, check_timing},
     secret::VerifyingKey,
 };
-use crate::http::{ApiError, Checks, HeaderMap, Moment, Ref, Text, example_id, example_time};
+use crate::http::{
+    ApiError, Checks, ExternalId, HeaderMap, Moment, Ref, Text, example_id, example_time,
+};
 
 /// What an endpoint is created from.
 #[derive(Debug, Default, Deserialize, Object)]
 #[serde(deny_unknown_fields)]
 #[oai(example, skip_serializing_if_is_none)]
 pub(super) struct NewEndpoint {
+    /// The id that your product knows it by: up to 255 letters, digits and `._:@-`, beginning with a letter or digit. No
+    /// two endpoints of a tenant have the same, without the deleted ones, and ids of Relaypost (`ep_…`) are refused.
+    #[oai(nullable)]
+    pub(super) external_id: Option<Text<ExternalId>>,
     /// Where webhooks go: an absolute https URL (http only where the service allows it), without user and password.
     #[oai(validator(max_length = 2048))]
     pub(super) url: String,
@@ -111,6 +117,7 @@ impl NewEndpoint {
         endpoint::Model {
             id: EndpointId::generate(now),
             tenant_id: tenant,
+            external_id: self.external_id.map(|id| id.0.into_string()),
             url: self.url,
             description: self.description,
             event_types: Texts(self.event_types),
@@ -137,6 +144,9 @@ impl NewEndpoint {
 pub(super) struct Endpoint {
     /// Its id.
     id: Ref<EndpointKind>,
+    /// The id that your product knows it by.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    external_id: Option<String>,
     /// Where webhooks go.
     url: String,
     /// What people call it.
@@ -184,6 +194,7 @@ impl From<endpoint::Model> for Endpoint {
     fn from(row: endpoint::Model) -> Self {
         Self {
             id: row.id.into(),
+            external_id: row.external_id,
             url: row.url,
             description: row.description,
             event_types: row.event_types.0,

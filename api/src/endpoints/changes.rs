@@ -17,13 +17,16 @@ use sea_orm::{ActiveModelTrait as _, Set};
 use serde::Deserialize;
 
 use super::rules::{MAX_NAMES, check_description, check_limit, check_timing};
-use crate::http::{ApiError, Checks, HeaderMap, Text};
+use crate::http::{ApiError, Checks, ExternalId, HeaderMap, Text};
 
 /// What changes about an endpoint. A field that is left out stays as it is.
 #[derive(Debug, Deserialize, Object)]
 #[serde(deny_unknown_fields, default)]
 #[oai(example, skip_serializing_if_is_none)]
 pub(super) struct EndpointChanges {
+    /// The id that your product knows it by; null: none.
+    #[oai(nullable)]
+    external_id: MaybeUndefined<Text<ExternalId>>,
     /// Where webhooks go.
     #[oai(validator(max_length = 2048))]
     pub(super) url: MaybeUndefined<String>,
@@ -68,6 +71,7 @@ pub(super) struct EndpointChanges {
 impl Default for EndpointChanges {
     fn default() -> Self {
         Self {
+            external_id: MaybeUndefined::Undefined,
             url: MaybeUndefined::Undefined,
             description: MaybeUndefined::Undefined,
             event_types: MaybeUndefined::Undefined,
@@ -145,6 +149,9 @@ impl EndpointChanges {
         now: Timestamp,
     ) -> Result<Option<endpoint::ActiveModel>, SealError> {
         let mut changes: endpoint::ActiveModel = Default::default();
+        if let Some(external_id) = cleared_or(self.external_id) {
+            changes.external_id = Set(external_id.map(|id| id.0.into_string()));
+        }
         if let MaybeUndefined::Value(url) = self.url {
             changes.url = Set(url);
         }

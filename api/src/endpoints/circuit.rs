@@ -3,9 +3,14 @@
 use std::collections::HashMap;
 
 use poem_openapi::{Object, types::Example};
-use relaypost_shared::{delivery::CircuitState, entities::circuit, ids::EndpointId};
-use sea_orm::{ColumnTrait as _, ConnectionTrait, DbErr, EntityTrait as _, QueryFilter as _};
+use relaypost_shared::{
+    delivery::CircuitState,
+    ids::EndpointId,
+    store::{self, read},
+};
+use sea_orm::{ConnectionTrait, DbErr};
 use serde::Serialize;
+use uuid::Uuid;
 
 use crate::http::{Moment, Text, example_time};
 
@@ -61,8 +66,8 @@ impl Default for Circuit {
     }
 }
 
-impl From<circuit::Model> for Circuit {
-    fn from(row: circuit::Model) -> Self {
+impl From<store::Circuit> for Circuit {
+    fn from(row: store::Circuit) -> Self {
         let changes = row.history.0.into_iter();
         Self {
             state: row.state.into(),
@@ -113,13 +118,10 @@ pub(super) async fn of(
     db: &impl ConnectionTrait,
     endpoints: impl IntoIterator<Item = EndpointId>,
 ) -> Result<HashMap<EndpointId, Circuit>, DbErr> {
-    let ids = endpoints.into_iter().map(|id| id.uuid());
-    let rows = circuit::Entity::find()
-        .filter(circuit::Column::Id.is_in(ids))
-        .all(db)
-        .await?;
+    let ids: Vec<Uuid> = endpoints.into_iter().map(|id| id.uuid()).collect();
+    let rows = read::circuits::of(db, ids).await?;
     Ok(rows
         .into_iter()
-        .map(|row| (EndpointId::from_uuid(row.id), row.into()))
+        .map(|(id, row)| (EndpointId::from_uuid(id), row.into()))
         .collect())
 }

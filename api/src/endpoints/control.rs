@@ -6,14 +6,14 @@
 use poem::web::Data;
 use poem_openapi::{OpenApi, param::Path};
 use relaypost_shared::{
-    circuit::{self as machine, Notice},
+    circuit::Notice,
     clock::Timestamp,
     db::{Transaction, begin_write},
     delivery::EndpointStatus,
-    entities::{circuit, endpoint},
-    events::{self, Event},
+    entities::endpoint,
     ids::{Endpoint as EndpointKind, EndpointId},
     queue::Lane,
+    store,
 };
 use sea_orm::{ColumnTrait as _, EntityTrait as _, QueryFilter as _, sea_query::Expr};
 
@@ -26,8 +26,14 @@ use crate::{
     Services,
     audit::{self, Action},
     auth::{Authorized, may, may::ForTenant},
-    http::{ApiError, Code, Ref, Reply, document::Tag},
+    http::{ApiError, Code, FailsWith, Ref, Reply, document::Tag, failures, limits::OwnDeadline},
+    idempotency::SafeToRepeat,
 };
+
+failures! {
+    /// The endpoint is disabled: it takes nothing that could be kept.
+    EndpointDisabled = EndpointDisabled;
+}
 
 /// The operations that control an endpoint.
 #[derive(Debug)]
@@ -48,19 +54,21 @@ impl EndpointControlsApi {
         &self,
         Data(services): Data<&Services>,
         caller: Authorized<may::Manage>,
+        _again: SafeToRepeat,
         /// The endpoint.
         endpoint_id: Path<Ref<EndpointKind>>,
-    ) -> Result<Reply<Endpoint>, ApiError> {
+    ) -> Result<Reply<Endpoint>, FailsWith<EndpointDisabled>> {
         let mut under_lock = Locked::begin(services, &caller, endpoint_id.0.0).await?;
         match under_lock.endpoint.status {
             EndpointStatus::Active => under_lock.set_status(EndpointStatus::Paused).await?,
-            EndpointStatus::Paused => return under_lock.nothing_to_do().await,
+            EndpointStatus::Paused => return Ok(under_lock.nothing_to_do().await?),
             EndpointStatus::Disabled => {
                 let detail = "it is disabled: it takes nothing that could be kept; resume it first";
-                return Err(ApiError::new(Code::EndpointDisabled, detail));
+                return Err(ApiError::new(Code::EndpointDisabled, detail).into());
             }
         }
-        under_lock.finish(Vec::new(), Action::EndpointPaused).await
+        let paused = under_lock.finish(Vec::new(), Action::EndpointPaused);
+        Ok(paused.await?)
     }
 
     /// Resume an endpoint
@@ -76,6 +84,7 @@ impl EndpointControlsApi {
         &self,
         Data(services): Data<&Services>,
         caller: Authorized<may::Manage>,
+        _again: SafeToRepeat,
         /// The endpoint.
         endpoint_id: Path<Ref<EndpointKind>>,
     ) -> Result<Reply<Endpoint>, ApiError> {
@@ -106,6 +115,7 @@ impl EndpointControlsApi {
         &self,
         Data(services): Data<&Services>,
         caller: Authorized<may::Manage>,
+        _again: SafeToRepeat,
         /// The endpoint.
         endpoint_id: Path<Ref<EndpointKind>>,
     ) -> Result<Reply<Endpoint>, ApiError> {
@@ -126,6 +136,7 @@ impl EndpointControlsApi {
         &self,
         Data(services): Data<&Services>,
         caller: Authorized<may::Manage>,
+        _again: SafeToRepeat,
         /// The endpoint.
         endpoint_id: Path<Ref<EndpointKind>>,
     ) -> Result<Reply<Endpoint>, ApiError> {
@@ -147,6 +158,7 @@ impl EndpointControlsApi {
         &self,
         Data(services): Data<&Services>,
         caller: Authorized<may::Manage>,
+        _own: OwnDeadline,
         /// The endpoint.
         endpoint_id: Path<Ref<EndpointKind>>,
     ) -> Result<Reply<TestResult>, ApiError> {
@@ -162,7 +174,7 @@ struct Locked<'a> {
     tx: Transaction,
     now: Timestamp,
     endpoint: endpoint::Model,
-    circuit: circuit::Model,
+    circuit: store::Circuit,
 }
 
 impl<'a> Locked<'a> {
@@ -173,10 +185,7 @@ impl<'a> Locked<'a> {
     ) -> Result<Self, ApiError> {
         find(&services.db, caller.tenant, id).await?;
         let (tx, now) = (begin_write(&services.db).await?, services.clock.now());
-        machine::create_missing(&tx, [(id.uuid(), Some(caller.tenant))], now).await?;
-        let circuit = machine::lock(&tx, [id.uuid()]).await?.remove(&id.uuid());
-        let circuit = circuit
-            .ok_or_else(|| ApiError::new(Code::Internal, "the circuit just made is gone"))?;
+        let circuit = store::endpoints::lock_circuit(&tx, caller.tenant, id, now).await?;
         // As it is now that nobody else can change it.
         let endpoint = find(&tx, caller.tenant, id).await?;
         Ok(Self {
@@ -213,12 +222,7 @@ impl<'a> Locked<'a> {
         action: Action,
     ) -> Result<Reply<Endpoint>, ApiError> {
         let (id, now) = (self.endpoint.id, self.now);
-        let events = notices
-            .into_iter()
-            .filter_map(|notice| Event::of_circuit(&self.circuit, notice))
-            .collect();
-        machine::save(&self.tx, self.circuit, now).await?;
-        let jobs = events::tell(&self.tx, events, now).await?;
+        let jobs = store::endpoints::save_circuit(&self.tx, self.circuit, notices, now).await?;
         audit::record(&self.tx, self.caller, action, id, now).await?;
         self.tx.commit().await?;
         if let Err(error) = self.services.queue.push(Lane::Webhooks, &jobs).await {

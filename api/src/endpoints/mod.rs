@@ -4,6 +4,7 @@ mod body;
 mod changes;
 mod circuit;
 mod control;
+mod put;
 mod rules;
 mod secret;
 mod test;
@@ -14,16 +15,18 @@ use poem_openapi::{
     param::{Path, Query},
 };
 use relaypost_shared::{
-    circuit::{create_missing, wake},
-    db::begin_write,
+    clock::Timestamp,
+    db::{Transaction, begin_write},
     delivery::EndpointStatus,
-    entities::{delivery, endpoint, endpoint_secret},
+    entities::{endpoint, endpoint_secret},
     ids::{Endpoint as EndpointKind, EndpointId, TenantId},
     secrets::Keyring,
+    store,
 };
 use sea_orm::{
-    ColumnTrait as _, ConnectionTrait, EntityTrait as _, IntoActiveModel as _, QueryFilter as _,
-    QuerySelect as _, sea_query::Expr,
+    ColumnTrait as _, ConnectionTrait, DbErr, EntityTrait as _, IntoActiveModel as _,
+    QueryFilter as _, QuerySelect as _,
+    sea_query::{Expr, OnConflict},
 };
 
 use self::{
@@ -36,8 +39,9 @@ use crate::{
     audit::{self, Action},
     auth::{Authorized, may},
     http::{
-        ApiError, Checks, Cursor, Limit, NoContent, Page, Paging, Recorded, Ref, Reply, StrictJson,
-        Text, document::Tag, to_bytes,
+        ApiError, Checks, Cursor, ExternalId, ExternalIdTaken, FailsWith, Limit, NamedInPath,
+        NoContent, Page, Paging, Recorded, Ref, Reply, StrictJson, Text, Upserted, document::Tag,
+        external_id, to_bytes,
     },
     idempotency::{Begun, IdempotencyKey, Once},
 };
@@ -53,15 +57,16 @@ impl EndpointsApi {
     /// Create an endpoint
     ///
     /// From now on it gets every message that it wants, signed as Standard Webhooks has it: with its `secret`, or, when
-    /// `signing` is `ed25519`, so that its `public_key` verifies it.
+    /// `signing` is `ed25519`, so that its `public_key` verifies it. An `external_id` that another endpoint of the tenant has
+    /// is 409 `external_id_taken`.
     #[oai(path = "/", method = "post", operation_id = "endpoints_create")]
     async fn create(
         &self,
         Data(services): Data<&Services>,
         caller: Authorized<may::Manage>,
-        #[oai(name = "Idempotency-Key")] key: IdempotencyKey,
+        key: IdempotencyKey,
         body: StrictJson<NewEndpoint>,
-    ) -> Result<Recorded<CreatedEndpoint>, ApiError> {
+    ) -> Result<Recorded<CreatedEndpoint>, FailsWith<ExternalIdTaken>> {
         body.value.check(&services.guard)?;
         // Before the transaction, which nothing may hold up.
         let reachable = reachable(services, &body.value.url).await;
@@ -72,27 +77,13 @@ impl EndpointsApi {
         };
         // Only now: what was answered once is answered again, whatever its name means today.
         if let Err(refused) = reachable {
-            return Err(once.refuse(refused).await);
+            return Err(once.refuse(refused).await.into());
         }
         let row = body.value.into_row(caller.tenant, once.now());
         let keys = &services.settings.keyring;
-        let secret = secret::generate(keys, &row, once.now())?;
-        let stored = endpoint::Model {
-            headers: endpoint::Model::seal_headers(keys, row.id, row.headers.clone())?,
-            ..row.clone()
+        let Some(created) = insert(once.tx(), keys, &caller, row).await? else {
+            return Err(once.refuse(external_id::taken()).await.into());
         };
-        endpoint::Entity::insert(stored.into_active_model())
-            .exec_without_returning(once.tx())
-            .await?;
-        let (action, now) = (Action::EndpointCreated, once.now());
-        audit::record(once.tx(), &caller, action, row.id, now).await?;
-        let created = CreatedEndpoint {
-            key: secret.verifying_key()?,
-            endpoint: row.into(),
-        };
-        endpoint_secret::Entity::insert(secret.row.into_active_model())
-            .exec_without_returning(once.tx())
-            .await?;
         Ok(once.finish_sealed(to_bytes(&created)?).await?.into())
     }
 
@@ -106,8 +97,13 @@ impl EndpointsApi {
         caller: Authorized<may::Read>,
         limit: Query<Option<Limit>>,
         cursor: Query<Option<Text<Cursor>>>,
+        /// Only the endpoint with this external id.
+        external_id: Query<Option<Text<ExternalId>>>,
     ) -> Result<Reply<Page<Endpoint>>, ApiError> {
-        let endpoints = endpoint::Entity::of_tenant(caller.tenant);
+        let mut endpoints = endpoint::Entity::of_tenant(caller.tenant);
+        if let Some(Text(id)) = &external_id.0 {
+            endpoints = endpoints.filter(endpoint::Column::ExternalId.eq(id.as_str()));
+        }
         let page = Paging::new(limit.0, cursor.0)
             .load(&services.db, endpoints, endpoint::Column::Id, |row| row.id)
             .await?;
@@ -138,7 +134,8 @@ impl EndpointsApi {
 
     /// Change an endpoint
     ///
-    /// A field that is left out stays as it is; `null` clears one that can be without a value.
+    /// A field that is left out stays as it is; `null` clears one that can be without a value. An `external_id` that another
+    /// endpoint of the tenant has is 409 `external_id_taken`.
     #[oai(
         path = "/:endpoint_id",
         method = "patch",
@@ -151,7 +148,7 @@ impl EndpointsApi {
         /// The endpoint.
         endpoint_id: Path<Ref<EndpointKind>>,
         body: StrictJson<EndpointChanges>,
-    ) -> Result<Reply<Endpoint>, ApiError> {
+    ) -> Result<Reply<Endpoint>, FailsWith<ExternalIdTaken>> {
         let found = find(&services.db, caller.tenant, endpoint_id.0.0).await?;
         body.value.check(&services.guard)?;
         if let Some(url) = body.value.url.value() {
@@ -160,25 +157,41 @@ impl EndpointsApi {
         let now = services.clock.now();
         let keys = &services.settings.keyring;
         let Some(changes) = body.value.into_changes(found.id, keys, now)? else {
-            return Reply::of(&show(services, found, true).await?);
+            return Ok(Reply::of(&show(services, found, true).await?)?);
         };
         let tx = begin_write(&services.db).await?;
-        // What is held back for it may go another way now: in order or not, faster or slower.
-        wake(&tx, found.id.uuid(), now).await?;
-        // Held until the end, so that two changes of what it signs with cannot both make a key.
-        let before = held(&tx, caller.tenant, found.id).await?;
-        endpoint::Entity::update_many()
-            .set(changes)
-            .filter(endpoint::Column::Id.eq(before.id))
-            .exec(&tx)
-            .await?;
-        let row = find(&tx, caller.tenant, before.id).await?;
-        if row.signing != before.signing {
-            secret::replace(&tx, keys, &row, secret::GRACE, now).await?;
-        }
-        audit::record(&tx, &caller, Action::EndpointChanged, row.id, now).await?;
+        let before = held(&tx, caller.tenant, found.id, now).await?;
+        let before = before.ok_or_else(|| ApiError::not_found("endpoint"))?;
+        let row = change(&tx, keys, &caller, before, changes, now).await?;
         tx.commit().await?;
-        Reply::of(&show(services, row, true).await?)
+        Ok(Reply::of(&show(services, row, true).await?)?)
+    }
+
+    /// Get or create an endpoint by its external id
+    ///
+    /// Creates the endpoint, and answers with what its receiver verifies with, or changes the one that there is to what the
+    /// body says: a field that is left out gets its default, as at creation. Its status, its circuit and its secret stay; when
+    /// `signing` changes it gets a new key, and the old one signs on beside it for a day. Send it as often as you like, and
+    /// from several places at once: there is one endpoint.
+    #[oai(
+        path = "/by-external-id/:external_id",
+        method = "put",
+        operation_id = "endpoints_put"
+    )]
+    async fn put(
+        &self,
+        Data(services): Data<&Services>,
+        caller: Authorized<may::Manage>,
+        /// The id that your product knows it by.
+        external_id: Path<Text<NamedInPath>>,
+        body: StrictJson<NewEndpoint>,
+    ) -> Result<Upserted<CreatedEndpoint, Endpoint>, ApiError> {
+        let mut new = body.value;
+        let named = new.external_id.as_ref().map(|id| &id.0);
+        let external_id = external_id.0.0.checked(named)?;
+        new.check(&services.guard)?;
+        new.external_id = Some(Text(external_id));
+        put::put(services, &caller, new).await
     }
 
     /// Delete an endpoint
@@ -196,31 +209,22 @@ impl EndpointsApi {
         /// The endpoint.
         endpoint_id: Path<Ref<EndpointKind>>,
     ) -> Result<NoContent, ApiError> {
-        let now = services.clock.now();
-        let tx = begin_write(&services.db).await?;
-        // Locked before the endpoint and its deliveries, as the workers do it. What is held back is let go, and ends.
-        let circuit = (endpoint_id.0.0.uuid(), Some(caller.tenant));
-        create_missing(&tx, [circuit], now).await?;
-        wake(&tx, circuit.0, now).await?;
+        let (tx, now) = (begin_write(&services.db).await?, services.clock.now());
+        let (tenant, id) = (caller.tenant, endpoint_id.0.0);
+        // What is held back is let go, and ends.
+        store::endpoints::before_deletion(&tx, tenant, id, now).await?;
         let deleted = endpoint::Entity::update_many()
             .col_expr(endpoint::Column::DeletedAt, Expr::value(now))
-            .filter(endpoint::Column::TenantId.eq(caller.tenant))
-            .filter(endpoint::Column::Id.eq(endpoint_id.0.0))
+            .filter(endpoint::Column::TenantId.eq(tenant))
+            .filter(endpoint::Column::Id.eq(id))
             .filter(endpoint::Column::DeletedAt.is_null())
             .exec(&tx)
             .await?;
         if deleted.rows_affected == 0 {
             return Err(ApiError::not_found("endpoint"));
         }
-        // What waits for its next attempt is looked at now: the workers end it, as they end what is on the queue.
-        delivery::Entity::update_many()
-            .col_expr(delivery::Column::DispatchAt, Expr::value(now))
-            .filter(delivery::Column::EndpointId.eq(endpoint_id.0.0))
-            .filter(delivery::Column::DispatchAt.gt(now))
-            .exec(&tx)
-            .await?;
-        let (action, id) = (Action::EndpointDeleted, endpoint_id.0.0);
-        audit::record(&tx, &caller, action, id, now).await?;
+        store::endpoints::after_deletion(&tx, id, now).await?;
+        audit::record(&tx, &caller, Action::EndpointDeleted, id, now).await?;
         tx.commit().await?;
         Ok(NoContent)
     }
@@ -318,16 +322,70 @@ async fn find(
         .ok_or_else(|| ApiError::not_found("endpoint"))
 }
 
-/// The endpoint, which nobody else changes before this transaction ends. SQLite has one writer and locks no rows.
-async fn held(
+/// Stores a new endpoint, whose headers are not sealed yet, with its secret, and notes it in the audit log. Nothing when
+/// another endpoint of the tenant has its external id.
+async fn insert(
     tx: &impl ConnectionTrait,
+    keys: &Keyring,
+    caller: &may::ForTenant,
+    row: endpoint::Model,
+) -> Result<Option<CreatedEndpoint>, ApiError> {
+    let now = row.created_at;
+    let secret = secret::generate(keys, &row, now)?;
+    let stored = endpoint::Model {
+        headers: endpoint::Model::seal_headers(keys, row.id, row.headers.clone())?,
+        ..row.clone()
+    };
+    let inserted = endpoint::Entity::insert(stored.into_active_model())
+        .on_conflict(OnConflict::new().do_nothing().to_owned())
+        .exec_without_returning(tx)
+        .await?;
+    if inserted == 0 {
+        return Ok(None);
+    }
+    audit::record(tx, caller, Action::EndpointCreated, row.id, now).await?;
+    let created = CreatedEndpoint {
+        key: secret.verifying_key()?,
+        endpoint: row.into(),
+    };
+    endpoint_secret::Entity::insert(secret.row.into_active_model())
+        .exec_without_returning(tx)
+        .await?;
+    Ok(Some(created))
+}
+
+/// Changes an endpoint that this transaction holds, and notes it in the audit log.
+async fn change(
+    tx: &impl ConnectionTrait,
+    keys: &Keyring,
+    caller: &may::ForTenant,
+    before: endpoint::Model,
+    changes: endpoint::ActiveModel,
+    now: Timestamp,
+) -> Result<endpoint::Model, ApiError> {
+    let change = endpoint::Entity::update_many().set(changes);
+    let changed = change.filter(endpoint::Column::Id.eq(before.id)).exec(tx);
+    changed.await.map_err(external_id::taken_or)?;
+    let row = find(tx, caller.tenant, before.id).await?;
+    if row.signing != before.signing {
+        secret::replace(tx, keys, &row, secret::GRACE, now).await?;
+    }
+    audit::record(tx, caller, Action::EndpointChanged, row.id, now).await?;
+    Ok(row)
+}
+
+/// The endpoint, which nobody else changes before this transaction ends: two changes of what it signs with cannot both make
+/// a key. SQLite has one writer and locks no rows.
+async fn held(
+    tx: &Transaction,
     tenant: TenantId,
     id: EndpointId,
-) -> Result<endpoint::Model, ApiError> {
+    now: Timestamp,
+) -> Result<Option<endpoint::Model>, DbErr> {
+    store::endpoints::before_change(tx, id, now).await?;
     endpoint::Entity::of_tenant(tenant)
         .filter(endpoint::Column::Id.eq(id))
         .lock_exclusive()
         .one(tx)
-        .await?
-        .ok_or_else(|| ApiError::not_found("endpoint"))
+        .await
 }

@@ -6,13 +6,14 @@ use poem_openapi::{Object, types::Example};
 use relaypost_shared::{
     clock::Timestamp,
     db::begin_write,
-    delivery::{DeliveryKind, Status, TEST_EVENT},
-    entities::{Texts, attempt, delivery, endpoint, message},
-    ids::{self, DeliveryId, MessageId},
+    delivery::TEST_EVENT,
+    entities::{Texts, endpoint},
+    ids::{self, MessageId},
     queue::{Job, Lane},
-};
-use sea_orm::{
-    ColumnTrait as _, EntityTrait as _, IntoActiveModel as _, QueryFilter as _, sea_query::Expr,
+    store::{
+        self, Delivery, Message,
+        accept::{Entry, in_transaction, to_endpoint},
+    },
 };
 use serde::Serialize;
 use serde_json::json;
@@ -21,7 +22,6 @@ use tokio::time::{Instant, sleep};
 use super::secret;
 use crate::{
     Services,
-    accept::new_delivery,
     auth::may::ForTenant,
     deliveries::Attempt,
     http::{ApiError, Code, Moment, Ref, example_id},
@@ -75,13 +75,10 @@ pub(super) async fn run(
     endpoint.open_headers(&services.settings.keyring)?;
     let row = send(services, caller, endpoint).await?;
     loop {
-        let made = attempt::Entity::of_tenant(caller.tenant)
-            .filter(attempt::Column::DeliveryId.eq(row.id))
-            .one(&services.db)
-            .await?;
+        let made = store::test::attempt(&services.db, caller.tenant, row.id).await?;
         if let Some(made) = made {
             let delivered = made.error_class.is_none();
-            forget(services, row.id).await?;
+            store::test::end(&services.db, row.id).await?;
             return Ok(TestResult {
                 delivered,
                 message_id: row
@@ -93,7 +90,7 @@ pub(super) async fn run(
             });
         }
         if Instant::now() >= deadline {
-            forget(services, row.id).await?;
+            store::test::end(&services.db, row.id).await?;
             let detail = "no worker has made the attempt in time; are workers running?";
             return Err(ApiError::new(Code::Unavailable, detail));
         }
@@ -105,60 +102,44 @@ async fn send(
     services: &Services,
     caller: &ForTenant,
     endpoint: &endpoint::Model,
-) -> Result<delivery::Model, ApiError> {
+) -> Result<Delivery, ApiError> {
     let now = services.clock.now();
+    let message = message(caller, endpoint, now);
+    let delivery = to_endpoint(&message, endpoint.id);
+    let job = Job::of(&delivery);
+    let entry = Entry {
+        row: message,
+        deliveries: vec![delivery.clone()],
+        key: None,
+    };
+    let tx = begin_write(&services.db).await?;
+    in_transaction(&tx, &[entry], now).await?;
+    tx.commit().await?;
+    if let Err(error) = services.queue.push(Lane::Webhooks, &[job]).await {
+        tracing::warn!(%error, "a test is left to the sweep");
+    }
+    Ok(delivery)
+}
+
+fn message(caller: &ForTenant, endpoint: &endpoint::Model, now: Timestamp) -> Message {
     let payload = json!({
         "type": TEST_EVENT,
         "timestamp": Moment::from(now),
         "data": {"endpoint_id": endpoint.id.to_string()},
     });
-    let message = message::Model {
+    Message {
         id: MessageId::generate(now),
         tenant_id: caller.tenant,
         event_type: TEST_EVENT.to_owned(),
         channels: Texts::default(),
         payload: payload.to_string().into_bytes(),
         metadata: None,
+        ordering_key: None,
         request_id: caller.request_id.to_string(),
+        traceparent: None,
         created_at: now,
         deliver_at: None,
         expires_at: None,
         cancelled_at: None,
-    };
-    let row = delivery::Model {
-        message_id: Some(message.id),
-        endpoint_id: Some(endpoint.id),
-        ..new_delivery(DeliveryKind::Webhook, caller.tenant, now, None)
-    };
-    let tx = begin_write(&services.db).await?;
-    message::Entity::insert(message.into_active_model())
-        .exec_without_returning(&tx)
-        .await?;
-    delivery::Entity::insert(row.clone().into_active_model())
-        .exec_without_returning(&tx)
-        .await?;
-    tx.commit().await?;
-    let job = Job {
-        delivery: row.id,
-        tenant: row.tenant_id,
-        endpoint: row.endpoint_id,
-    };
-    if let Err(error) = services.queue.push(Lane::Webhooks, &[job]).await {
-        tracing::warn!(%error, "a test is left to the sweep");
     }
-    Ok(row)
-}
-
-/// A test that failed is no dead letter: nobody is going to replay it. One that nobody has tried is not tried later.
-async fn forget(services: &Services, id: DeliveryId) -> Result<(), ApiError> {
-    use delivery::Column;
-    delivery::Entity::update_many()
-        .col_expr(Column::Status, Expr::value(Status::Discarded))
-        .col_expr(Column::DeadAt, Expr::value(Option::<Timestamp>::None))
-        .col_expr(Column::DispatchAt, Expr::value(Option::<Timestamp>::None))
-        .filter(Column::Id.eq(id))
-        .filter(Column::Status.is_in([Status::Dead, Status::Pending]))
-        .exec(&services.db)
-        .await?;
-    Ok(())
 }

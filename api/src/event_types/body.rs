@@ -1,7 +1,10 @@
 //! An event type as it stands in bodies.
 
+use std::fmt;
+
 use poem_openapi::{
     Object,
+    registry::MetaSchema,
     types::{Any, Example, MaybeUndefined},
 };
 use relaypost_shared::{
@@ -13,7 +16,7 @@ use relaypost_shared::{
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use crate::http::{Checks, Moment, Ref, Text, example_id, example_time};
+use crate::http::{Checks, Moment, Ref, Text, TextValue, example_id, example_time};
 
 /// What stands in a name that only Relaypost uses.
 pub(crate) const RESERVED: &str = "is an event type of Relaypost's own, which cannot be published";
@@ -23,7 +26,7 @@ pub(crate) const RESERVED: &str = "is an event type of Relaypost's own, which ca
 #[serde(deny_unknown_fields)]
 #[oai(example, skip_serializing_if_is_none)]
 pub(super) struct NewEventType {
-    /// Its name, one per tenant. Up to 200 letters, digits and `._:/-`.
+    /// Its name, unique among the types of its owner. Up to 200 letters, digits and `._:/-`.
     #[oai(validator(pattern = r"^[A-Za-z0-9._:/-]{1,200}$"))]
     pub(super) name: String,
     /// What it means.
@@ -139,6 +142,57 @@ impl EventTypeChanges {
     }
 }
 
+/// Who has registered an event type.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Owner {
+    /// The tenant, for itself.
+    Tenant,
+    /// The platform, for all tenants.
+    Platform,
+}
+
+impl Owner {
+    const ALL: [Self; 2] = [Self::Tenant, Self::Platform];
+
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Tenant => "tenant",
+            Self::Platform => "platform",
+        }
+    }
+
+    fn of(row: &event_type::Model) -> Self {
+        if row.tenant_id == TenantId::OWN {
+            Self::Platform
+        } else {
+            Self::Tenant
+        }
+    }
+}
+
+impl TextValue for Owner {
+    const SCHEMA_NAME: Option<&'static str> = Some("EventTypeOwner");
+
+    fn schema() -> MetaSchema {
+        MetaSchema {
+            enum_items: Self::ALL
+                .iter()
+                .map(|owner| json!(owner.as_str()))
+                .collect(),
+            ..MetaSchema::new("string")
+        }
+    }
+
+    fn read(text: &str) -> Result<Self, String> {
+        let found = Self::ALL.into_iter().find(|owner| owner.as_str() == text);
+        found.ok_or_else(|| "expected `tenant` or `platform`".to_owned())
+    }
+
+    fn write(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
 /// A kind of event that a tenant publishes.
 #[derive(Debug, Serialize, Object)]
 #[oai(example, skip_serializing_if_is_none)]
@@ -147,6 +201,8 @@ pub(super) struct EventType {
     id: Ref<ids::EventType>,
     /// Its name.
     name: String,
+    /// `tenant`: the tenant has registered it. `platform`: the platform has, for all tenants, and only it can change it.
+    owner: Text<Owner>,
     /// What it means.
     #[serde(skip_serializing_if = "Option::is_none")]
     description: Option<String>,
@@ -164,6 +220,7 @@ impl From<event_type::Model> for EventType {
     fn from(row: event_type::Model) -> Self {
         Self {
             id: row.id.into(),
+            owner: Owner::of(&row).into(),
             name: row.name,
             description: row.description,
             schema: row.schema.map(Any),

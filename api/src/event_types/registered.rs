@@ -15,7 +15,7 @@ use sea_orm::{
 use super::schemas::{Checked, Edition};
 use crate::http::{ApiError, Code};
 
-/// Registered event types of one tenant, without their schemas.
+/// Registered event types of one tenant, or of the platform ([`TenantId::OWN`]), without their schemas.
 #[derive(Debug, Default)]
 pub(crate) struct Registered(HashMap<String, Row>);
 
@@ -69,17 +69,20 @@ impl Registered {
         self.0.len()
     }
 
-    /// Whether a message of this type, whose payload was checked so, can be published. One that is not registered can.
+    /// Whether a message of this type, whose payload was checked so, can be published. One that is not registered can. The
+    /// tenant's own type of this name counts before the platform's.
     ///
     /// # Errors
     /// 422 when the type is archived or the payload does not fit its schema; [`super::is_stale`] when the payload has to
     /// be checked again.
     pub(crate) fn admit(
-        &self,
+        own: Option<&Self>,
+        platforms: Option<&Self>,
         event_type: &str,
         checked: Option<&Checked>,
     ) -> Result<(), ApiError> {
-        let Some(row) = self.0.get(event_type) else {
+        let mut both = [own, platforms].into_iter().flatten();
+        let Some(row) = both.find_map(|types| types.0.get(event_type)) else {
             return Ok(());
         };
         if row.archived_at.is_some() {

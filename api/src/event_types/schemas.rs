@@ -160,7 +160,11 @@ impl Schemas {
         payload: &str,
         allowance: &Allowance,
     ) -> Option<Checked> {
-        let known = self.kept().find(tenant, event_type)?;
+        let known = {
+            let mut kept = self.kept();
+            let own = kept.find(tenant, event_type);
+            own.or_else(|| kept.find(TenantId::OWN, event_type))?
+        };
         let verdict = match &known.schema {
             None => Ok(()),
             // One that was taken when another version of this service allowed more.
@@ -238,7 +242,8 @@ impl Schemas {
         })
     }
 
-    /// Loads the schema of an event type, unless another request has loaded it since `checked`.
+    /// Loads the schema of an event type, the tenant's own or else the platform's, unless another request has loaded it since
+    /// `checked`. That of the platform is kept once for all tenants.
     ///
     /// # Errors
     /// When the database fails, and 429 when too much of this tenant's work waits.
@@ -249,11 +254,27 @@ impl Schemas {
         event_type: &str,
         checked: Option<Edition>,
     ) -> Result<(), ApiError> {
-        let key = (tenant, event_type.to_owned());
+        for owner in [tenant, TenantId::OWN] {
+            let key = (owner, event_type.to_owned());
+            if self.load_of(db, tenant, key, checked).await? {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether the owner has such an event type. Compiling it is work of `tenant`.
+    async fn load_of(
+        &self,
+        db: &Database,
+        tenant: TenantId,
+        key: (TenantId, String),
+        checked: Option<Edition>,
+    ) -> Result<bool, ApiError> {
         let loading = self.loading().entry(key.clone()).or_default().clone();
         let loaded = {
             let _loading = loading.lock().await;
-            self.load_alone(db, tenant, event_type, checked).await
+            self.load_alone(db, tenant, &key, checked).await
         };
         drop(loading);
         let mut all = self.loading();
@@ -270,18 +291,21 @@ impl Schemas {
         &self,
         db: &Database,
         tenant: TenantId,
-        event_type: &str,
+        (owner, event_type): &(TenantId, String),
         checked: Option<Edition>,
-    ) -> Result<(), ApiError> {
-        let kept = self.kept().find(tenant, event_type);
+    ) -> Result<bool, ApiError> {
+        let kept = self.kept().find(*owner, event_type);
         if kept.is_some_and(|known| Some(known.edition) != checked) {
-            return Ok(());
+            return Ok(true);
         }
-        let row = event_type::Entity::of_tenant(tenant)
+        let row = event_type::Entity::of_tenant(*owner)
             .filter(event_type::Column::Name.eq(event_type))
             .one(db)
             .await?;
-        let Some(row) = row else { return Ok(()) };
+        let Some(row) = row else {
+            self.kept().forget(*owner, event_type);
+            return Ok(false);
+        };
         let schema = match row.schema {
             None => None,
             Some(schema) => Some(self.compile(tenant, schema).await?.map(Arc::new)),
@@ -293,8 +317,8 @@ impl Schemas {
             },
             schema,
         };
-        self.kept().keep(tenant, event_type, known);
-        Ok(())
+        self.kept().keep(*owner, event_type, known);
+        Ok(true)
     }
 
     fn loading(&self) -> MutexGuard<'_, Loading> {

@@ -1,7 +1,18 @@
 //! The OpenAPI document: what is the same for many operations is said here once instead of in every slice.
 
-use std::collections::HashMap;
-
+use super::{
+    declared::{Declared, Watcher},
+    external_id::ExternalId,
+    failures::kept,
+    parameters::{Parameters, Routes},
+    problem::{CONTENT_TYPE, Problem},
+    text::Text,
+};
+use crate::{
+    auth::{Access, SECURITY_SCHEME, Scope},
+    idempotency::IdempotencyKey,
+    limits::{LIMIT_HEADER, POLICY_HEADER, limit_public},
+};
 use poem_openapi::{
     OpenApi, Tags,
     registry::{
@@ -10,35 +21,9 @@ use poem_openapi::{
     },
     types::Type as _,
 };
-use relaypost_shared::ids::Tenant;
-
-use super::{
-    parameters::{Parameters, Routes},
-    problem::{CONTENT_TYPE, Problem},
-    text::Ref,
-};
-use crate::{
-    auth::{Access, SECURITY_SCHEME, Scope},
-    limits::{LIMIT_HEADER, POLICY_HEADER, limit_public},
-};
 
 /// The status of a request that comes too soon.
 const TOO_MANY: u16 = 429;
-
-/// Errors that do not follow from what an operation takes: it has those that its description names by their numbers.
-const TOLD: [(u16, &str); 5] = [
-    (401, "Neither a token nor a password that is good."),
-    (403, "The person may not sign in; `code` says why."),
-    (404, "There is no such thing."),
-    (409, "It is in a state that forbids it; `code` says which."),
-    (502, "The answer of the provider does not hold."),
-];
-
-/// The same for operations that let programs in by a guard of their own.
-const TOLD_TO_MACHINES: [(u16, &str); 2] = [
-    (401, "The secret is missing or wrong."),
-    (403, "The guard lets nobody in from this address."),
-];
 
 /// The groups of operations.
 #[derive(Tags)]
@@ -100,18 +85,13 @@ impl<T: OpenApi> OpenApi for Documented<T> {
     }
 }
 
-/// Whether it is for programs that watch the service.
-pub(crate) fn is_of_operations(operation: &MetaOperation) -> bool {
-    operation.tags.contains(&Tag::Operations.name())
-}
-
 fn complete(operation: &mut MetaOperation) {
-    let access = access_of(operation);
-    if let Some(access) = access {
-        operation.security = vec![HashMap::from([(SECURITY_SCHEME, vec![])])];
-        if let Access::Tenant(_) = access {
-            operation.params.push(tenant_header());
-        }
+    let declared = Declared::take(operation, SECURITY_SCHEME);
+    if declared.takes_key {
+        operation.params.push(key_header());
+    }
+    if let Some(Access::Tenant(_)) = declared.access {
+        operation.params.push(tenant_header());
     }
     for param in &mut operation.params {
         if param.description.is_none() {
@@ -121,12 +101,14 @@ fn complete(operation: &mut MetaOperation) {
             example_in_words(param);
         }
     }
-    let problems = problems(operation, access);
+    let problems = problems(operation, declared);
     let responses = &mut operation.responses.responses;
     for (status, description) in problems {
-        // An operation may have said better itself what it means.
-        if responses.iter().all(|known| known.status != Some(status)) {
-            responses.push(problem(Some(status), description));
+        let known = responses.iter_mut().find(|one| one.status == Some(status));
+        match known {
+            // The operation declares errors of its own with the same status.
+            Some(own) => own.description = kept(format!("{description} {}", own.description)),
+            None => responses.push(problem(Some(status), description)),
         }
     }
     responses.sort_by_key(|response| response.status);
@@ -150,53 +132,38 @@ fn example_in_words(param: &mut MetaOperationParam) {
     }
 }
 
-/// What an operation asks of its caller: its extractor has left the marker of its [`Access`].
-fn access_of(operation: &MetaOperation) -> Option<Access> {
-    let marker = operation.security.first()?.keys().next()?;
-    Access::ALL
+/// The errors that follow from what an operation takes; it declares every other one itself ([`super::failures`]). There is no
+/// `default`: a status that is not listed here is a fault, and the tests find it.
+fn problems(operation: &MetaOperation, declared: Declared) -> Vec<(u16, &'static str)> {
+    let names_something = operation
+        .params
         .iter()
-        .copied()
-        .find(|access| access.marker() == *marker)
-}
-
-/// The errors that an operation can answer with, as far as they follow from what it takes and from what its description
-/// tells. There is no `default`: a status that is not listed here is a fault, and `make test-contract` finds it.
-fn problems(operation: &MetaOperation, access: Option<Access>) -> Vec<(u16, &'static str)> {
-    let params = &operation.params;
-    let has = |place: MetaParamIn| params.iter().any(|param| param.in_type == place);
+        .any(|param| param.in_type == MetaParamIn::Path);
     let mut problems = vec![(
         400,
         "A parameter is invalid or unknown, or the body is not JSON.",
     )];
-    if let Some(access) = access {
+    if let Some(access) = declared.access {
         problems.push((401, "No valid API key or access token."));
         problems.push((403, lacks(access.scope())));
     }
-    if has(MetaParamIn::Path) {
-        problems.push((404, "There is no such thing, or it is another tenant's."));
-    } else if matches!(access, Some(Access::Tenant(_))) {
-        problems.push((404, "There is no tenant with the id in `X-Tenant-Id`."));
+    if declared.watcher == Some(Watcher::Guarded) {
+        problems.push((401, "The secret is missing or wrong."));
+        problems.push((403, "The guard lets nobody in from this address."));
     }
-    if params.iter().any(|param| param.name == "Idempotency-Key") {
+    if names_something {
+        problems.push((404, "There is no such thing, or it is another tenant's."));
+    } else if matches!(declared.access, Some(Access::Tenant(_))) {
+        problems.push((
+            404,
+            "There is no tenant with the id or external id in `X-Tenant-Id`.",
+        ));
+    }
+    if declared.takes_key {
         problems.push((
             409,
             "The `Idempotency-Key` was used with another body, or the first request with it is still running.",
         ));
-        problems.push((
-            429,
-            "Too many of the tenant's requests with an `Idempotency-Key` are in flight.",
-        ));
-    }
-    let told = operation.description.unwrap_or_default();
-    let errors_told = match is_of_operations(operation) {
-        true => &TOLD_TO_MACHINES[..],
-        false => &TOLD[..],
-    };
-    for &(status, why) in errors_told {
-        let listed = problems.iter().any(|(known, _)| *known == status);
-        if !listed && told.contains(&status.to_string()) {
-            problems.push((status, why));
-        }
     }
     problems.push((414, "The path with its query is too long."));
     if operation.request.is_some() {
@@ -209,10 +176,7 @@ fn problems(operation: &MetaOperation, access: Option<Access>) -> Vec<(u16, &'st
         problems.push((422, "The body is not valid; `errors` lists why."));
     }
     problems.extend([
-        (
-            TOO_MANY,
-            "Too many requests; `Retry-After` says when to try again.",
-        ),
+        (TOO_MANY, too_many(declared.takes_key)),
         (500, "Something went wrong here; try again."),
         (
             503,
@@ -224,6 +188,15 @@ fn problems(operation: &MetaOperation, access: Option<Access>) -> Vec<(u16, &'st
         ),
     ]);
     problems
+}
+
+const fn too_many(takes_key: bool) -> &'static str {
+    if takes_key {
+        "Too many requests, or too many of the tenant's requests with an `Idempotency-Key` are in flight; `Retry-After` \
+         says when to try again."
+    } else {
+        "Too many requests; `Retry-After` says when to try again."
+    }
 }
 
 const fn lacks(scope: Option<Scope>) -> &'static str {
@@ -242,24 +215,37 @@ fn describe(name: &str) -> Option<&'static str> {
     match name {
         "limit" => Some("How many items a page has at most."),
         "cursor" => Some("The `next_cursor` of the page before; leave it out for the first page."),
-        "Idempotency-Key" => Some(
+        _ => None,
+    }
+}
+
+fn key_header() -> MetaOperationParam {
+    MetaOperationParam {
+        name: "Idempotency-Key".to_owned(),
+        schema: IdempotencyKey::schema(),
+        in_type: MetaParamIn::Header,
+        description: Some(
             "A name of your own for this request, such as an order number: sending the same request again with the \
              same key does nothing and answers 200 with the body of the first answer, or 409 with `Retry-After` while \
              the first is still running. Bodies are compared byte for byte. Remembered for 24 hours unless configured \
-             otherwise. Up to 255 visible ASCII characters.",
+             otherwise. Up to 255 visible ASCII characters."
+                .to_owned(),
         ),
-        _ => None,
+        required: false,
+        deprecated: false,
+        explode: true,
+        style: None,
     }
 }
 
 fn tenant_header() -> MetaOperationParam {
     MetaOperationParam {
         name: "X-Tenant-Id".to_owned(),
-        schema: Ref::<Tenant>::schema_ref(),
+        schema: Text::<ExternalId>::schema_ref(),
         in_type: MetaParamIn::Header,
         description: Some(
-            "Whose things this is about. A platform key needs it, and so does a user with roles in several tenants; a \
-             tenant's key stands for its own tenant."
+            "The tenant to act for, by its id (`ten_…`) or its `external_id`. A platform key needs it, and so does a user \
+             with roles in several tenants; a tenant's key stands for its own tenant."
                 .to_owned(),
         ),
         required: false,

@@ -1,8 +1,16 @@
 //! How large the head of a request may be, and how long a request may take.
 
-use std::{future::Future, time::Duration};
+use std::{
+    future::Future,
+    pin::pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
-use poem::{Request, http::header};
+use poem::{FromRequest, Request, RequestBody, http::header};
 use relaypost_shared::settings::Settings;
 
 use super::{
@@ -29,8 +37,26 @@ pub(crate) struct Limits {
 #[derive(Debug)]
 pub(crate) struct Limited {
     owed: Owed,
-    /// Nothing for an operation that keeps the time itself.
-    time: Option<Duration>,
+    time: Duration,
+    lifted: Lifted,
+}
+
+/// Whether the operation at work has a deadline of its own.
+#[derive(Clone, Debug, Default)]
+struct Lifted(Arc<AtomicBool>);
+
+/// Declares that an operation has a deadline of its own: `REQUEST_TIMEOUT_MS` does not cut it from here on.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct OwnDeadline;
+
+impl<'a> FromRequest<'a> for OwnDeadline {
+    async fn from_request(request: &'a Request, _: &mut RequestBody) -> poem::Result<Self> {
+        let lifted = request.data::<Lifted>();
+        let lifted =
+            lifted.ok_or_else(|| ApiError::new(Code::Internal, "the request has no time limit"))?;
+        lifted.0.store(true, Ordering::Relaxed);
+        Ok(Self)
+    }
 }
 
 impl Limits {
@@ -64,9 +90,14 @@ impl Limits {
             let detail = format!("the headers are larger than {MAX_HEADERS} bytes");
             return Err(ApiError::new(Code::HeadersTooLarge, detail));
         }
-        let time = (!keeps_time(uri.path())).then_some(self.time);
         let owed = incoming::guard(request, self.body, self.body_time);
-        Ok(Limited { owed, time })
+        let lifted = Lifted::default();
+        request.set_data(lifted.clone());
+        Ok(Limited {
+            owed,
+            time: self.time,
+            lifted,
+        })
     }
 }
 
@@ -78,26 +109,31 @@ impl Limited {
     /// onto the queue is found by the workers' sweep.
     ///
     /// # Errors
-    /// When the time is over: 408 when the client is what we wait for, else 503.
+    /// When the time is over, unless the operation declares an [`OwnDeadline`]: 408 when the client is what we wait for,
+    /// else 503.
     pub(crate) async fn run<T>(&self, answering: impl Future<Output = T>) -> Result<T, ApiError> {
-        let Some(time) = self.time else {
+        let mut answering = pin!(answering);
+        if let Ok(answer) = tokio::time::timeout(self.time, answering.as_mut()).await {
+            return Ok(answer);
+        }
+        if self.lifted.0.load(Ordering::Relaxed) {
             return Ok(answering.await);
-        };
-        tokio::time::timeout(time, answering).await.map_err(|_| {
-            if self.owed.is_waited_for() {
-                ApiError::new(Code::RequestTimeout, "the body did not arrive in time")
-            } else {
-                ApiError::new(
-                    Code::TookTooLong,
-                    "the answer took too long; what was asked for may have been done all the same: with the same \
-                     `Idempotency-Key` it is safe to ask again",
-                )
-            }
+        }
+        Err(if self.owed.is_waited_for() {
+            ApiError::new(Code::RequestTimeout, "the body did not arrive in time")
+        } else {
+            ApiError::took_too_long()
         })
     }
 }
 
-/// The test of an endpoint takes as long as the endpoint may, and has a deadline of its own.
-fn keeps_time(path: &str) -> bool {
-    path.starts_with("/v1/endpoints/") && path.ends_with("/test")
+impl ApiError {
+    /// The answer to a request that waits no longer, although its work may still be done.
+    pub(crate) fn took_too_long() -> Self {
+        Self::new(
+            Code::TookTooLong,
+            "the answer took too long; what was asked for may have been done all the same: with the same \
+             `Idempotency-Key` it is safe to ask again",
+        )
+    }
 }

@@ -8,13 +8,10 @@ use poem_openapi::{
     types::{ParseError, ParseFromParameter, ParseResult, Type},
 };
 use relaypost_shared::{
-    db::Database,
+    db::{Bounds, Database, Slice},
     ids::{Id, Kind},
 };
-use sea_orm::{
-    ColumnTrait, DbErr, EntityTrait, FromQueryResult, QueryFilter as _, QueryOrder as _,
-    QuerySelect as _, Select,
-};
+use sea_orm::{DbErr, EntityTrait, Select};
 use serde::Serialize;
 use serde_json::json;
 use uuid::Uuid;
@@ -45,17 +42,19 @@ pub(crate) struct Limit(u32);
 
 /// The `limit` and `cursor` of a request.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Paging {
-    limit: u32,
-    below: Option<Uuid>,
-}
+pub(crate) struct Paging(Bounds);
 
 impl Paging {
     pub(crate) fn new(limit: Option<Limit>, cursor: Option<Text<Cursor>>) -> Self {
-        Self {
+        Self(Bounds {
             limit: limit.map_or(DEFAULT_LIMIT, |limit| limit.0),
             below: cursor.map(|cursor| cursor.0.0),
-        }
+        })
+    }
+
+    /// The rows that the page shows, as the store asks for them.
+    pub(crate) fn bounds(self) -> Bounds {
+        self.0
     }
 
     /// Loads a page of `select`, whose rows `id` orders.
@@ -69,36 +68,17 @@ impl Paging {
         id: E::Column,
         id_of: impl Fn(&E::Model) -> Id<K>,
     ) -> Result<Page<E::Model>, DbErr> {
-        self.load_as(db, select, id, id_of).await
+        let rows = self.0.load(db, select, id, |row| id_of(row).uuid());
+        rows.await.map(Page::from)
     }
+}
 
-    /// The same for rows of which `select` takes only some columns, as an `M`.
-    ///
-    /// # Errors
-    /// When the database fails.
-    pub(crate) async fn load_as<E: EntityTrait, M: FromQueryResult, K: Kind>(
-        self,
-        db: &Database,
-        select: Select<E>,
-        id: E::Column,
-        id_of: impl Fn(&M) -> Id<K>,
-    ) -> Result<Page<M>, DbErr> {
-        let select = match self.below {
-            Some(uuid) => select.filter(id.lt(Id::<K>::from_uuid(uuid))),
-            None => select,
-        };
-        // One more than shown: it tells whether there is a next page.
-        let mut data = select
-            .order_by_desc(id)
-            .limit(u64::from(self.limit) + 1)
-            .into_model::<M>()
-            .all(db)
-            .await?;
-        let more = data.len() > self.limit as usize;
-        data.truncate(self.limit as usize);
-        let last = data.last().filter(|_| more);
-        let next_cursor = last.map(|row| Text(Cursor(id_of(row).uuid())));
-        Ok(Page { data, next_cursor })
+impl<T> From<Slice<T>> for Page<T> {
+    fn from(slice: Slice<T>) -> Self {
+        Self {
+            data: slice.rows,
+            next_cursor: slice.next.map(|below| Text(Cursor(below))),
+        }
     }
 }
 

@@ -14,7 +14,10 @@ use poem_openapi::{
 };
 use url::form_urlencoded;
 
-use super::problem::{ApiError, Code};
+use super::{
+    declared::Declared,
+    problem::{ApiError, Code},
+};
 
 /// The header that makes a request safe to send again.
 pub(crate) const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
@@ -28,7 +31,8 @@ pub(crate) type Routes = HashMap<String, HashMap<Method, BoxEndpoint<'static>>>;
 #[derive(Debug)]
 pub(crate) struct Parameters {
     query: Vec<String>,
-    /// Whether an `Idempotency-Key` would be overlooked where its sender relies on it.
+    /// Whether an `Idempotency-Key` would be overlooked where its sender relies on it: the operation neither takes one nor
+    /// declares that it is safe to repeat.
     refuses_key: bool,
 }
 
@@ -38,20 +42,12 @@ impl Parameters {
             .params
             .iter()
             .filter(|param| param.in_type == MetaParamIn::Query);
-        let takes_key = operation
-            .params
-            .iter()
-            .any(|param| IDEMPOTENCY_KEY == param.name.to_ascii_lowercase().as_str());
-        // What is only set going (202: a replay, a retry) and what takes no body (a cancellation) can be sent again
-        // without a key: twice is once. But two tests of an endpoint are two.
-        let mut statuses = operation.responses.responses.iter().map(|one| one.status);
-        let set_going = statuses.any(|status| status == Some(202));
-        let no_body =
-            operation.request.is_none() && operation.operation_id != Some("endpoints_test");
-        let harmless = no_body || set_going;
+        let declared = Declared::of(operation);
         Self {
             query: query.map(|param| param.name.clone()).collect(),
-            refuses_key: operation.method == Method::POST && !takes_key && !harmless,
+            refuses_key: operation.method == Method::POST
+                && !declared.takes_key
+                && !declared.safe_to_repeat,
         }
     }
 

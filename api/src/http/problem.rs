@@ -40,6 +40,7 @@ pub(crate) enum Code {
     AlreadyCancelled,
     TooLate,
     EventTypeExists,
+    ExternalIdTaken,
     PayloadTooLarge,
     UnsupportedMediaType,
     ValidationFailed,
@@ -92,6 +93,7 @@ impl Code {
             Self::AlreadyCancelled => "already_cancelled",
             Self::TooLate => "too_late",
             Self::EventTypeExists => "event_type_exists",
+            Self::ExternalIdTaken => "external_id_taken",
             Self::PayloadTooLarge => "payload_too_large",
             Self::UnsupportedMediaType => "unsupported_media_type",
             Self::ValidationFailed => "validation_failed",
@@ -143,6 +145,7 @@ impl Code {
             | Self::AlreadyCancelled
             | Self::TooLate
             | Self::EventTypeExists
+            | Self::ExternalIdTaken
             | Self::ApiKeyEnded => StatusCode::CONFLICT,
             Self::PayloadTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
@@ -191,6 +194,7 @@ impl Code {
             Self::AlreadyCancelled => "It was cancelled",
             Self::TooLate => "It is too late for that",
             Self::EventTypeExists => "There is an event type with this name",
+            Self::ExternalIdTaken => "The external id is taken",
             Self::PayloadTooLarge => "The body is too large",
             Self::UnsupportedMediaType => "The body has to be JSON, not compressed",
             Self::ValidationFailed => "The body is not valid",
@@ -256,6 +260,7 @@ impl Code {
             | Self::AlreadyCancelled
             | Self::TooLate
             | Self::EventTypeExists
+            | Self::ExternalIdTaken
             | Self::PayloadTooLarge
             | Self::UnsupportedMediaType
             | Self::ValidationFailed
@@ -468,7 +473,8 @@ impl ResponseError for ApiError {
     }
 }
 
-/// The document's error responses are added to every operation in one place, `http::document`.
+/// An operation whose error is this one declares none of its own: those that follow from what it takes are added by
+/// `http::document`. Others are declared with [`super::FailsWith`].
 impl ApiResponse for ApiError {
     fn meta() -> MetaResponses {
         MetaResponses {

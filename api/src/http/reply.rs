@@ -21,17 +21,27 @@ const JSON: &str = "application/json";
 /// Says that an answer is a repeated one.
 const REPLAYED: &str = "Idempotency-Replayed";
 
-/// 200 with the body `T`.
+/// The status `STATUS` with the body `T`.
 #[derive(Debug)]
-pub(crate) struct Reply<T>(Bytes, PhantomData<fn() -> T>);
+pub(crate) struct Answer<T, const STATUS: u16>(Bytes, PhantomData<fn() -> T>);
+
+/// 200 with the body `T`.
+pub(crate) type Reply<T> = Answer<T, 200>;
 
 /// 201 with the body `T`.
-#[derive(Debug)]
-pub(crate) struct Created<T>(Bytes, PhantomData<fn() -> T>);
+pub(crate) type Created<T> = Answer<T, 201>;
 
 /// 202 with the body `T`.
+pub(crate) type Queued<T> = Answer<T, 202>;
+
+/// 201 with the body `C` for something new, or 200 with the body `F` for something that was there.
 #[derive(Debug)]
-pub(crate) struct Queued<T>(Bytes, PhantomData<fn() -> T>);
+pub(crate) enum Upserted<C, F = C> {
+    /// It is new.
+    Created(Created<C>),
+    /// It was there, and is now as the request wants it.
+    Found(Reply<F>),
+}
 
 /// 204.
 #[derive(Debug)]
@@ -72,25 +82,28 @@ impl<T: Serialize> Repeatable<T> {
     }
 }
 
-impl<T: Serialize> Reply<T> {
-    /// 200 with this body.
+impl<T: Serialize, const STATUS: u16> Answer<T, STATUS> {
+    /// The answer with this body.
+    ///
+    /// # Errors
+    /// 500 when the value cannot be JSON, which no value of this API is.
     pub(crate) fn of(body: &T) -> Result<Self, ApiError> {
         to_bytes(body).map(|bytes| Self(bytes, PhantomData))
     }
 }
 
-impl<T: Serialize> Created<T> {
-    /// 201 with this body.
-    pub(crate) fn of(body: &T) -> Result<Self, ApiError> {
-        to_bytes(body).map(|bytes| Self(bytes, PhantomData))
-    }
-}
-
-impl<T: Serialize> Queued<T> {
-    /// 202 with this body.
-    pub(crate) fn of(body: &T) -> Result<Self, ApiError> {
-        to_bytes(body).map(|bytes| Self(bytes, PhantomData))
-    }
+impl<T, const STATUS: u16> Answer<T, STATUS> {
+    /// The status, and the answer as the document describes it.
+    const MEANING: (StatusCode, &str) = match STATUS {
+        200 => (StatusCode::OK, "Found."),
+        201 => (StatusCode::CREATED, "Created."),
+        202 => (
+            StatusCode::ACCEPTED,
+            "Queued; it happens in the background.",
+        ),
+        // Where one is used, it does not compile.
+        _ => panic!("a status without a meaning"),
+    };
 }
 
 impl<T> From<Accepted> for Recorded<T> {
@@ -124,21 +137,18 @@ pub(crate) fn json(status: StatusCode, body: Bytes) -> Response {
         .body(body)
 }
 
-impl<T: Send> IntoResponse for Reply<T> {
+impl<T: Send, const STATUS: u16> IntoResponse for Answer<T, STATUS> {
     fn into_response(self) -> Response {
-        json(StatusCode::OK, self.0)
+        json(Self::MEANING.0, self.0)
     }
 }
 
-impl<T: Send> IntoResponse for Created<T> {
+impl<C: Send, F: Send> IntoResponse for Upserted<C, F> {
     fn into_response(self) -> Response {
-        json(StatusCode::CREATED, self.0)
-    }
-}
-
-impl<T: Send> IntoResponse for Queued<T> {
-    fn into_response(self) -> Response {
-        json(StatusCode::ACCEPTED, self.0)
+        match self {
+            Self::Created(created) => created.into_response(),
+            Self::Found(found) => found.into_response(),
+        }
     }
 }
 
@@ -187,10 +197,10 @@ pub(crate) fn documented<T: Type>(status: u16, description: &'static str) -> Met
     }
 }
 
-impl<T: Type> ApiResponse for Reply<T> {
+impl<T: Type, const STATUS: u16> ApiResponse for Answer<T, STATUS> {
     fn meta() -> MetaResponses {
         MetaResponses {
-            responses: vec![documented::<T>(200, "Found.")],
+            responses: vec![documented::<T>(STATUS, Self::MEANING.1)],
         }
     }
 
@@ -199,30 +209,19 @@ impl<T: Type> ApiResponse for Reply<T> {
     }
 }
 
-impl<T: Type> ApiResponse for Created<T> {
+impl<C: Type, F: Type> ApiResponse for Upserted<C, F> {
     fn meta() -> MetaResponses {
         MetaResponses {
-            responses: vec![documented::<T>(201, "Created.")],
+            responses: vec![
+                documented::<F>(200, "It was there, and is as the body wants it."),
+                documented::<C>(201, "Created."),
+            ],
         }
     }
 
     fn register(registry: &mut Registry) {
-        T::register(registry);
-    }
-}
-
-impl<T: Type> ApiResponse for Queued<T> {
-    fn meta() -> MetaResponses {
-        MetaResponses {
-            responses: vec![documented::<T>(
-                202,
-                "Queued; it happens in the background.",
-            )],
-        }
-    }
-
-    fn register(registry: &mut Registry) {
-        T::register(registry);
+        F::register(registry);
+        C::register(registry);
     }
 }
 

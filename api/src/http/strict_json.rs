@@ -13,7 +13,7 @@ use serde::de::{DeserializeOwned, IgnoredAny};
 use serde_json::error::Category;
 
 use super::{
-    closed, incoming,
+    incoming,
     problem::{ApiError, Code},
 };
 
@@ -46,7 +46,6 @@ impl<T: Type> Payload for StrictJson<T> {
 
     fn register(registry: &mut Registry) {
         T::register(registry);
-        closed::close(registry, &T::schema_ref());
     }
 }
 

@@ -12,7 +12,7 @@ use relaypost_shared::{
     clock::Timestamp,
     delivery::{
         AttemptOutcome, CircuitState, DeliveryKind, EmailOnUncertain, EndpointStatus, ErrorClass,
-        Ordering, Reason, ReplayKind, ReplayStatus, Signing, Status,
+        Ordering, ParkedReason, Reason, ReplayKind, ReplayStatus, Signing, Status,
     },
     ids::{Id, Kind},
     people::Role,
@@ -130,6 +130,7 @@ words! {
     DeliveryKind "DeliveryKind"
     Status "DeliveryStatus"
     Reason "DeadReason"
+    ParkedReason "ParkedReason"
     ErrorClass "ErrorClass"
     AttemptOutcome "AttemptOutcome"
     EmailOnUncertain "EmailOnUncertain"

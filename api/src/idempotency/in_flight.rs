@@ -1,45 +1,33 @@
-//! Requests with a key that are under way in this process: how many a tenant has, and who works under which key.
+//! Requests with a key that are under way in this process: how many a tenant has, and which keys they use.
 //!
-//! This is what tells a second request at once that the first is still running, and on SQLite, which has one process, it
-//! is all that does. Between processes on PostgreSQL the locks of [`super::Known`] do the same. Neither is what makes a key
-//! good for one thing: that is the row with the answer, in the transaction of the work. So nothing here has to survive a
-//! crash, and nothing can stay stuck: the registry dies with the process, and every entry goes with the work it stands for.
+//! This tells a second request at once that the first is still running. On SQLite, which has one process, it is all that
+//! does; between processes on PostgreSQL the locks of the store do the same. Neither is what makes a key good for one thing:
+//! that is the row with the answer, in the transaction of the work. So nothing here has to survive a crash, and nothing can
+//! stay stuck: the registry dies with the process, and every entry goes with the work that it stands for.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use relaypost_shared::ids::TenantId;
-use tokio::sync::watch;
 
 use super::Keyed;
 use crate::http::{ApiError, Code};
 
-/// What this process has under way. Clones share it.
+/// The requests that this process has under way. Clones share them.
 #[derive(Clone, Debug)]
 pub(crate) struct InFlight {
     tenants: Arc<Mutex<HashMap<TenantId, Tally>>>,
     max: usize,
 }
 
-/// What one tenant has under way.
+/// The requests of one tenant.
 #[derive(Debug, Default)]
 struct Tally {
     requests: usize,
-    /// Who works under which key, and how far that is.
-    keys: HashMap<String, watch::Receiver<Stage>>,
-}
-
-/// How far the first request with a key is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Stage {
-    /// It has not yet looked whether its answer is remembered.
-    Looking,
-    /// It does the work.
-    Works,
-    /// It does none: its answer is remembered, or another process is at work. Others may find the same.
-    Idle,
+    /// The keys that are in use.
+    keys: HashSet<String>,
 }
 
 /// A request's place among those that its tenant may have in flight. Dropping it gives the place back, also when the
@@ -50,19 +38,12 @@ pub(crate) struct Place {
     tenant: TenantId,
 }
 
-/// A key that this request, or the work that it has handed in, has to itself in this process as long as this lives.
+/// A key that a request, or the work that it has handed in, has to itself in this process as long as this lives.
 #[derive(Debug)]
 pub(crate) struct Held {
-    keyed: Keyed,
-    lead: Option<Lead>,
-}
-
-#[derive(Debug)]
-struct Lead {
     in_flight: InFlight,
     tenant: TenantId,
-    key: String,
-    stage: watch::Sender<Stage>,
+    keyed: Keyed,
 }
 
 impl InFlight {
@@ -95,41 +76,19 @@ impl InFlight {
         })
     }
 
-    /// Takes a key for the time of its work. While another request has it, this waits only until that one knows whether
-    /// there is anything to do.
-    ///
-    /// # Errors
-    /// 409 when the other one is at work.
-    pub(crate) async fn hold(&self, tenant: TenantId, keyed: Keyed) -> Result<Arc<Held>, ApiError> {
-        let lead = match self.lead(tenant, &keyed.key) {
-            Ok(lead) => Some(lead),
-            Err(mut first) => {
-                let known = first.wait_for(|stage| *stage != Stage::Looking).await;
-                match known.map(|stage| *stage) {
-                    // The database decides, as it always does.
-                    Ok(Stage::Idle) => None,
-                    // It works, or it has failed just now, before it had anything to do.
-                    Ok(Stage::Looking | Stage::Works) | Err(_) => return Err(in_use()),
-                }
-            }
-        };
-        Ok(Arc::new(Held { keyed, lead }))
-    }
-
-    fn lead(&self, tenant: TenantId, key: &str) -> Result<Lead, watch::Receiver<Stage>> {
+    /// Takes a key for the time of its work. Nothing when another request has it; what is remembered for the key, if
+    /// anything, then is in the database.
+    pub(crate) fn hold(&self, tenant: TenantId, keyed: &Keyed) -> Option<Arc<Held>> {
         let mut tenants = self.lock();
         let keys = &mut tenants.entry(tenant).or_default().keys;
-        if let Some(first) = keys.get(key) {
-            return Err(first.clone());
+        if !keys.insert(keyed.key.clone()) {
+            return None;
         }
-        let (stage, looks) = watch::channel(Stage::Looking);
-        keys.insert(key.to_owned(), looks);
-        Ok(Lead {
+        Some(Arc::new(Held {
             in_flight: self.clone(),
             tenant,
-            key: key.to_owned(),
-            stage,
-        })
+            keyed: keyed.clone(),
+        }))
     }
 
     fn leave(&self, tenant: TenantId, what: impl FnOnce(&mut Tally)) {
@@ -153,13 +112,6 @@ impl Held {
     pub(crate) fn keyed(&self) -> &Keyed {
         &self.keyed
     }
-
-    /// Tells who waits for this key how far its request is.
-    pub(crate) fn is(&self, stage: Stage) {
-        if let Some(lead) = &self.lead {
-            lead.stage.send_replace(stage);
-        }
-    }
 }
 
 impl Drop for Place {
@@ -169,16 +121,16 @@ impl Drop for Place {
     }
 }
 
-impl Drop for Lead {
+impl Drop for Held {
     fn drop(&mut self) {
         self.in_flight.leave(self.tenant, |tally| {
-            tally.keys.remove(&self.key);
+            tally.keys.remove(&self.keyed.key);
         });
     }
 }
 
 /// 409: another request with this key has not ended.
-pub(super) fn in_use() -> ApiError {
+pub(crate) fn in_use() -> ApiError {
     ApiError::new(
         Code::IdempotencyKeyInUse,
         "another request with this `Idempotency-Key` is still running; try again",
@@ -187,9 +139,6 @@ pub(super) fn in_use() -> ApiError {
 
 #[cfg(test)]
 mod tests {
-    use std::future::Future;
-
-    use futures::{FutureExt as _, pin_mut};
     use relaypost_shared::clock::Clock;
 
     use super::{super::IdempotencyKey, *};
@@ -203,67 +152,28 @@ mod tests {
         key.of("POST /v1/messages", b"{}").unwrap()
     }
 
-    fn code<T>(result: Option<Result<T, ApiError>>) -> Code {
-        let error = result.expect("an answer").err();
-        error.expect("a refusal").code
-    }
-
-    /// What a future comes to without waiting.
-    fn now<F: Future>(future: F) -> Option<F::Output> {
-        future.now_or_never()
-    }
-
     #[test]
-    fn a_second_request_waits_no_longer_than_until_the_first_begins_to_work() {
-        let (all, tenant) = (InFlight::new(9), tenant());
-        let first = now(all.hold(tenant, keyed("k"))).unwrap().unwrap();
-        let second = all.hold(tenant, keyed("k"));
-        pin_mut!(second);
-        assert!(now(second.as_mut()).is_none(), "the first has not looked");
-        assert!(now(all.hold(tenant, keyed("other"))).unwrap().is_ok());
-        first.is(Stage::Works);
-        assert_eq!(code(now(second)), Code::IdempotencyKeyInUse);
-        assert_eq!(
-            code(now(all.hold(tenant, keyed("k")))),
-            Code::IdempotencyKeyInUse
-        );
+    fn a_key_has_one_holder_in_its_tenant_and_is_free_once_that_one_is_gone() {
+        let (all, tenant, other) = (InFlight::new(9), tenant(), tenant());
+        let first = all.hold(tenant, &keyed("k")).unwrap();
+        assert!(all.hold(tenant, &keyed("k")).is_none());
+        assert!(all.hold(tenant, &keyed("other")).is_some());
+        assert!(all.hold(other, &keyed("k")).is_some());
+        // The work that was handed in goes on after its request was cut off.
+        let work = first.clone();
         drop(first);
-        assert!(now(all.hold(tenant, keyed("k"))).unwrap().is_ok());
+        assert!(all.hold(tenant, &keyed("k")).is_none());
+        drop(work);
+        assert!(all.hold(tenant, &keyed("k")).is_some());
         assert!(all.lock().is_empty());
-    }
-
-    #[test]
-    fn an_answer_that_is_remembered_is_repeated_to_many_at_once() {
-        let (all, tenant) = (InFlight::new(9), tenant());
-        let first = now(all.hold(tenant, keyed("k"))).unwrap().unwrap();
-        first.is(Stage::Idle);
-        let second = now(all.hold(tenant, keyed("k"))).unwrap().unwrap();
-        // It did not take the key, and so does not give it up.
-        drop(second);
-        first.is(Stage::Works);
-        assert_eq!(
-            code(now(all.hold(tenant, keyed("k")))),
-            Code::IdempotencyKeyInUse
-        );
-    }
-
-    #[test]
-    fn a_first_request_that_fails_leaves_nobody_waiting_and_no_key_stuck() {
-        let (all, tenant) = (InFlight::new(9), tenant());
-        let first = now(all.hold(tenant, keyed("k"))).unwrap().unwrap();
-        let second = all.hold(tenant, keyed("k"));
-        pin_mut!(second);
-        assert!(now(second.as_mut()).is_none());
-        drop(first);
-        assert_eq!(code(now(second)), Code::IdempotencyKeyInUse);
-        assert!(now(all.hold(tenant, keyed("k"))).unwrap().is_ok());
     }
 
     #[test]
     fn a_place_is_one_of_its_tenant_s_and_comes_back_when_it_is_dropped() {
         let (all, one, other) = (InFlight::new(2), tenant(), tenant());
         let places = [all.place(one).unwrap(), all.place(one).unwrap()];
-        assert_eq!(code(Some(all.place(one))), Code::TooManyInFlight);
+        let refused = all.place(one).expect_err("a refusal");
+        assert_eq!(refused.code, Code::TooManyInFlight);
         assert!(all.place(other).is_ok());
         drop(places);
         assert!(all.place(one).is_ok());

@@ -4,26 +4,30 @@
 //! A key belongs to its tenant and to the operation with everything that its path names. Operations that take one have no
 //! query parameters. Requests are compared byte for byte: who sends one again sends the same bytes.
 
+mod answer;
 mod batch;
 mod in_flight;
-mod known;
 mod once;
 
 use bytes::Bytes;
 use poem::{Request, RequestBody};
 use poem_openapi::{
     ApiExtractor, ApiExtractorType, ExtractParamOptions,
-    registry::{MetaParamIn, MetaSchema, MetaSchemaRef},
+    registry::{MetaSchema, MetaSchemaRef},
 };
-use relaypost_shared::ids::TenantId;
+use relaypost_shared::{clock::Timestamp, ids::TenantId, store::accept::keys};
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
 
-use crate::http::{ApiError, Code, parameters::IDEMPOTENCY_KEY};
+use crate::http::{
+    ApiError, Code,
+    declared::{SAFE_TO_REPEAT, TAKES_KEY},
+    parameters::IDEMPOTENCY_KEY,
+};
 
+pub(crate) use answer::{Holding, again, hold, settled};
 pub(crate) use batch::{Batch, BatchBegun};
-pub(crate) use in_flight::{Held, InFlight, Place, Stage};
-pub(crate) use known::{Known, Raced, remember, row};
+pub(crate) use in_flight::{Held, InFlight, Place, in_use};
 pub(crate) use once::{Begun, Once};
 
 const MAX_LEN: usize = 255;
@@ -42,16 +46,25 @@ pub(crate) struct Keyed {
 }
 
 impl Keyed {
-    /// The number of its lock in PostgreSQL, which everything in the database shares: two keys with the same one would
-    /// refuse each other while one is at work, and try again.
-    fn lock(&self, tenant: TenantId) -> i64 {
-        let digest = Sha256::new()
-            .chain_update(tenant.uuid().as_bytes())
-            .chain_update(&self.key)
-            .finalize();
-        let mut first = [0; 8];
-        first.copy_from_slice(&digest[..8]);
-        i64::from_be_bytes(first)
+    /// The key's name in the store.
+    pub(crate) fn name(&self, tenant: TenantId) -> keys::Name<'_> {
+        (tenant, &self.key)
+    }
+
+    /// The key with the answer that is to be remembered for it until `expires_at`.
+    pub(crate) fn remembering(
+        &self,
+        tenant: TenantId,
+        response: Bytes,
+        expires_at: Timestamp,
+    ) -> keys::Key {
+        keys::Key {
+            tenant,
+            name: self.key.clone(),
+            fingerprint: self.fingerprint,
+            response,
+            expires_at,
+        }
     }
 }
 
@@ -65,6 +78,17 @@ pub(crate) enum Accepted {
 }
 
 impl IdempotencyKey {
+    /// The schema of the header.
+    pub(crate) fn schema() -> MetaSchemaRef {
+        MetaSchemaRef::Inline(Box::new(MetaSchema {
+            min_length: Some(1),
+            max_length: Some(MAX_LEN),
+            pattern: Some("^[!-~]+$".to_owned()),
+            example: Some(json!("order-42")),
+            ..MetaSchema::new("string")
+        }))
+    }
+
     /// # Errors
     /// 400 when there are several, or one that is no key.
     fn read(request: &Request) -> Result<Self, ApiError> {
@@ -113,43 +137,46 @@ impl IdempotencyKey {
     }
 }
 
-impl Stage {
-    /// What the answer that was looked up leaves to do.
-    pub(crate) fn of(answer: &Result<Option<Accepted>, ApiError>) -> Self {
-        match answer {
-            Ok(None) => Self::Works,
-            Ok(Some(_)) | Err(_) => Self::Idle,
-        }
-    }
-}
-
 impl<'a> ApiExtractor<'a> for IdempotencyKey {
-    const TYPES: &'static [ApiExtractorType] = &[ApiExtractorType::Parameter];
-    const PARAM_IS_REQUIRED: bool = false;
-    type ParamType = String;
-    type ParamRawType = String;
+    const TYPES: &'static [ApiExtractorType] = &[ApiExtractorType::SecurityScheme];
+    type ParamType = ();
+    type ParamRawType = ();
 
-    fn param_in() -> Option<MetaParamIn> {
-        Some(MetaParamIn::Header)
-    }
-
-    fn param_schema_ref() -> Option<MetaSchemaRef> {
-        Some(MetaSchemaRef::Inline(Box::new(MetaSchema {
-            min_length: Some(1),
-            max_length: Some(MAX_LEN),
-            pattern: Some("^[!-~]+$".to_owned()),
-            example: Some(json!("order-42")),
-            ..MetaSchema::new("string")
-        })))
+    fn security_schemes() -> Vec<&'static str> {
+        vec![TAKES_KEY]
     }
 
     // Not the framework's header parameter: that one takes a header that it cannot read for one that is not there.
     async fn from_request(
         request: &'a Request,
         _: &mut RequestBody,
-        _: ExtractParamOptions<String>,
+        _: ExtractParamOptions<()>,
     ) -> poem::Result<Self> {
         Ok(Self::read(request)?)
+    }
+}
+
+/// Declares that an operation may be sent again without a key: done twice, it is done once. An `Idempotency-Key` that comes
+/// with it promises nothing that is not kept, and is overlooked. A POST that declares neither this nor an
+/// [`IdempotencyKey`] refuses one.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct SafeToRepeat;
+
+impl<'a> ApiExtractor<'a> for SafeToRepeat {
+    const TYPES: &'static [ApiExtractorType] = &[ApiExtractorType::SecurityScheme];
+    type ParamType = ();
+    type ParamRawType = ();
+
+    fn security_schemes() -> Vec<&'static str> {
+        vec![SAFE_TO_REPEAT]
+    }
+
+    async fn from_request(
+        _: &'a Request,
+        _: &mut RequestBody,
+        _: ExtractParamOptions<()>,
+    ) -> poem::Result<Self> {
+        Ok(Self)
     }
 }
 
@@ -159,7 +186,6 @@ mod tests {
 
     use poem::http::HeaderValue;
     use proptest::prelude::*;
-    use relaypost_shared::clock::Clock;
 
     use super::*;
 
@@ -197,8 +223,6 @@ mod tests {
             prop_assert_eq!(a.fingerprint == b.fingerprint, one.2 == other.2);
             let same = keyed(&one.0, &one.1, &one.2);
             prop_assert_eq!((&same.key, same.fingerprint), (&a.key, a.fingerprint));
-            let tenant = TenantId::generate(Clock::system().now());
-            prop_assert_eq!(same.lock(tenant), a.lock(tenant));
         }
 
         #[test]

@@ -6,12 +6,15 @@ use bytes::Bytes;
 use relaypost_shared::{
     clock::Timestamp,
     db::{Transaction, begin_write},
+    entities::idempotency_key,
     ids::TenantId,
+    store::accept::keys,
 };
 
 use super::{
-    Accepted, Held, Keyed, Known, Place, Raced, Stage, in_flight::in_use, known::seal, remember,
-    row,
+    Accepted, Held, Keyed, Place,
+    answer::{Holding, hold, seal, settled},
+    in_flight::in_use,
 };
 use crate::{Services, http::ApiError};
 
@@ -47,11 +50,14 @@ impl<'a> Once<'a> {
         tenant: TenantId,
         keyed: Option<Keyed>,
     ) -> Result<Begun<'a>, ApiError> {
-        let (mut held, mut place) = (None, None);
-        if let Some(keyed) = keyed {
-            place = Some(services.in_flight.place(tenant)?);
-            held = Some(services.in_flight.hold(tenant, keyed).await?);
-        }
+        let place = keyed.as_ref();
+        let place = place
+            .map(|_| services.in_flight.place(tenant))
+            .transpose()?;
+        let held = match hold(services, tenant, keyed.as_ref()).await? {
+            Holding::Work(held) => held,
+            Holding::Again(answer) => return Ok(Begun::Done(answer)),
+        };
         let (tx, now) = (begin_write(&services.db).await?, services.clock.now());
         let once = Self {
             services,
@@ -76,12 +82,11 @@ impl<'a> Once<'a> {
             return Ok(None);
         };
         let keyed = held.keyed();
-        let key = std::iter::once((self.tenant, keyed));
-        let known = Known::claim(&self.tx, key, self.now).await?;
+        let name = keyed.name(self.tenant);
+        let standing = keys::claim(&self.tx, &[name], self.now).await?;
         let keys = &self.services.settings.keyring;
-        let answer = known.answer(self.tenant, keyed, keys);
-        held.is(Stage::of(&answer));
-        answer
+        let standing = standing.first();
+        standing.map_or(Ok(None), |standing| settled(keyed, standing, keys))
     }
 
     /// When the request began.
@@ -120,18 +125,32 @@ impl<'a> Once<'a> {
 
     async fn finish_as(self, body: Bytes, secret: bool) -> Result<Accepted, ApiError> {
         if let Some(held) = &self.held {
-            let settings = &self.services.settings;
-            let mut row = row(settings, self.tenant, held.keyed(), &body, self.now);
-            if secret && let Err(error) = seal(&settings.keyring, &mut row) {
+            let mut row = self.row(held.keyed(), &body);
+            let keyring = &self.services.settings.keyring;
+            if secret && let Err(error) = seal(keyring, &mut row) {
                 return Err(self.refuse(error.into()).await);
             }
-            match remember(&self.tx, vec![row], self.now).await {
-                Ok(Ok(())) => {}
-                Ok(Err(Raced)) => return Err(self.refuse(in_use()).await),
+            match keys::remember(&self.tx, &[row], self.now).await {
+                Ok(remembered) if remembered.is_empty() => {
+                    return Err(self.refuse(in_use()).await);
+                }
+                Ok(_) => {}
                 Err(error) => return Err(self.refuse(error.into()).await),
             }
         }
         self.tx.commit().await?;
         Ok(Accepted::First(body))
+    }
+
+    fn row(&self, keyed: &Keyed, body: &Bytes) -> idempotency_key::Model {
+        idempotency_key::Model {
+            tenant_id: self.tenant,
+            key: keyed.key.clone(),
+            fingerprint: keyed.fingerprint.to_vec(),
+            sealed: false,
+            response: body.to_vec(),
+            created_at: self.now,
+            expires_at: self.now + self.services.settings.idempotency.ttl,
+        }
     }
 }

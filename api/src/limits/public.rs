@@ -5,7 +5,7 @@ use poem_openapi::OpenApi;
 
 use super::Meter;
 use crate::http::{
-    document::is_of_operations,
+    declared::Declared,
     parameters::{Routes, each_route},
 };
 
@@ -13,8 +13,9 @@ use crate::http::{
 /// It stands behind the router: however a path is written, it is the operation that counts.
 pub(crate) fn limit_public<T: OpenApi>(routes: &mut Routes) {
     each_route::<T>(routes, |operation, endpoint| {
+        let declared = Declared::of(operation);
         // Programs that watch the service come again and again, and guess no password here.
-        if !operation.security.is_empty() || is_of_operations(operation) {
+        if declared.access.is_some() || declared.watcher.is_some() {
             return endpoint;
         }
         let limited = endpoint.around(|inside, request: Request| async move {

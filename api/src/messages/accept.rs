@@ -1,26 +1,25 @@
-//! Taking in a message: which endpoints get it, and what is written.
+//! Accepting a message: which endpoints get it, and what is written.
 
 use std::{collections::HashMap, sync::Arc};
 
 use relaypost_shared::{
     clock::Timestamp,
-    db::{Postgres, Transaction},
-    delivery::DeliveryKind,
-    entities::{Texts, delivery, message},
-    ids::MessageId,
+    db::begin_write,
+    entities::Texts,
+    ids::{MessageId, TenantId},
     queue::Lane,
+    store::{self, Delivery, accept::to_endpoint},
 };
-use sea_orm::DbErr;
+use sea_orm::{ConnectionTrait as _, DbBackend, DbErr};
 
 use super::{
     body::{Message, NewMessage},
-    catalog::{Catalog, Lookup},
-    insert::insert,
+    catalog::{Catalog, Catalogs, Lookup},
 };
 use crate::{
-    accept::{Intake, Plan, Plans, Store, Submission, Written, new_delivery},
-    deliveries::Delivery,
-    event_types::Checked,
+    accept::{Context, Intake, Plan, Plans, Settled, Submission},
+    deliveries,
+    event_types::{Checked, Registered},
     http::{ApiError, to_bytes},
 };
 
@@ -28,103 +27,134 @@ use crate::{
 #[derive(Debug)]
 pub(crate) struct Publish {
     pub(super) message: Arc<NewMessage>,
-    /// What the schema of its event type says about its payload, as far as one is known.
+    /// The result of checking its payload against the schema of its event type, if one is known.
     pub(super) checked: Option<Checked>,
 }
 
-/// How often a batch is planned anew because the catalog of one of its tenants has changed meanwhile.
-const TRIES: usize = 3;
-/// How many deliveries one statement takes; more go in several, in a transaction.
-const AT_ONCE: usize = 20_000;
+/// Plans and stores messages.
+#[derive(Clone, Debug)]
+pub(crate) struct Messages {
+    context: Context,
+    catalogs: Catalogs,
+}
 
-impl Intake for Publish {
-    type Entity = message::Entity;
-    type Lookup = Lookup;
-    const LANE: Lane = Lane::Webhooks;
-
-    fn size(&self) -> usize {
-        self.message.size()
+impl Messages {
+    pub(crate) fn new(context: Context) -> Self {
+        Self {
+            context,
+            catalogs: Catalogs::default(),
+        }
     }
 
-    async fn look_up(tx: &Transaction, batch: &[&Submission<Self>]) -> Result<Self::Lookup, DbErr> {
+    /// Plans by the catalogs that this process keeps, and stores in one statement, which checks their editions. None: not
+    /// possible.
+    async fn store_at_once(
+        &self,
+        batch: &[&Submission<Publish>],
+    ) -> Result<Option<Vec<Settled>>, DbErr> {
+        let Context { db, clock, .. } = &self.context;
         let tenants = batch.iter().map(|one| one.tenant);
+        let lookup = self.catalogs.of(db, tenants).await?;
+        let editions: Vec<(TenantId, Option<i64>)> = lookup
+            .iter()
+            .map(|(tenant, catalog)| (*tenant, catalog.edition))
+            .collect();
+        let now = clock.now();
+        let plans = Plans::of(&self.context, batch, now, |one| plan(one, &lookup, now));
+        let settled = plans.store_at_once(&self.context, &editions).await?;
+        for (one, settled) in batch.iter().zip(settled.iter().flatten()) {
+            if matches!(settled, Settled::Stale) {
+                // The platform's too: it is not said which of the two has changed.
+                self.catalogs.forget(one.tenant);
+                self.catalogs.forget(TenantId::OWN);
+            }
+        }
+        Ok(settled)
+    }
+
+    /// Plans and stores in a transaction, by what is in force in it.
+    async fn store_in_transaction(
+        &self,
+        batch: &[&Submission<Publish>],
+    ) -> Result<Vec<Settled>, DbErr> {
+        let tx = begin_write(&self.context.db).await?;
+        let tenants = batch.iter().map(|one| one.tenant);
+        let tenants = tenants.chain([TenantId::OWN]).collect();
         let names = batch
             .iter()
             .map(|one| one.command.message.event_type.as_str());
-        Catalog::load(
-            tx,
-            tenants.collect(),
-            Some(names.collect()),
-            &HashMap::new(),
-        )
-        .await
+        let lookup = Catalog::load(&tx, tenants, Some(names.collect()), &HashMap::new()).await?;
+        let now = self.context.clock.now();
+        let plans = Plans::of(&self.context, batch, now, |one| plan(one, &lookup, now));
+        plans.store_in(&self.context, tx).await
+    }
+}
+
+impl Intake for Messages {
+    type Command = Publish;
+    const LANE: Lane = Lane::Webhooks;
+
+    fn size(command: &Publish) -> usize {
+        command.message.size()
     }
 
-    async fn write_at_once(
-        store: &Store,
-        postgres: &Postgres,
-        batch: &[&Submission<Self>],
-    ) -> Result<Option<Written>, DbErr> {
-        let catalogs = &store.catalogs;
-        for _ in 0..TRIES {
-            let tenants = batch.iter().map(|one| one.tenant);
-            let lookup = catalogs.of(&store.db, tenants).await?;
-            let now = store.clock.now();
-            let plans = Plans::of(batch, &lookup, now);
-            if plans.deliveries.len() > AT_ONCE {
-                return Ok(None);
-            }
-            let stale = insert(postgres, &lookup, &plans.rows, &plans.deliveries, now).await?;
-            if stale.is_empty() {
-                let due_now = plans.due_now();
-                return Ok(Some((plans.answers, due_now)));
-            }
-            catalogs.forget(&stale);
+    async fn store(
+        &self,
+        batch: &[&Submission<Publish>],
+        last: bool,
+    ) -> Result<Vec<Settled>, DbErr> {
+        // SQLite counts no editions.
+        let is_counted = self.context.db.get_database_backend() == DbBackend::Postgres;
+        if is_counted
+            && !last
+            && let Some(settled) = self.store_at_once(batch).await?
+        {
+            return Ok(settled);
         }
-        Ok(None)
+        self.store_in_transaction(batch).await
     }
+}
 
-    fn plan(
-        submission: &Submission<Self>,
-        lookup: &Lookup,
-        now: Timestamp,
-    ) -> Result<Plan<message::Model>, ApiError> {
-        let Publish { message, checked } = &submission.command;
-        let new = message.as_ref();
-        let catalog = lookup.get(&submission.tenant);
-        if let Some(catalog) = catalog {
-            let event_type = &new.event_type;
-            catalog.registered.admit(event_type, checked.as_ref())?;
-        }
-        let row = message::Model {
-            id: MessageId::generate(now),
-            tenant_id: submission.tenant,
-            event_type: new.event_type.clone(),
-            channels: Texts(new.channels.clone()),
-            payload: new.payload.get().into(),
-            metadata: new.metadata_json(),
-            request_id: submission.request_id.to_string(),
-            created_at: now,
-            deliver_at: new.deliver_at(),
-            expires_at: new.expires_at(),
-            cancelled_at: None,
-        };
-        let deliveries: Vec<delivery::Model> = catalog
-            .into_iter()
-            .flat_map(|catalog| &catalog.endpoints)
-            .filter(|endpoint| endpoint.wants(&new.event_type, &new.channels))
-            .map(|endpoint| delivery::Model {
-                message_id: Some(row.id),
-                endpoint_id: Some(endpoint.id),
-                expires_at: row.expires_at,
-                ..new_delivery(DeliveryKind::Webhook, row.tenant_id, now, row.deliver_at)
-            })
-            .collect();
-        let shown = deliveries.iter().cloned().map(Delivery::from).collect();
-        Ok(Plan {
-            body: to_bytes(&Message::new(&row, shown))?,
-            row,
-            deliveries,
-        })
-    }
+fn plan(
+    submission: &Submission<Publish>,
+    lookup: &Lookup,
+    now: Timestamp,
+) -> Result<Plan<store::Message>, ApiError> {
+    let Publish { message, checked } = &submission.command;
+    let new = message.as_ref();
+    let catalog = lookup.get(&submission.tenant);
+    let platforms = lookup.get(&TenantId::OWN);
+    Registered::admit(
+        catalog.map(|catalog| &catalog.registered),
+        platforms.map(|catalog| &catalog.registered),
+        &new.event_type,
+        checked.as_ref(),
+    )?;
+    let row = store::Message {
+        id: MessageId::generate(now),
+        tenant_id: submission.tenant,
+        event_type: new.event_type.clone(),
+        channels: Texts(new.channels.clone()),
+        payload: new.payload.get().into(),
+        metadata: new.metadata_json(),
+        request_id: submission.request_id.to_string(),
+        created_at: now,
+        deliver_at: new.deliver_at(),
+        expires_at: new.expires_at(),
+        cancelled_at: None,
+        ordering_key: None,
+        traceparent: None,
+    };
+    let endpoints = catalog.into_iter().flat_map(|catalog| &catalog.endpoints);
+    let deliveries: Vec<Delivery> = endpoints
+        .filter(|endpoint| endpoint.wants(&new.event_type, &new.channels))
+        .map(|endpoint| to_endpoint(&row, endpoint.id))
+        .collect();
+    let shown = deliveries.iter().cloned();
+    let shown = shown.map(deliveries::Delivery::from).collect();
+    Ok(Plan {
+        body: to_bytes(&Message::new(&row, shown))?,
+        row,
+        deliveries,
+    })
 }

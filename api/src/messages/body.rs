@@ -6,7 +6,7 @@ use poem_openapi::{
     Object,
     types::{Any, Example},
 };
-use relaypost_shared::{clock::Timestamp, delivery::is_reserved, entities::message, ids};
+use relaypost_shared::{clock::Timestamp, delivery::is_reserved, ids, store};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -180,7 +180,7 @@ pub(super) struct Message {
 }
 
 impl Message {
-    pub(super) fn new(row: &message::Model, deliveries: Vec<Delivery>) -> Self {
+    pub(super) fn new(row: &store::Message, deliveries: Vec<Delivery>) -> Self {
         Self {
             id: row.id.into(),
             event_type: row.event_type.clone(),
@@ -222,7 +222,7 @@ pub(super) struct MessageDetail {
 }
 
 impl MessageDetail {
-    pub(super) fn new(row: message::Model, deliveries: Vec<Delivery>) -> Self {
+    pub(super) fn new(row: store::Message, deliveries: Vec<Delivery>) -> Self {
         Self {
             message: Message::new(&row, deliveries),
             payload: RawJson::from_bytes(row.payload),

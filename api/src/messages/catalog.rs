@@ -1,9 +1,9 @@
 //! What decides where a tenant's messages go, its endpoints and event types, kept in memory.
 //!
-//! Nothing here is old in effect. A trigger of the database counts `tenants.catalog_edition` up with every change, and
-//! the statement that stores messages stores nothing when one of its tenants has another edition than the one that was
-//! gone by: then it is loaded again. So an endpoint gets every message that is published after it was created, through
-//! whichever process.
+//! A cached catalog is never used stale. A trigger of the database counts `tenants.catalog_edition` up with every change, and
+//! the statement that stores messages stores nothing of a tenant that has another edition than its cached catalog: then the
+//! catalog is loaded again. So an endpoint gets every message that is published after it was created, through whichever
+//! process.
 
 use std::{
     collections::HashMap,
@@ -91,7 +91,8 @@ struct Kept {
 }
 
 impl Catalogs {
-    /// The catalogs of these tenants: those that are kept, and the others from the database.
+    /// The catalogs of these tenants, and the platform's own, whose event types count for all of them: those that are kept,
+    /// and the others from the database.
     ///
     /// # Errors
     /// When the database fails.
@@ -103,7 +104,7 @@ impl Catalogs {
         let (mut found, mut missing) = (Lookup::new(), Vec::new());
         {
             let kept = self.kept();
-            for tenant in tenants {
+            for tenant in tenants.chain([TenantId::OWN]) {
                 if found.contains_key(&tenant) {
                     continue;
                 }
@@ -127,12 +128,9 @@ impl Catalogs {
         Ok(found)
     }
 
-    /// Forgets the catalogs of these tenants.
-    pub(super) fn forget(&self, tenants: &[TenantId]) {
-        let mut kept = self.kept();
-        for tenant in tenants {
-            kept.forget(tenant);
-        }
+    /// Forgets the catalog of a tenant.
+    pub(super) fn forget(&self, tenant: TenantId) {
+        self.kept().forget(&tenant);
     }
 
     fn kept(&self) -> MutexGuard<'_, Kept> {

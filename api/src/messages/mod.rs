@@ -3,9 +3,8 @@
 mod accept;
 mod body;
 mod catalog;
-mod insert;
 
-use std::{collections::HashMap, sync::Arc};
+use std::sync::Arc;
 
 use futures::future::join_all;
 use poem::web::Data;
@@ -15,28 +14,28 @@ use poem_openapi::{
 };
 use relaypost_shared::{
     db::begin_write,
-    entities::{delivery, message},
     ids::{Message as MessageKind, MessageId, TenantId},
+    store::{self, read},
 };
-use sea_orm::{
-    ColumnTrait as _, ConnectionTrait, EntityTrait as _, QueryFilter as _, QueryTrait as _,
-    sea_query::Expr,
-};
+use sea_orm::ConnectionTrait;
 
+pub(crate) use self::accept::Messages;
+use self::accept::Publish;
 use self::body::{Message, MessageBatch, MessageDetail, NewMessage, RescheduleMessage};
-pub(crate) use self::{accept::Publish, catalog::Catalogs};
 use crate::{
     Services,
     accept::Submission,
     audit::{self, Action},
     auth::{Authorized, may},
-    deliveries::{self, Changed, Delivery, Now},
-    event_types::{Allowance, Checked, is_stale},
+    deliveries::{self, AlreadyCancelled, Delivery, HeldUntil, TooLate},
+    event_types::{Allowance, Checked, EventTypeArchived, SchemaTooExpensive, is_stale},
     http::{
-        ApiError, Checks, Cursor, EventTypeName, Limit, Page, Paging, Recorded, Ref, Repeatable,
-        Reply, Results, StrictJson, Text, document::Tag, read_item,
+        ApiError, Checks, Cursor, EventTypeName, FailsWith, Limit, Page, Paging, Recorded, Ref,
+        Repeatable, Reply, Results, StrictJson, Text, document::Tag, read_item,
     },
-    idempotency::{Accepted, Batch, BatchBegun, IdempotencyKey, Keyed},
+    idempotency::{
+        Accepted, Batch, BatchBegun, Holding, IdempotencyKey, Keyed, SafeToRepeat, hold,
+    },
     limits::Meter,
 };
 
@@ -51,9 +50,9 @@ async fn publish(
     allowance: &Allowance,
 ) -> Result<Accepted, ApiError> {
     message.check(services.clock.now())?;
-    let held = match keyed {
-        Some(keyed) => Some(services.in_flight.hold(caller.tenant, keyed).await?),
-        None => None,
+    let held = match hold(services, caller.tenant, keyed.as_ref()).await? {
+        Holding::Work(held) => held,
+        Holding::Again(answer) => return Ok(answer),
     };
     let (tenant, message) = (caller.tenant, Arc::new(message));
     let name = &message.event_type;
@@ -102,9 +101,9 @@ impl MessagesApi {
         &self,
         Data(services): Data<&Services>,
         caller: Authorized<may::Send>,
-        #[oai(name = "Idempotency-Key")] key: IdempotencyKey,
+        key: IdempotencyKey,
         body: StrictJson<NewMessage>,
-    ) -> Result<Recorded<Message>, ApiError> {
+    ) -> Result<Recorded<Message>, FailsWith<(EventTypeArchived, SchemaTooExpensive)>> {
         let _place = key.place(&services.in_flight, caller.tenant)?;
         let keyed = key.of("POST /v1/messages", &body.bytes);
         let allowance = Allowance::new();
@@ -129,7 +128,7 @@ impl MessagesApi {
         Data(services): Data<&Services>,
         Data(meter): Data<&Meter>,
         caller: Authorized<may::Send>,
-        #[oai(name = "Idempotency-Key")] key: IdempotencyKey,
+        key: IdempotencyKey,
         body: StrictJson<MessageBatch>,
     ) -> Result<Repeatable<Results>, ApiError> {
         let items = body.value.messages.checked("messages")?;
@@ -162,26 +161,12 @@ impl MessagesApi {
         limit: Query<Option<Limit>>,
         cursor: Query<Option<Text<Cursor>>>,
     ) -> Result<Reply<Page<Message>>, ApiError> {
-        let messages = message::Entity::of_tenant(caller.tenant)
-            .apply_if(event_type.0, |list, Text(name)| {
-                list.filter(message::Column::EventType.eq(name.0))
-            });
-        let page = Paging::new(limit.0, cursor.0)
-            .load(&services.db, messages, message::Column::Id, |row| row.id)
-            .await?;
-        let ids: Vec<MessageId> = page.data.iter().map(|row| row.id).collect();
-        let of_page = delivery::Column::MessageId.is_in(ids);
-        let mut deliveries: HashMap<Option<MessageId>, Vec<Delivery>> = HashMap::new();
-        for row in deliveries::load_all(&services.db, caller.tenant, of_page).await? {
-            deliveries
-                .entry(row.message_id)
-                .or_default()
-                .push(row.into());
-        }
-        Reply::of(&page.map(|row| {
-            let its = deliveries.remove(&Some(row.id)).unwrap_or_default();
-            Message::new(&row, its)
-        }))
+        let event_type = event_type.0.map(|Text(name)| name.0);
+        let page = Paging::new(limit.0, cursor.0).bounds();
+        let messages = read::messages::list(&services.db, caller.tenant, event_type, page).await?;
+        let of_page = messages.rows.iter().flat_map(|(_, deliveries)| deliveries);
+        let until = HeldUntil::of(&services.db, of_page).await?;
+        Reply::of(&Page::from(messages).map(|(row, its)| Message::new(&row, until.show_all(its))))
     }
 
     /// Get a message
@@ -196,11 +181,13 @@ impl MessagesApi {
         message_id: Path<Ref<MessageKind>>,
     ) -> Result<Reply<MessageDetail>, ApiError> {
         let row = find(&services.db, caller.tenant, message_id.0.0).await?;
-        let its = delivery::Column::MessageId.eq(row.id);
-        let deliveries = deliveries::load_all(&services.db, caller.tenant, its).await?;
-        let deliveries = deliveries.into_iter().map(Delivery::from).collect();
+        let deliveries =
+            read::deliveries::of_messages(&services.db, caller.tenant, [row.id]).await?;
+        let until = HeldUntil::of(&services.db, &deliveries).await?;
+        let deliveries = until.show_all(deliveries);
         Reply::of(&MessageDetail::new(row, deliveries))
     }
+
     /// Cancel a message
     ///
     /// One whose `deliver_at` is still to come goes to nobody any more: its deliveries are `discarded`, with the reason
@@ -214,30 +201,19 @@ impl MessagesApi {
         &self,
         Data(services): Data<&Services>,
         caller: Authorized<may::Send>,
+        _again: SafeToRepeat,
         /// The message.
         message_id: Path<Ref<MessageKind>>,
-    ) -> Result<Changed<Message>, ApiError> {
+    ) -> Result<Reply<Message>, FailsWith<TooLate>> {
         let (tx, now) = (begin_write(&services.db).await?, services.clock.now());
         let row = find(&tx, caller.tenant, message_id.0.0).await?;
-        // First: a job that recovers an endpoint at the same moment has the row locked, and its delivery is seen then.
-        message::Entity::update_many()
-            .col_expr(
-                message::Column::CancelledAt,
-                Expr::value(row.cancelled_at.unwrap_or(now)),
-            )
-            .filter(message::Column::Id.eq(row.id))
-            .exec(&tx)
-            .await?;
-        let its = delivery::Column::MessageId.eq(row.id);
-        let Now {
-            changed,
-            deliveries,
-        } = deliveries::cancel(&tx, caller.tenant, its, row.deliver_at, now).await?;
+        let cancelled = store::cancel::message(&tx, &row, now).await?;
+        let (changed, deliveries) = deliveries::cancelled(cancelled)?;
         if changed {
             audit::record(&tx, &caller, Action::MessageCancelled, row.id, now).await?;
         }
         tx.commit().await?;
-        Reply::of(&shown(&row, deliveries)).map(Changed)
+        Ok(Reply::of(&shown(&row, deliveries))?)
     }
 
     /// Reschedule a message
@@ -256,11 +232,11 @@ impl MessagesApi {
         /// The message.
         message_id: Path<Ref<MessageKind>>,
         body: StrictJson<RescheduleMessage>,
-    ) -> Result<Changed<Message>, ApiError> {
+    ) -> Result<Reply<Message>, FailsWith<(AlreadyCancelled, TooLate)>> {
         let (tx, now) = (begin_write(&services.db).await?, services.clock.now());
         let mut row = find(&tx, caller.tenant, message_id.0.0).await?;
         if row.cancelled_at.is_some() {
-            return Err(deliveries::already_cancelled());
+            return Err(deliveries::already_cancelled().into());
         }
         let to = body.value.deliver_at;
         let mut checks = Checks::default();
@@ -270,22 +246,16 @@ impl MessagesApi {
             "expected a time before expires_at".to_owned()
         });
         checks.finish()?;
-        let its = delivery::Column::MessageId.eq(row.id);
-        let Now { deliveries, .. } =
-            deliveries::reschedule(&tx, caller.tenant, its, row.deliver_at, to.0, now).await?;
-        message::Entity::update_many()
-            .col_expr(message::Column::DeliverAt, Expr::value(to.0))
-            .filter(message::Column::Id.eq(row.id))
-            .exec(&tx)
-            .await?;
+        let moved = store::reschedule::message(&tx, &row, to.0, now).await?;
+        let deliveries = deliveries::rescheduled(moved)?;
         row.deliver_at = Some(to.0);
         audit::record(&tx, &caller, Action::MessageRescheduled, row.id, now).await?;
         tx.commit().await?;
-        Reply::of(&shown(&row, deliveries)).map(Changed)
+        Ok(Reply::of(&shown(&row, deliveries))?)
     }
 }
 
-fn shown(row: &message::Model, deliveries: Vec<delivery::Model>) -> Message {
+fn shown(row: &store::Message, deliveries: Vec<store::Delivery>) -> Message {
     Message::new(row, deliveries.into_iter().map(Delivery::from).collect())
 }
 
@@ -297,10 +267,7 @@ async fn find(
     db: &impl ConnectionTrait,
     tenant: TenantId,
     id: MessageId,
-) -> Result<message::Model, ApiError> {
-    message::Entity::of_tenant(tenant)
-        .filter(message::Column::Id.eq(id))
-        .one(db)
-        .await?
-        .ok_or_else(|| ApiError::not_found("message"))
+) -> Result<store::Message, ApiError> {
+    let found = read::messages::find(db, tenant, id).await?;
+    found.ok_or_else(|| ApiError::not_found("message"))
 }

@@ -6,6 +6,7 @@ mod answer;
 mod ask;
 mod client;
 mod cookie;
+mod failures;
 mod flow;
 mod github;
 mod oidc;
@@ -25,13 +26,15 @@ use serde::Deserialize;
 
 use self::{
     answer::{Back, Exchanged, ToProvider},
+    failures::{ProviderFails, Refused, SignInOver},
     flow::Answered,
     provider::Provider,
 };
 use crate::{
     Services,
     auth::Visitor,
-    http::{ApiError, StrictJson, Text, client::Client, document::Tag, request_id::RequestId},
+    http::{FailsWith, StrictJson, Text, client::Client, document::Tag, request_id::RequestId},
+    people::failures::NotLetIn,
 };
 
 pub(crate) use providers::Providers;
@@ -78,8 +81,8 @@ impl OauthApi {
         /// The path of this service to return to, such as `/app`. It gets a `code` to exchange with `oauth_exchange`. Without it
         /// the answer of `oauth_callback` is the tokens.
         return_to: Query<Option<String>>,
-    ) -> Result<ToProvider, ApiError> {
-        flow::start(services, provider.0.0, return_to.0).await
+    ) -> Result<ToProvider, FailsWith<ProviderFails>> {
+        Ok(flow::start(services, provider.0.0, return_to.0).await?)
     }
 
     /// Come back from a provider
@@ -110,7 +113,7 @@ impl OauthApi {
         error: Query<Option<String>>,
         /// Which issuer answers (RFC 9207).
         iss: Query<Option<String>>,
-    ) -> Result<Back, ApiError> {
+    ) -> Result<Back, FailsWith<(SignInOver, Refused, ProviderFails)>> {
         let answered = Answered {
             state: state.0,
             code: code.0,
@@ -124,7 +127,8 @@ impl OauthApi {
             request_id: RequestId::current(request)?,
         };
         let browser = flow::BEGUN.of(request);
-        flow::callback(services, &visitor, provider.0.0, browser, answered).await
+        let back = flow::callback(services, &visitor, provider.0.0, browser, answered);
+        Ok(back.await?)
     }
 
     /// Exchange a code for tokens
@@ -142,8 +146,8 @@ impl OauthApi {
         visitor: Visitor,
         request: &Request,
         body: StrictJson<NewExchange>,
-    ) -> Result<Exchanged, ApiError> {
+    ) -> Result<Exchanged, FailsWith<(SignInOver, NotLetIn)>> {
         let browser = flow::CODE.of(request);
-        flow::exchange(services, &visitor, &body.value.code, browser).await
+        Ok(flow::exchange(services, &visitor, &body.value.code, browser).await?)
     }
 }

@@ -2,8 +2,8 @@
 
 mod body;
 
-use poem::{FromRequest, Request, RequestBody, web::Data};
-use poem_openapi::OpenApi;
+use poem::{Request, RequestBody, web::Data};
+use poem_openapi::{ApiExtractor, ApiExtractorType, ExtractParamOptions, OpenApi};
 use relaypost_shared::{
     db,
     health::{
@@ -20,7 +20,7 @@ use crate::{
     Services,
     health::refused,
     http::{
-        ApiError, Code, Reply, client_address::client_address, document::Tag,
+        ApiError, Code, Reply, client_address::client_address, declared::Watcher, document::Tag,
         parameters::Parameters,
     },
     stats::Queues,
@@ -115,14 +115,26 @@ async fn depths(queue: &Queue) -> Result<Queues, QueueError> {
     })
 }
 
-/// Somebody who asks how the service is doing. They need no API key.
+/// Somebody who asks how the service is doing: [`Watcher::Anybody`].
 struct Asker {
     /// Whether they may see figures of the whole service.
     sees_figures: bool,
 }
 
-impl<'a> FromRequest<'a> for Asker {
-    async fn from_request(request: &'a Request, _: &mut RequestBody) -> poem::Result<Self> {
+impl<'a> ApiExtractor<'a> for Asker {
+    const TYPES: &'static [ApiExtractorType] = &[ApiExtractorType::SecurityScheme];
+    type ParamType = ();
+    type ParamRawType = ();
+
+    fn security_schemes() -> Vec<&'static str> {
+        vec![Watcher::Anybody.marker()]
+    }
+
+    async fn from_request(
+        request: &'a Request,
+        _: &mut RequestBody,
+        _: ExtractParamOptions<()>,
+    ) -> poem::Result<Self> {
         Parameters::check(request)?;
         let settings = &Services::of(request)?.settings;
         let allowed = may_see_details(request, settings);
@@ -132,11 +144,23 @@ impl<'a> FromRequest<'a> for Asker {
     }
 }
 
-/// A program that `METRICS_GUARD` lets in. It needs no API key.
+/// A program that `METRICS_GUARD` lets in: [`Watcher::Guarded`].
 struct Machine;
 
-impl<'a> FromRequest<'a> for Machine {
-    async fn from_request(request: &'a Request, _: &mut RequestBody) -> poem::Result<Self> {
+impl<'a> ApiExtractor<'a> for Machine {
+    const TYPES: &'static [ApiExtractorType] = &[ApiExtractorType::SecurityScheme];
+    type ParamType = ();
+    type ParamRawType = ();
+
+    fn security_schemes() -> Vec<&'static str> {
+        vec![Watcher::Guarded.marker()]
+    }
+
+    async fn from_request(
+        request: &'a Request,
+        _: &mut RequestBody,
+        _: ExtractParamOptions<()>,
+    ) -> poem::Result<Self> {
         let settings = &Services::of(request)?.settings;
         may_read_metrics(request, client_address(request), settings).map_err(refused)?;
         Parameters::check(request)?;

@@ -24,12 +24,13 @@ use uuid::Uuid;
 
 use super::{
     address,
+    failures::{NoDemo, NotLetIn},
     sessions::{self, SignIn, Tokens},
 };
 use crate::{
     Services,
     auth::Visitor,
-    http::{ApiError, Code, Reply, Text, TextValue, document::Tag},
+    http::{ApiError, Code, FailsWith, Reply, Text, TextValue, document::Tag},
 };
 
 /// Who can be tried out.
@@ -117,12 +118,9 @@ impl DemoApi {
             pattern = r"^[^\x00-\x1F\x7F-\x9F]*$"
         ))]
         tenant: Query<Option<String>>,
-    ) -> Result<Reply<Tokens>, ApiError> {
+    ) -> Result<Reply<Tokens>, FailsWith<(NoDemo, NotLetIn)>> {
         if !is_on(&services.settings) || !is_ours(request, &services.settings) {
-            return Err(ApiError::new(
-                Code::RouteNotFound,
-                "no operation has this path",
-            ));
+            return Err(ApiError::new(Code::RouteNotFound, "no operation has this path").into());
         }
         let name = tenant.0.unwrap_or_else(|| "demo".to_owned());
         let count = name.chars().count();
@@ -130,7 +128,8 @@ impl DemoApi {
             return Err(ApiError::new(
                 Code::InvalidParameter,
                 "tenant: expected 1 to 200 characters on one line",
-            ));
+            )
+            .into());
         }
         let (tx, now) = (begin_write(&services.db).await?, services.clock.now());
         let tenant = tenant_of(&tx, name, now).await?;
@@ -154,7 +153,7 @@ impl DemoApi {
         };
         let tokens = sessions::begin(&tx, services, sign_in, now).await?;
         tx.commit().await?;
-        Reply::of(&tokens)
+        Ok(Reply::of(&tokens)?)
     }
 }
 
@@ -197,7 +196,9 @@ async fn tenant_of(tx: &Transaction, name: String, now: Timestamp) -> Result<Ten
     let id = TenantId::from_uuid(named("tenant", &name));
     let row = tenant::Model {
         id,
+        external_id: None,
         name,
+        class: tenant::STANDARD.to_owned(),
         created_at: now,
         dlq_warned_at: None,
         email_on_uncertain: EmailOnUncertain::Hold,

@@ -5,12 +5,16 @@ use chrono::TimeDelta;
 use relaypost_shared::{
     clock::Timestamp,
     db::{Transaction, begin_write},
-    delivery::DeliveryKind,
-    entities::{Pairs, Texts, delivery, email, one_time_token, user},
+    entities::{Pairs, Texts, one_time_token, user},
     ids::{EmailId, TenantId, TokenId, UserId},
     people::TokenPurpose,
     queue::{Job, Lane},
     secrets::Place,
+    settings::Settings,
+    store::{
+        Delivery, Email,
+        accept::{Entry, in_transaction, to_recipient},
+    },
 };
 use sea_orm::{
     ColumnTrait as _, ConnectionTrait, DbErr, EntityTrait as _, IntoActiveModel as _,
@@ -23,7 +27,6 @@ use super::{
 };
 use crate::{
     Services,
-    accept::{job, new_delivery},
     audit::{self, Action, By},
     auth::Actor,
     http::{ApiError, Code, request_id::RequestId},
@@ -101,40 +104,72 @@ pub(super) async fn write(
     request_id: &RequestId,
     now: Timestamp,
 ) -> Result<Job, ApiError> {
-    revoke(tx, user.id, purpose, now).await?;
     let settings = &services.settings;
-    let (token, auth) = (NewToken::generate(PREFIX), &settings.auth);
+    let auth = &settings.auth;
     let lifetime = match purpose {
         TokenPurpose::VerifyEmail => auth.verification_token,
         TokenPurpose::ResetPassword => auth.reset_token,
     };
+    let expires_at = now + lifetime;
+    let token = replace_token(tx, user.id, purpose, now, expires_at).await?;
+    let url = auth.public_url.at("");
+    let words = words(purpose, &url, &token, lifetime.as_secs());
+    let mail = mail(settings, user, purpose, words, request_id, now)?;
+    let delivery = Delivery {
+        // A link that has expired helps nobody.
+        expires_at: Some(expires_at),
+        ..to_recipient(&mail, user.email.clone())
+    };
+    let job = Job::of(&delivery);
+    let entry = Entry {
+        row: mail,
+        deliveries: vec![delivery],
+        key: None,
+    };
+    in_transaction(tx, &[entry], now).await?;
+    Ok(job)
+}
+
+/// Writes a token, whose text this returns. Earlier ones for the same purpose are good no more.
+async fn replace_token(
+    tx: &Transaction,
+    user: UserId,
+    purpose: TokenPurpose,
+    now: Timestamp,
+    expires_at: Timestamp,
+) -> Result<String, DbErr> {
+    revoke(tx, user, purpose, now).await?;
+    let token = NewToken::generate(PREFIX);
     let row = one_time_token::Model {
         id: TokenId::generate(now),
-        user_id: user.id,
+        user_id: user,
         purpose,
         token_hash: token.hash,
         created_at: now,
-        expires_at: now + lifetime,
+        expires_at,
         used_at: None,
     };
     one_time_token::Entity::insert(row.into_active_model())
         .exec_without_returning(tx)
         .await?;
-    let (subject, text) = words(
-        purpose,
-        &auth.public_url.at(""),
-        &token.text,
-        lifetime.as_secs(),
-    );
+    Ok(token.text)
+}
+
+/// The mail that brings a token, sealed.
+fn mail(
+    settings: &Settings,
+    user: &user::Model,
+    purpose: TokenPurpose,
+    (subject, text): (&str, String),
+    request_id: &RequestId,
+    now: Timestamp,
+) -> Result<Email, ApiError> {
     let id = EmailId::generate(now);
-    let place = Place {
-        column: "emails.text",
-        row: id.uuid(),
-        part: "",
-    };
-    let sealed = settings.keyring.seal(place, text.as_bytes());
+    let sealed = settings
+        .keyring
+        .seal(Place::email_text(id), text.as_bytes());
     let sealed = sealed.map_err(|error| ApiError::caused(Code::Internal, error))?;
-    let mail = email::Model {
+    Ok(Email {
         id,
         tenant_id: TenantId::OWN,
         sender: settings.emails.default_from.clone(),
@@ -151,22 +186,7 @@ pub(super) async fn write(
         request_id: request_id.to_string(),
         created_at: now,
         send_at: None,
-    };
-    email::Entity::insert(mail.into_active_model())
-        .exec_without_returning(tx)
-        .await?;
-    let delivery = delivery::Model {
-        email_id: Some(id),
-        recipient: Some(user.email.clone()),
-        // A link that has expired helps nobody.
-        expires_at: Some(now + lifetime),
-        ..new_delivery(DeliveryKind::Email, TenantId::OWN, now, None)
-    };
-    let job = job(&delivery);
-    delivery::Entity::insert(delivery.into_active_model())
-        .exec_without_returning(tx)
-        .await?;
-    Ok(job)
+    })
 }
 
 fn words(purpose: TokenPurpose, url: &str, token: &str, lifetime: u64) -> (&'static str, String) {

@@ -30,6 +30,7 @@ use crate::{
         ApiError, Code, Created, Cursor, Limit, Moment, NoContent, Page, Paging, Ref, Reply,
         StrictJson, Text, document::Tag, example_id, example_time,
     },
+    idempotency::SafeToRepeat,
 };
 
 /// Somebody to add to a tenant.
@@ -270,6 +271,7 @@ impl MembersApi {
         &self,
         Data(services): Data<&Services>,
         admin: Authorized<may::AdministerTenantInPath>,
+        _again: SafeToRepeat,
         /// The tenant.
         tenant_id: Path<Ref<ids::Tenant>>,
         /// The user.

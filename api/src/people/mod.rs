@@ -7,6 +7,7 @@ mod access_token;
 mod address;
 mod attempts;
 mod demo;
+pub(crate) mod failures;
 pub(crate) mod lookup;
 mod mailed;
 mod members;

@@ -13,12 +13,19 @@ use sea_orm::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::{attempts::Attempt, mailed, passwords, sessions, users};
+use super::{
+    attempts::Attempt,
+    failures::{SignInLocked, UserGone},
+    mailed, passwords, sessions, users,
+};
 use crate::{
     Services,
     audit::{self, Action},
     auth::{Authorized, may},
-    http::{ApiError, Checks, NoContent, Ref, Reply, StrictJson, Text, document::Tag, example_id},
+    http::{
+        ApiError, Checks, FailsWith, NoContent, Ref, Reply, StrictJson, Text, document::Tag,
+        example_id,
+    },
 };
 
 /// Somebody who has signed in.
@@ -114,7 +121,7 @@ impl MyselfApi {
         &self,
         Data(services): Data<&Services>,
         caller: Authorized<may::BeSignedIn>,
-    ) -> Result<Reply<Me>, ApiError> {
+    ) -> Result<Reply<Me>, FailsWith<UserGone>> {
         let user = users::find(&services.db, caller.user).await?;
         let roles = membership::Entity::find()
             .filter(membership::Column::UserId.eq(user.id))
@@ -133,7 +140,7 @@ impl MyselfApi {
                 role: Text(role.role),
             })
         });
-        Reply::of(&Me {
+        Ok(Reply::of(&Me {
             id: user.id.into(),
             memberships: memberships.collect(),
             email_verified: user.email_verified_at.is_some(),
@@ -141,7 +148,7 @@ impl MyselfApi {
             platform: user.platform,
             email: user.email,
             name: user.name,
-        })
+        })?)
     }
 
     /// Change my password
@@ -158,7 +165,7 @@ impl MyselfApi {
         Data(services): Data<&Services>,
         caller: Authorized<may::BeSignedIn>,
         body: StrictJson<PasswordChange>,
-    ) -> Result<NoContent, ApiError> {
+    ) -> Result<NoContent, FailsWith<(UserGone, SignInLocked)>> {
         let PasswordChange { current, new } = body.value;
         let before = users::find(&services.db, caller.user).await?;
         let mut checks = Checks::default();
@@ -179,7 +186,7 @@ impl MyselfApi {
                 let locked = Action::SignInLocked;
                 audit::record_by(&services.db, &caller.by, None, locked, before.id, now).await?;
             }
-            return Err(ApiError::field("current", "this is not your password"));
+            return Err(ApiError::field("current", "this is not your password").into());
         }
         let hash = services.passwords.turn().await?.hash(new).await?;
         let (tx, now) = (begin_write(&services.db).await?, services.clock.now());
@@ -191,10 +198,7 @@ impl MyselfApi {
             .exec(&tx)
             .await?;
         if changed.rows_affected == 0 {
-            return Err(ApiError::field(
-                "current",
-                "this is not your password any more",
-            ));
+            return Err(ApiError::field("current", "this is not your password any more").into());
         }
         attempt.succeed(&tx).await?;
         let why = SessionEnd::PasswordChanged;

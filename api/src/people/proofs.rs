@@ -14,12 +14,16 @@ use sea_orm::{
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::{address, attempts, mailed, passwords, sessions, users};
+use super::{address, attempts, failures::UserGone, mailed, passwords, sessions, users};
 use crate::{
     Services,
     audit::{self, Action, By},
     auth::{Actor, Visitor},
-    http::{ApiError, Checks, NoContent, Queued, StrictJson, document::Tag, request_id::RequestId},
+    http::{
+        ApiError, Checks, FailsWith, NoContent, Queued, StrictJson, document::Tag,
+        request_id::RequestId,
+    },
+    idempotency::SafeToRepeat,
 };
 
 /// A token from a mail.
@@ -132,6 +136,7 @@ impl ProofsApi {
         &self,
         Data(services): Data<&Services>,
         visitor: Visitor,
+        _again: SafeToRepeat,
         body: StrictJson<MailTo>,
     ) -> Result<Queued<MailRequested>, ApiError> {
         mail(services, &visitor, &body.value, TokenPurpose::VerifyEmail).await
@@ -149,6 +154,7 @@ impl ProofsApi {
         &self,
         Data(services): Data<&Services>,
         visitor: Visitor,
+        _again: SafeToRepeat,
         body: StrictJson<MailTo>,
     ) -> Result<Queued<MailRequested>, ApiError> {
         mail(services, &visitor, &body.value, TokenPurpose::ResetPassword).await
@@ -168,7 +174,7 @@ impl ProofsApi {
         Data(services): Data<&Services>,
         visitor: Visitor,
         body: StrictJson<PasswordReset>,
-    ) -> Result<NoContent, ApiError> {
+    ) -> Result<NoContent, FailsWith<UserGone>> {
         let PasswordReset { token, password } = body.value;
         reset(services, &token, password, &visitor.request_id).await?;
         Ok(NoContent)

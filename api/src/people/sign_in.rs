@@ -18,6 +18,7 @@ use uuid::Uuid;
 use super::{
     address,
     attempts::{self, Attempt},
+    failures::{InvalidCredentials, NotLetIn, SessionOver, SignInLocked},
     sessions::{self, REFRESH_PREFIX, SignIn, Tokens},
     tokens, users,
 };
@@ -25,7 +26,8 @@ use crate::{
     Services,
     audit::{self, Action},
     auth::{Authorized, Visitor, may},
-    http::{ApiError, Code, NoContent, Reply, StrictJson, document::Tag},
+    http::{ApiError, Code, FailsWith, NoContent, Reply, StrictJson, document::Tag},
+    idempotency::SafeToRepeat,
 };
 
 /// Who somebody says they are.
@@ -85,7 +87,7 @@ impl SignInApi {
         Data(services): Data<&Services>,
         visitor: Visitor,
         body: StrictJson<Credentials>,
-    ) -> Result<Reply<Tokens>, ApiError> {
+    ) -> Result<Reply<Tokens>, FailsWith<(InvalidCredentials, SignInLocked, NotLetIn)>> {
         let Credentials { email, password } = body.value;
         let address = address::parse("email", &email)?;
         // The turn comes first: who has to wait for it in vain has not used up an attempt.
@@ -106,12 +108,13 @@ impl SignInApi {
             return Err(ApiError::new(
                 Code::InvalidCredentials,
                 "there is no user with this address and this password",
-            ));
+            )
+            .into());
         };
         attempt.succeed(&tx).await?;
         if let Err(refused) = sessions::may_sign_in(services, &user) {
             tx.commit().await?;
-            return Err(refused);
+            return Err(refused.into());
         }
         if let Some(hash) = checked.rehashed {
             user::Entity::update_many()
@@ -128,7 +131,7 @@ impl SignInApi {
         };
         let tokens = sessions::begin(&tx, services, sign_in, now).await?;
         tx.commit().await?;
-        Reply::of(&tokens)
+        Ok(Reply::of(&tokens)?)
     }
 
     /// Stay signed in
@@ -141,7 +144,7 @@ impl SignInApi {
         Data(services): Data<&Services>,
         visitor: Visitor,
         body: StrictJson<RefreshToken>,
-    ) -> Result<Reply<Tokens>, ApiError> {
+    ) -> Result<Reply<Tokens>, FailsWith<SessionOver>> {
         let (tx, now) = (begin_write(&services.db).await?, services.clock.now());
         let exchanged = exchange(&tx, services, &visitor, &body.value.refresh_token, now).await?;
         // A reused token has written something too.
@@ -152,7 +155,7 @@ impl SignInApi {
                 "the refresh token is unknown or used, or its session is over: sign in again",
             )
         })?;
-        Reply::of(&tokens)
+        Ok(Reply::of(&tokens)?)
     }
 
     /// Sign out
@@ -163,6 +166,7 @@ impl SignInApi {
         &self,
         Data(services): Data<&Services>,
         caller: Authorized<may::BeSignedIn>,
+        _again: SafeToRepeat,
     ) -> Result<NoContent, ApiError> {
         let (tx, now) = (begin_write(&services.db).await?, services.clock.now());
         if sessions::end(&tx, caller.session, SessionEnd::SignedOut, now).await? {

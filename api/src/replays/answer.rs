@@ -11,7 +11,6 @@ use super::body::{Count, ReplayJob};
 use crate::{
     http::{
         Queued, Reply,
-        document::problem,
         reply::{documented, json, replayed, replayed_header},
     },
     idempotency::Accepted,
@@ -30,10 +29,6 @@ pub(super) enum MadeOrCounted {
     Counted(Reply<Count>),
 }
 
-/// 202 with a job that is cancelled.
-#[derive(Debug)]
-pub(super) struct Stopped(pub(super) Queued<ReplayJob>);
-
 impl IntoResponse for Made {
     fn into_response(self) -> Response {
         match self.0 {
@@ -49,12 +44,6 @@ impl IntoResponse for MadeOrCounted {
             Self::Made(made) => made.into_response(),
             Self::Counted(count) => count.into_response(),
         }
-    }
-}
-
-impl IntoResponse for Stopped {
-    fn into_response(self) -> Response {
-        self.0.into_response()
     }
 }
 
@@ -95,19 +84,6 @@ impl ApiResponse for MadeOrCounted {
 
     fn register(registry: &mut Registry) {
         Count::register(registry);
-        ReplayJob::register(registry);
-    }
-}
-
-impl ApiResponse for Stopped {
-    fn meta() -> MetaResponses {
-        let mut meta = Queued::<ReplayJob>::meta();
-        meta.responses
-            .push(problem(Some(409), "It was completed before."));
-        meta
-    }
-
-    fn register(registry: &mut Registry) {
         ReplayJob::register(registry);
     }
 }

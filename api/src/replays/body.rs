@@ -2,12 +2,10 @@
 
 use poem_openapi::{Object, types::Example};
 use relaypost_shared::{
-    clock::Timestamp,
     delivery::{ReplayKind, ReplayStatus},
-    entities::replay::{self, Column},
-    ids::{self, ReplayId, TenantId},
+    ids,
+    store::read::replays::Progress,
 };
-use sea_orm::{FromQueryResult, QuerySelect as _, Select};
 use serde::Serialize;
 
 use crate::http::{Moment, Ref, Text, example_id, example_time};
@@ -63,61 +61,8 @@ struct ByOutcome {
     skipped: i32,
 }
 
-/// What of a job's row is shown: not its selection, which can be long.
-#[derive(Debug, FromQueryResult)]
-pub(super) struct Row {
-    pub(super) id: ReplayId,
-    pub(super) kind: ReplayKind,
-    pub(super) status: ReplayStatus,
-    pub(super) rate_per_s: Option<i32>,
-    pub(super) total: i32,
-    pub(super) released: i32,
-    pub(super) skipped: i32,
-    pub(super) delivered: i32,
-    pub(super) dead: i32,
-    pub(super) created_at: Timestamp,
-    pub(super) finished_at: Option<Timestamp>,
-}
-
-impl Row {
-    /// A tenant's jobs, as rows of this form.
-    pub(super) fn of_tenant(tenant: TenantId) -> Select<replay::Entity> {
-        replay::Entity::of_tenant(tenant).select_only().columns([
-            Column::Id,
-            Column::Kind,
-            Column::Status,
-            Column::RatePerS,
-            Column::Total,
-            Column::Released,
-            Column::Skipped,
-            Column::Delivered,
-            Column::Dead,
-            Column::CreatedAt,
-            Column::FinishedAt,
-        ])
-    }
-}
-
-impl From<&replay::Model> for Row {
-    fn from(row: &replay::Model) -> Self {
-        Self {
-            id: row.id,
-            kind: row.kind,
-            status: row.status,
-            rate_per_s: row.rate_per_s,
-            total: row.total,
-            released: row.released,
-            skipped: row.skipped,
-            delivered: row.delivered,
-            dead: row.dead,
-            created_at: row.created_at,
-            finished_at: row.finished_at,
-        }
-    }
-}
-
-impl From<Row> for ReplayJob {
-    fn from(row: Row) -> Self {
+impl From<Progress> for ReplayJob {
+    fn from(row: Progress) -> Self {
         let (sent, discarded) = match row.kind {
             ReplayKind::Discard => (0, row.released),
             ReplayKind::Replay | ReplayKind::Recover => (row.released, 0),
@@ -151,7 +96,7 @@ impl Example for Count {
 
 impl Example for ReplayJob {
     fn example() -> Self {
-        Row {
+        Progress {
             id: example_id(),
             kind: ReplayKind::Replay,
             status: ReplayStatus::Running,

@@ -11,12 +11,16 @@ use poem_openapi::{
     OpenApi,
     param::{Path, Query},
 };
-use relaypost_shared::{delivery::ReplayKind, entities::replay, ids};
+use relaypost_shared::{
+    delivery::ReplayKind,
+    ids,
+    store::{read, replay_jobs},
+};
 
 use self::{
-    answer::{Made, MadeOrCounted, Stopped},
-    body::{Count, ReplayJob, Row},
-    make::{NewJob, cancel, count, find, make},
+    answer::{Made, MadeOrCounted},
+    body::{Count, ReplayJob},
+    make::{NewJob, cancel, make},
     recover::RecoverEndpoint,
     selection::{NewDiscard, NewReplay},
 };
@@ -27,10 +31,18 @@ use crate::{
         may::{self, ForTenant},
     },
     http::{
-        ApiError, Cursor, Limit, Page, Paging, Queued, Ref, Reply, StrictJson, Text, document::Tag,
+        ApiError, Cursor, FailsWith, Limit, Page, Paging, Queued, Ref, Reply, StrictJson, Text,
+        document::Tag, failures,
     },
-    idempotency::{Begun, IdempotencyKey, Keyed, Once},
+    idempotency::{Begun, IdempotencyKey, Keyed, Once, SafeToRepeat},
 };
+
+failures! {
+    /// The endpoint is disabled and takes no deliveries; resume it first.
+    EndpointDisabled = EndpointDisabled;
+    /// Everything that the job released has ended.
+    AlreadyCompleted = AlreadyCompleted;
+}
 
 /// The operations on jobs, and those that make them.
 #[derive(Debug)]
@@ -54,7 +66,7 @@ impl ReplaysApi {
         &self,
         Data(services): Data<&Services>,
         caller: Authorized<may::Manage>,
-        #[oai(name = "Idempotency-Key")] key: IdempotencyKey,
+        key: IdempotencyKey,
         mut body: StrictJson<NewReplay>,
     ) -> Result<MadeOrCounted, ApiError> {
         let job = NewJob {
@@ -81,7 +93,7 @@ impl ReplaysApi {
         &self,
         Data(services): Data<&Services>,
         caller: Authorized<may::Manage>,
-        #[oai(name = "Idempotency-Key")] key: IdempotencyKey,
+        key: IdempotencyKey,
         mut body: StrictJson<NewDiscard>,
     ) -> Result<MadeOrCounted, ApiError> {
         let job = NewJob {
@@ -111,16 +123,16 @@ impl ReplaysApi {
         caller: Authorized<may::Manage>,
         /// The endpoint.
         endpoint_id: Path<Ref<ids::Endpoint>>,
-        #[oai(name = "Idempotency-Key")] key: IdempotencyKey,
+        key: IdempotencyKey,
         body: StrictJson<RecoverEndpoint>,
-    ) -> Result<Made, ApiError> {
+    ) -> Result<Made, FailsWith<EndpointDisabled>> {
         body.value.check(services.clock.now())?;
         let endpoint = endpoint_id.0.0;
         let operation = format!("POST /v1/endpoints/{endpoint}/recover");
         let keyed = key.of(&operation, &body.bytes);
         match Once::begin(services, caller.tenant, keyed).await? {
             Begun::Done(accepted) => Ok(Made(accepted)),
-            Begun::Work(once) => body.value.make(once, &caller, endpoint).await.map(Made),
+            Begun::Work(once) => Ok(Made(body.value.make(once, &caller, endpoint).await?)),
         }
     }
 
@@ -140,11 +152,9 @@ impl ReplaysApi {
         limit: Query<Option<Limit>>,
         cursor: Query<Option<Text<Cursor>>>,
     ) -> Result<Reply<Page<ReplayJob>>, ApiError> {
-        let jobs = Row::of_tenant(caller.tenant);
-        let page = Paging::new(limit.0, cursor.0)
-            .load_as(&services.db, jobs, replay::Column::Id, |row: &Row| row.id)
-            .await?;
-        Reply::of(&page.map(ReplayJob::from))
+        let page = Paging::new(limit.0, cursor.0).bounds();
+        let jobs = read::replays::list(&services.db, caller.tenant, page).await?;
+        Reply::of(&Page::from(jobs).map(ReplayJob::from))
     }
 
     /// Get a replay job
@@ -163,8 +173,8 @@ impl ReplaysApi {
         /// The job.
         replay_id: Path<Ref<ids::Replay>>,
     ) -> Result<Reply<ReplayJob>, ApiError> {
-        let row = find(&services.db, caller.tenant, replay_id.0.0).await?;
-        Reply::of(&row.into())
+        let job = read::replays::find(&services.db, caller.tenant, replay_id.0.0).await?;
+        Reply::of(&job.ok_or_else(not_found)?.into())
     }
 
     /// Cancel a replay job
@@ -181,12 +191,17 @@ impl ReplaysApi {
         &self,
         Data(services): Data<&Services>,
         caller: Authorized<may::Manage>,
+        _again: SafeToRepeat,
         /// The job.
         replay_id: Path<Ref<ids::Replay>>,
-    ) -> Result<Stopped, ApiError> {
+    ) -> Result<Queued<ReplayJob>, FailsWith<AlreadyCompleted>> {
         let row = cancel(services, &caller, replay_id.0.0).await?;
-        Queued::of(&row.into()).map(Stopped)
+        Ok(Queued::of(&row.into())?)
     }
+}
+
+fn not_found() -> ApiError {
+    ApiError::not_found("replay job")
 }
 
 async fn make_or_count(
@@ -198,7 +213,7 @@ async fn make_or_count(
 ) -> Result<MadeOrCounted, ApiError> {
     if dry_run {
         let now = services.clock.now();
-        let count = count(&services.db, caller.tenant, &job.selection, now).await?;
+        let count = replay_jobs::count(&services.db, caller.tenant, &job.selection, now).await?;
         return Reply::of(&Count { count }).map(MadeOrCounted::Counted);
     }
     let accepted = match Once::begin(services, caller.tenant, keyed).await? {

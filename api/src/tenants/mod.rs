@@ -1,152 +1,34 @@
 //! Tenants.
 
+mod body;
+mod put;
+
 use poem::web::Data;
 use poem_openapi::{
-    Object, OpenApi,
+    OpenApi,
     param::{Path, Query},
-    types::{Example, MaybeUndefined},
 };
 use relaypost_shared::{
     db::begin_write,
-    delivery::EmailOnUncertain,
     entities::tenant,
     ids::{self, TenantId},
 };
 use sea_orm::{
-    ColumnTrait as _, ConnectionTrait, EntityTrait as _, IntoActiveModel as _, QueryFilter as _,
-    sea_query::Expr,
+    ColumnTrait as _, ConnectionTrait, DbErr, EntityTrait as _, IntoActiveModel as _,
+    QueryFilter as _, sea_query::OnConflict,
 };
-use serde::{Deserialize, Serialize};
 
+use self::body::{NewTenant, Tenant, TenantChanges};
 use crate::{
     Services,
     audit::{self, Action},
     auth::{Authorized, may},
     http::{
-        ApiError, Checks, Cursor, Limit, Moment, Page, Paging, Recorded, Ref, Reply, StrictJson,
-        Text, document::Tag, example_id, example_time, to_bytes,
+        ApiError, Cursor, ExternalId, ExternalIdTaken, FailsWith, Limit, NamedInPath, Page, Paging,
+        Recorded, Ref, Reply, StrictJson, Text, Upserted, document::Tag, external_id, to_bytes,
     },
     idempotency::{Begun, IdempotencyKey, Once},
 };
-
-/// What a tenant is created from.
-#[derive(Debug, Deserialize, Object)]
-#[serde(deny_unknown_fields)]
-#[oai(example, skip_serializing_if_is_none)]
-struct NewTenant {
-    /// What people call it.
-    #[oai(validator(
-        min_length = 1,
-        max_length = 200,
-        pattern = r"^[^\x00-\x1F\x7F-\x9F]*$"
-    ))]
-    name: String,
-    /// What happens to an email that the mail server may have accepted, because its answer to the content never came.
-    /// `hold` (the default): the delivery is dead with the reason `uncertain`, and nothing is sent until an operator
-    /// replays it. `resend`: it is sent again by the retry schedule, and the recipient may get it twice.
-    #[oai(nullable)]
-    email_on_uncertain: Option<Text<EmailOnUncertain>>,
-}
-
-impl Example for NewTenant {
-    fn example() -> Self {
-        Self {
-            name: "Acme".to_owned(),
-            email_on_uncertain: Some(Text(EmailOnUncertain::Hold)),
-        }
-    }
-}
-
-fn check_name(name: &str) -> Result<(), ApiError> {
-    let mut checks = Checks::default();
-    checks.line("name", name, 1..=200);
-    checks.finish()
-}
-
-/// What changes about a tenant.
-#[derive(Debug, Deserialize, Object)]
-#[serde(deny_unknown_fields, default)]
-#[oai(example, skip_serializing_if_is_none)]
-struct TenantChanges {
-    /// What people call it. Left out it stays as it is.
-    #[oai(validator(
-        min_length = 1,
-        max_length = 200,
-        pattern = r"^[^\x00-\x1F\x7F-\x9F]*$"
-    ))]
-    name: MaybeUndefined<String>,
-    /// What happens to an email that the mail server may have accepted: `hold` or `resend`, as at the tenant's creation.
-    /// It applies to attempts that end from now on. Left out it stays as it is.
-    email_on_uncertain: MaybeUndefined<Text<EmailOnUncertain>>,
-}
-
-impl Default for TenantChanges {
-    fn default() -> Self {
-        Self {
-            name: MaybeUndefined::Undefined,
-            email_on_uncertain: MaybeUndefined::Undefined,
-        }
-    }
-}
-
-/// The new value of a field that cannot be null, if it changes.
-fn given<T>(
-    field: MaybeUndefined<T>,
-    path: &str,
-    expected: &'static str,
-) -> Result<Option<T>, ApiError> {
-    match field {
-        MaybeUndefined::Undefined => Ok(None),
-        MaybeUndefined::Null => Err(ApiError::field(path, expected)),
-        MaybeUndefined::Value(value) => Ok(Some(value)),
-    }
-}
-
-impl Example for TenantChanges {
-    fn example() -> Self {
-        Self {
-            name: MaybeUndefined::Value("Acme Europe".to_owned()),
-            email_on_uncertain: MaybeUndefined::Value(Text(EmailOnUncertain::Resend)),
-        }
-    }
-}
-
-/// Whom endpoints, messages and emails belong to.
-#[derive(Debug, Serialize, Object)]
-#[oai(example)]
-struct Tenant {
-    /// Its id.
-    id: Ref<ids::Tenant>,
-    /// What people call it.
-    name: String,
-    /// What happens to an email that the mail server may have accepted: `hold`, it waits for an operator; `resend`, it is
-    /// sent again.
-    email_on_uncertain: Text<EmailOnUncertain>,
-    /// When it was created.
-    created_at: Moment,
-}
-
-impl From<tenant::Model> for Tenant {
-    fn from(row: tenant::Model) -> Self {
-        Self {
-            id: row.id.into(),
-            name: row.name,
-            email_on_uncertain: row.email_on_uncertain.into(),
-            created_at: row.created_at.into(),
-        }
-    }
-}
-
-impl Example for Tenant {
-    fn example() -> Self {
-        Self {
-            id: example_id().into(),
-            name: NewTenant::example().name,
-            email_on_uncertain: Text(EmailOnUncertain::Hold),
-            created_at: example_time().into(),
-        }
-    }
-}
 
 /// The operations on tenants.
 #[derive(Debug)]
@@ -156,17 +38,17 @@ pub(crate) struct TenantsApi;
 impl TenantsApi {
     /// Create a tenant
     ///
-    /// It begins with no keys: create its first one with `api_keys_create`.
+    /// It begins with no keys: create its first one with `api_keys_create`. An `external_id` that another tenant has is 409
+    /// `external_id_taken`.
     #[oai(path = "/", method = "post", operation_id = "tenants_create")]
     async fn create(
         &self,
         Data(services): Data<&Services>,
         operator: Authorized<may::OperatePlatform>,
-        #[oai(name = "Idempotency-Key")] key: IdempotencyKey,
+        key: IdempotencyKey,
         body: StrictJson<NewTenant>,
-    ) -> Result<Recorded<Tenant>, ApiError> {
-        let new = body.value;
-        check_name(&new.name)?;
+    ) -> Result<Recorded<Tenant>, FailsWith<ExternalIdTaken>> {
+        body.value.check()?;
         // Here is no tenant yet, and so the platform's own remembers the answer.
         let keyed = key.of("POST /v1/tenants", &body.bytes);
         let once = match Once::begin(services, TenantId::OWN, keyed).await? {
@@ -174,18 +56,10 @@ impl TenantsApi {
             Begun::Work(once) => once,
         };
         let now = once.now();
-        let row = tenant::Model {
-            id: TenantId::generate(now),
-            name: new.name,
-            created_at: now,
-            dlq_warned_at: None,
-            email_on_uncertain: new
-                .email_on_uncertain
-                .map_or(EmailOnUncertain::Hold, |choice| choice.0),
-        };
-        tenant::Entity::insert(row.clone().into_active_model())
-            .exec_without_returning(once.tx())
-            .await?;
+        let row = body.value.into_row(now);
+        if !insert(once.tx(), row.clone()).await? {
+            return Err(once.refuse(external_id::taken()).await.into());
+        }
         let (action, tenant) = (Action::TenantCreated, Some(row.id));
         audit::record_by(once.tx(), &operator, tenant, action, row.id, now).await?;
         Ok(once.finish(to_bytes(&Tenant::from(row))?).await?.into())
@@ -201,14 +75,15 @@ impl TenantsApi {
         _caller: Authorized<may::OperatePlatform>,
         limit: Query<Option<Limit>>,
         cursor: Query<Option<Text<Cursor>>>,
+        /// Only the tenant with this external id.
+        external_id: Query<Option<Text<ExternalId>>>,
     ) -> Result<Reply<Page<Tenant>>, ApiError> {
+        let tenants = match &external_id.0 {
+            Some(Text(id)) => tenant::Entity::by_external_id(id.as_str()),
+            None => tenant::Entity::find(),
+        };
         let page = Paging::new(limit.0, cursor.0)
-            .load(
-                &services.db,
-                tenant::Entity::find(),
-                tenant::Column::Id,
-                |row| row.id,
-            )
+            .load(&services.db, tenants, tenant::Column::Id, |row| row.id)
             .await?;
         Reply::of(&page.map(Tenant::from))
     }
@@ -229,7 +104,7 @@ impl TenantsApi {
 
     /// Change a tenant
     ///
-    /// A field that is left out stays as it is.
+    /// A field that is left out stays as it is. An `external_id` that another tenant has is 409 `external_id_taken`.
     #[oai(
         path = "/:tenant_id",
         method = "patch",
@@ -242,33 +117,55 @@ impl TenantsApi {
         /// The tenant.
         tenant_id: Path<Ref<ids::Tenant>>,
         body: StrictJson<TenantChanges>,
-    ) -> Result<Reply<Tenant>, ApiError> {
+    ) -> Result<Reply<Tenant>, FailsWith<ExternalIdTaken>> {
         let id = tenant_id.0.0;
-        let name = given(body.value.name, "name", "expected a name, not null")?;
-        let on_uncertain = given(
-            body.value.email_on_uncertain,
-            "email_on_uncertain",
-            "expected `hold` or `resend`, not null",
-        )?;
-        if name.is_none() && on_uncertain.is_none() {
-            return Reply::of(&find(&services.db, id).await?.into());
-        }
-        let mut change = tenant::Entity::update_many().filter(tenant::Column::Id.eq(id));
-        if let Some(name) = name {
-            check_name(&name)?;
-            change = change.col_expr(tenant::Column::Name, Expr::value(name));
-        }
-        if let Some(Text(choice)) = on_uncertain {
-            change = change.col_expr(tenant::Column::EmailOnUncertain, Expr::value(choice));
-        }
+        let Some(changes) = body.value.into_changes()? else {
+            return Ok(Reply::of(&find(&services.db, id).await?.into())?);
+        };
         let (tx, now) = (begin_write(&services.db).await?, services.clock.now());
-        change.exec(&tx).await?;
+        let change = tenant::Entity::update_many().set(changes);
+        let changed = change.filter(tenant::Column::Id.eq(id)).exec(&tx).await;
+        changed.map_err(external_id::taken_or)?;
         let row = find(&tx, id).await?;
         let action = Action::TenantChanged;
         audit::record_by(&tx, &operator, Some(id), action, id, now).await?;
         tx.commit().await?;
-        Reply::of(&row.into())
+        Ok(Reply::of(&row.into())?)
     }
+
+    /// Get or create a tenant by its external id
+    ///
+    /// Creates the tenant, or changes the one that there is to what the body says: a field that is left out gets its
+    /// default, as at creation. Send it as often as you like, and from several places at once: there is one tenant.
+    #[oai(
+        path = "/by-external-id/:external_id",
+        method = "put",
+        operation_id = "tenants_put"
+    )]
+    async fn put(
+        &self,
+        Data(services): Data<&Services>,
+        operator: Authorized<may::OperatePlatform>,
+        /// The id that your product knows it by.
+        external_id: Path<Text<NamedInPath>>,
+        body: StrictJson<NewTenant>,
+    ) -> Result<Upserted<Tenant>, ApiError> {
+        let mut new = body.value;
+        let named = new.external_id.as_ref().map(|id| &id.0);
+        let external_id = external_id.0.0.checked(named)?;
+        new.check()?;
+        new.external_id = Some(Text(external_id));
+        put::put(services, &operator, new).await
+    }
+}
+
+/// Whether the tenant was inserted: none was with its external id.
+async fn insert(tx: &impl ConnectionTrait, row: tenant::Model) -> Result<bool, DbErr> {
+    let inserted = tenant::Entity::insert(row.into_active_model())
+        .on_conflict(OnConflict::new().do_nothing().to_owned())
+        .exec_without_returning(tx)
+        .await?;
+    Ok(inserted > 0)
 }
 
 async fn find(db: &impl ConnectionTrait, id: TenantId) -> Result<tenant::Model, ApiError> {

@@ -1,6 +1,7 @@
 //! Many at once.
 
-use relaypost_shared::entities::{email, idempotency_key, message};
+use relaypost_shared::entities::idempotency_key;
+use relaypost_shared::store::fixtures::{email, message};
 use sea_orm::{ColumnTrait as _, EntityTrait as _, QueryFilter as _, sea_query::Expr};
 use serde_json::{Value, json};
 

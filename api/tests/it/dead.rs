@@ -2,8 +2,9 @@
 
 use relaypost_shared::{
     delivery::{AttemptOutcome, ErrorClass, Reason, Status},
-    entities::{attempt, audit_log, delivery},
+    entities::audit_log,
     ids::{AttemptId, DeliveryId},
+    store::fixtures::{attempt, delivery},
 };
 use sea_orm::{
     ActiveModelTrait as _, EntityTrait as _, IntoActiveModel as _, QueryOrder as _, Set,

@@ -1,12 +1,16 @@
 //! Deliveries and their attempts.
 
+use chrono::TimeDelta;
 use relaypost_shared::{
-    delivery::{AttemptOutcome, ErrorClass, Status},
-    entities::{attempt, delivery},
+    db::begin_write,
+    delivery::{AttemptOutcome, ErrorClass, ParkedReason, Status},
     ids::{AttemptId, DeliveryId},
+    store::fixtures::{attempt, delivery},
+    store::{circuits, park::park, release},
 };
 use sea_orm::{ActiveModelTrait as _, EntityTrait as _, IntoActiveModel as _, Set};
-use serde_json::json;
+use serde_json::{Value, json};
+use uuid::Uuid;
 
 use crate::{api, id, support::ids};
 
@@ -81,6 +85,84 @@ async fn filters_narrow_the_list_down_together() {
         (&one["status"], &one["error_class"]),
         (&json!("dead"), &json!("http_5xx"))
     );
+    api.stop().await;
+}
+
+#[tokio::test]
+async fn a_parked_delivery_says_why_since_when_and_until_when() {
+    let api = api().await;
+    let tenant = api.tenant().await;
+    tenant.endpoint(&["order"]).await;
+    let published = [
+        tenant.publish("order").await,
+        tenant.publish("order").await,
+        tenant.publish("order").await,
+        tenant.publish("order").await,
+    ];
+    let [behind, paused, by_hand, released] =
+        published.each_ref().map(|one| id(&one["deliveries"][0]));
+    let now = api.clock.now();
+    let open = [Uuid::from_u128(1), Uuid::from_u128(2)];
+    circuits::create_missing(&api.db, open.map(|circuit| (circuit, None)), now)
+        .await
+        .unwrap();
+    let tx = begin_write(&api.db).await.unwrap();
+    let mut rows = circuits::lock(&tx, open).await.unwrap();
+    let mut row = rows.remove(&open[0]).unwrap();
+    row.retry_at = Some(now + TimeDelta::seconds(30));
+    circuits::save(&tx, row, now).await.unwrap();
+    for (circuit, reason, delivery) in [
+        (open[0], ParkedReason::CircuitOpen, &behind),
+        (open[0], ParkedReason::Paused, &paused),
+        (open[1], ParkedReason::CircuitOpen, &by_hand),
+        (open[1], ParkedReason::Ordered, &released),
+    ] {
+        let delivery = [delivery.parse().unwrap()];
+        park(&tx, circuit, reason, &delivery, now).await.unwrap();
+    }
+    release::one(&tx, released.parse().unwrap(), now)
+        .await
+        .unwrap();
+    tx.commit().await.unwrap();
+
+    let since = "2026-01-31T09:30:00.000Z";
+    let waits =
+        json!({"reason": "circuit_open", "since": since, "until": "2026-01-31T09:30:30.000Z"});
+    for (delivery, parked) in [
+        (&behind, waits.clone()),
+        (&paused, json!({"reason": "paused", "since": since})),
+        (&by_hand, json!({"reason": "circuit_open", "since": since})),
+        (&released, Value::Null),
+    ] {
+        let path = format!("/v1/deliveries/{delivery}");
+        let shown = tenant.api.get(&path).await.expect(200);
+        assert_eq!(
+            (&shown["status"], &shown["parked"]),
+            (&json!("pending"), &parked)
+        );
+    }
+    for (filter, wanted) in [
+        ("parked=circuit_open", vec![&by_hand, &behind]),
+        ("parked=circuit_open&limit=1", vec![&by_hand]),
+        ("parked=paused", vec![&paused]),
+        ("parked=ordered", vec![]),
+        ("parked=paused&status=dead", vec![]),
+    ] {
+        let path = format!("/v1/deliveries?{filter}");
+        let listed = tenant.api.get(&path).await.expect(200);
+        let found = ids(&listed["data"]);
+        assert_eq!(found.iter().collect::<Vec<_>>(), wanted, "{filter}");
+    }
+    let message = format!("/v1/messages/{}", id(&published[0]));
+    for shown in [
+        tenant.api.get(&message).await.expect(200)["deliveries"][0].clone(),
+        tenant.api.get("/v1/messages").await.expect(200)["data"][3]["deliveries"][0].clone(),
+        tenant.api.get("/v1/deliveries").await.expect(200)["data"][3].clone(),
+    ] {
+        assert_eq!(shown["parked"], waits);
+    }
+    let refused = tenant.api.get("/v1/deliveries?parked=yes").await;
+    assert_eq!(refused.status, 400, "{refused:?}");
     api.stop().await;
 }
 

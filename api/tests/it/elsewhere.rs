@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use relaypost_shared::{
     db::{Transaction, begin_write},
-    entities::message,
+    store::fixtures::message,
 };
 use relaypost_testkit::eventually;
 use sea_orm::{ConnectionTrait as _, DbBackend};

@@ -1,6 +1,6 @@
 //! Emails.
 
-use relaypost_shared::{entities::delivery, queue::Lane};
+use relaypost_shared::{queue::Lane, store::fixtures::delivery};
 use serde_json::{Value, json};
 
 use crate::{api, id};

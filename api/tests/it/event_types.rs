@@ -2,7 +2,8 @@
 
 use relaypost_shared::{
     delivery::{OperatorEvent, TEST_EVENT},
-    entities::{event_type, message},
+    entities::event_type,
+    store::fixtures::message,
 };
 use serde_json::{Value, json};
 

@@ -1,7 +1,8 @@
 //! A request that is sent again does its work once.
 
 use futures::future::join_all;
-use relaypost_shared::entities::{email, endpoint, message, tenant};
+use relaypost_shared::entities::{endpoint, tenant};
+use relaypost_shared::store::fixtures::{email, message};
 use serde_json::{Value, json};
 
 use crate::{Answer, api, support::Client};
@@ -58,16 +59,68 @@ async fn fifty_requests_at_once_with_one_key_make_one_message_and_get_one_body()
 }
 
 #[tokio::test]
+async fn however_many_repeat_a_request_at_once_each_gets_the_first_answer() {
+    let api = api().await;
+    let tenant = api.tenant().await;
+    let email = json!({"to": ["a@example.com"], "subject": "Hello", "text": "Hello"});
+    let endpoint = json!({"url": "https://example.com/"});
+    for (path, body) in [
+        ("/v1/messages", message(1)),
+        ("/v1/emails", email),
+        ("/v1/endpoints", endpoint),
+    ] {
+        let here = keyed(&tenant.api, "k");
+        let there = api.elsewhere(&here);
+        let first = here.post(path, body.clone()).await;
+        assert_eq!(first.status, 201, "{first}");
+        let both = (0..50).map(|n| if n % 2 == 0 { &here } else { &there });
+        let answers = join_all(both.map(|client| client.post(path, body.clone()))).await;
+        for again in answers {
+            assert_eq!((again.status, &again.bytes), (200, &first.bytes), "{again}");
+        }
+    }
+    api.stop().await;
+}
+
+#[tokio::test]
+async fn an_accepted_request_is_answered_as_it_was_when_it_would_be_refused_by_now() {
+    let api = api().await;
+    let tenant = api.tenant().await;
+    let client = keyed(&tenant.api, "k");
+    let event_type = json!({"name": "a.b"});
+    let created = tenant.api.post("/v1/event-types", event_type).await;
+    created.expect(201);
+    let first = client.post("/v1/messages", message(1)).await;
+    assert_eq!(first.status, 201, "{first}");
+    tenant.api.delete("/v1/event-types/a.b").await;
+    let refused = tenant.api.post("/v1/messages", message(1)).await;
+    assert_eq!(refused.status, 422, "{refused}");
+    for client in [&client, &api.elsewhere(&client)] {
+        let again = client.post("/v1/messages", message(1)).await;
+        assert_eq!((again.status, &again.bytes), (200, &first.bytes), "{again}");
+    }
+    let other = client.post("/v1/messages", message(2)).await;
+    assert_eq!(
+        other.faults(409, "idempotency_key_reused"),
+        [""; 0],
+        "{other}"
+    );
+    api.stop().await;
+}
+
+#[tokio::test]
 async fn a_key_is_good_for_one_thing_across_processes() {
     let api = api().await;
     let tenant = api.tenant().await;
     let endpoint = json!({"url": "https://example.com/"});
+    let mail = json!({"to": ["a@example.com"], "subject": "Hello", "text": "Hello"});
     for round in 0..10 {
         let here = keyed(&tenant.api, &format!("k{round}"));
         let there = api.elsewhere(&here);
         for (path, body) in [
             ("/v1/messages", message(1)),
             ("/v1/endpoints", endpoint.clone()),
+            ("/v1/emails", mail.clone()),
         ] {
             let both = (0..20).map(|n| if n % 2 == 0 { &here } else { &there });
             let answers = join_all(both.map(|client| client.post(path, body.clone()))).await;
@@ -80,6 +133,7 @@ async fn a_key_is_good_for_one_thing_across_processes() {
     }
     assert_eq!(api.count::<message::Entity>().await, 10);
     assert_eq!(api.count::<endpoint::Entity>().await, 10);
+    assert_eq!(api.count::<email::Entity>().await, 10);
     api.stop().await;
 }
 

@@ -9,11 +9,7 @@ use proptest::{
     prelude::*,
     test_runner::{Config, TestRunner},
 };
-use relaypost_shared::{
-    db::Database,
-    entities::{endpoint, message},
-    ids::TenantId,
-};
+use relaypost_shared::{db::Database, entities::endpoint, ids::TenantId, store::fixtures::message};
 use relaypost_testkit::eventually;
 use sea_orm::{ConnectionTrait as _, DbBackend, Statement};
 use serde_json::{Value, json};

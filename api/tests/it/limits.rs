@@ -151,7 +151,7 @@ async fn a_batch_counts_as_many_as_it_has_items_and_for_nothing_when_it_is_refus
     api.advance(wait);
     assert_eq!(publish(6).await.status, 200);
     assert_eq!(
-        api.count::<relaypost_shared::entities::message::Entity>()
+        api.count::<relaypost_shared::store::fixtures::message::Entity>()
             .await,
         12
     );

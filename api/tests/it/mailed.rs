@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use poem::http::Method;
 use relaypost_shared::{
-    entities::{delivery, email, one_time_token},
+    entities::one_time_token,
     ids::TenantId,
     queue::Queue,
+    store::fixtures::{delivery, email},
 };
 use relaypost_testkit::eventually;
 use sea_orm::EntityTrait as _;

@@ -7,6 +7,7 @@
     reason = "a test that panics has failed, as it should"
 )]
 
+mod accept;
 mod audit_log;
 mod batches;
 mod bodies;
@@ -14,6 +15,7 @@ mod browsers;
 mod client_address;
 mod cursors;
 mod dead;
+mod declared;
 mod deliveries;
 mod demo;
 mod dlq;
@@ -22,6 +24,7 @@ mod elsewhere;
 mod emails;
 mod endpoints;
 mod event_types;
+mod external_ids;
 mod faults;
 mod health;
 mod idempotency;
@@ -37,6 +40,7 @@ mod operations;
 mod pages;
 mod parameters;
 mod permissions;
+mod platform_types;
 mod problems;
 mod recover;
 mod replay;

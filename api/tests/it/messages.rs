@@ -1,9 +1,9 @@
 //! Publishing.
 
 use relaypost_shared::{
-    entities::{delivery, message},
     ids::MessageId,
     queue::Lane,
+    store::fixtures::{delivery, message},
 };
 use sea_orm::EntityTrait as _;
 use serde_json::{Value, json};

@@ -1,10 +1,12 @@
 //! What an operation does not take is refused and not overlooked.
 
+use std::collections::BTreeSet;
+
 use poem::http::Method;
 use relaypost_shared::entities::{api_key, tenant};
 use serde_json::{Value, json};
 
-use crate::{api, sign_in::person};
+use crate::{api, declared::operation, sign_in::person};
 
 /// Every operation of the document with its method and its path, variables filled in.
 fn operations(tenant: &str) -> Vec<(Method, String)> {
@@ -106,5 +108,53 @@ async fn an_idempotency_key_is_refused_where_it_would_promise_what_is_not_kept()
     assert_eq!(api.count::<api_key::Entity>().await, keys);
     // What only reads is the same twice anyway.
     keyed(&tenant.api).get("/v1/messages").await.expect(200);
+    api.stop().await;
+}
+
+/// What may be sent again without a key: done twice, it is done once.
+const SAFE_TO_REPEAT: [&str; 15] = [
+    "auth_logout",
+    "auth_password_forgot",
+    "auth_verify_email_resend",
+    "deliveries_retry",
+    "emails_cancel",
+    "emails_dlq_replay",
+    "endpoints_close_circuit",
+    "endpoints_open_circuit",
+    "endpoints_pause",
+    "endpoints_resume",
+    "members_unlock",
+    "messages_cancel",
+    "replays_cancel",
+    "users_unlock",
+    "webhooks_dlq_replay",
+];
+
+#[tokio::test]
+async fn a_post_takes_an_idempotency_key_or_refuses_it_or_is_safe_to_repeat() {
+    let api = api().await;
+    let tenant = api.tenant().await;
+    let mut safe = BTreeSet::new();
+    for (method, path) in operations(&tenant.id) {
+        if method != Method::POST {
+            continue;
+        }
+        let operation = operation(&method, &path).unwrap();
+        let mut parameters = operation["parameters"].as_array().into_iter().flatten();
+        if parameters.any(|one| one["name"] == "Idempotency-Key") {
+            continue;
+        }
+        // Somebody new each time: one of the operations signs out.
+        let person = person(&api, json!({"platform": true})).await;
+        let client = person.api.header("x-tenant-id", &tenant.id);
+        let answer = client
+            .header("idempotency-key", "k")
+            .post(&path, json!({}))
+            .await;
+        if answer.body["detail"] != "this operation takes no Idempotency-Key" {
+            safe.insert(operation["operationId"].as_str().unwrap());
+        }
+    }
+    assert_eq!(safe, BTreeSet::from(SAFE_TO_REPEAT));
     api.stop().await;
 }

@@ -26,7 +26,7 @@ enum Needs {
     Person,
     /// A scope within the caller's tenant: `read`.
     Scope(String),
-    /// The same, and the platform need not name a tenant: `admin or platform`.
+    /// The same, and the platform need not name a tenant: `read or platform`.
     ScopeOrPlatform(String),
     /// The scope `admin` of the tenant that the path names: `admin of the tenant`.
     TenantInPath,
@@ -41,8 +41,10 @@ impl Needs {
             "a person" => Self::Person,
             "admin of the tenant" => Self::TenantInPath,
             "platform" => Self::Platform,
-            "admin or platform" => Self::ScopeOrPlatform("admin".to_owned()),
-            scope => Self::Scope(scope.to_owned()),
+            scope => match scope.strip_suffix(" or platform") {
+                Some(scope) => Self::ScopeOrPlatform(scope.to_owned()),
+                None => Self::Scope(scope.to_owned()),
+            },
         }
     }
 
@@ -237,7 +239,9 @@ impl Caller {
         if !(has(wanted) || has("platform") || (has("admin") && wanted != "platform")) {
             return Answered::Refused(403, "forbidden");
         }
-        let names_a_thing = operation.path.contains('{');
+        // A `PUT` makes what it names, for each tenant its own.
+        let names_a_thing =
+            operation.path.contains('{') && !operation.path.contains("by-external-id");
         match (self.whose, needs) {
             (Whose::PlatformAtLarge, Needs::Scope(_)) => Answered::Refused(400, "tenant_required"),
             (Whose::OtherInDisguise, Needs::Scope(_) | Needs::ScopeOrPlatform(_)) => {
@@ -379,12 +383,15 @@ async fn every_operation_lets_in_whom_the_table_says_and_nobody_else() {
             }
             // Who gets through changes things, and the next one is to find them unchanged.
             let gets_through = wanted == Answered::Done;
-            let answer = if gets_through && operation.method != Method::GET {
-                let fresh = Things::make(&api, &tenant).await;
-                fresh.ask(&api, &caller.client, &operation).await
-            } else {
-                kept.ask(&api, &caller.client, &operation).await
+            let fresh = match gets_through && operation.method != Method::GET {
+                true => Some(Things::make(&api, &tenant).await),
+                false => None,
             };
+            let things = fresh.as_ref().unwrap_or(&kept);
+            if caller.whose == Whose::PlatformAtLarge {
+                things.have_a_type_of_the_platform(&api).await;
+            }
+            let answer = things.ask(&api, &caller.client, &operation).await;
             let found = caller.faults(&operation, &answer);
             faults.extend(
                 found

@@ -2,8 +2,9 @@
 
 use relaypost_shared::{
     delivery::EndpointStatus,
-    entities::{endpoint, replay},
+    entities::endpoint,
     replay::{Missed, Selection},
+    store::fixtures::replay,
 };
 use sea_orm::{ActiveModelTrait as _, EntityTrait as _, Set};
 use serde_json::json;

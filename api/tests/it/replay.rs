@@ -1,10 +1,9 @@
 //! Dead letters and waiting deliveries: replayed, discarded, retried.
 
 use poem::http::Method;
-use relaypost_migration as migration;
 use relaypost_shared::{
     delivery::{ErrorClass, Reason, Status},
-    entities::delivery,
+    store::fixtures::delivery,
 };
 use sea_orm::{ActiveModelTrait as _, Set};
 use serde_json::{Value, json};
@@ -245,22 +244,5 @@ async fn what_was_delivered_is_not_retried() {
         "{refused}"
     );
     assert_eq!(audited(&api).await.len(), 0);
-    api.stop().await;
-}
-
-#[tokio::test]
-async fn what_died_before_the_queue_could_be_listed_is_in_it() {
-    let api = api().await;
-    let tenant = api.tenant().await;
-    tenant.endpoint(&[]).await;
-    let delivery = dead_webhook(&api, &tenant, "a.b").await;
-    let died = row(&api, &delivery).await.dead_at;
-    migration::down(&api.db).await.unwrap();
-    migration::up(&api.db).await.unwrap();
-    assert_eq!(
-        listed(&tenant, "/v1/webhooks/dlq").await,
-        [delivery.as_str()]
-    );
-    assert_eq!(row(&api, &delivery).await.dead_at, died);
     api.stop().await;
 }

@@ -3,8 +3,8 @@
 use poem::http::Method;
 use relaypost_shared::{
     delivery::{ErrorClass, Reason, ReplayStatus},
-    entities::replay,
     replay::{Filter, Selection},
+    store::fixtures::replay,
 };
 use sea_orm::{ActiveModelTrait as _, EntityTrait as _, Set};
 use serde_json::{Value, json};

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use relaypost_shared::entities::{event_type, message};
+use relaypost_shared::entities::event_type;
+use relaypost_shared::store::fixtures::message;
 use sea_orm::{ColumnTrait as _, EntityTrait as _, QueryFilter as _, sea_query::Expr};
 use serde_json::{Map, Value, json};
 use tokio::time::timeout;

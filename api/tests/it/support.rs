@@ -19,7 +19,6 @@ use relaypost_migration as migration;
 use relaypost_shared::{
     clock::Clock,
     db::{self, Database},
-    entities::{delivery, email},
     health::Health,
     ids::DeliveryId,
     queue::{MemoryQueue, Queue},
@@ -27,6 +26,7 @@ use relaypost_shared::{
     serve::bind,
     settings::Settings,
     ssrf::{Guard, Names},
+    store::fixtures::{delivery, email},
 };
 use relaypost_testkit::{Backend, TestDatabase};
 use sea_orm::{
@@ -34,6 +34,8 @@ use sea_orm::{
 };
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
+
+use crate::declared;
 
 pub(crate) const ROOT_KEY: &str = "rp_Lq8vT2nXc5Rb9WjYk3Gd7HsPf6MzQa1E";
 
@@ -342,11 +344,12 @@ impl Client {
         self.send(Method::POST, path, Some(body.into())).await
     }
 
-    /// Any request; a body is announced as JSON unless a header says otherwise.
+    /// Any request; a body is announced as JSON unless a header says otherwise. Fails when the operation does not declare
+    /// the answer.
     pub(crate) async fn send(&self, method: Method, path: &str, body: Option<Vec<u8>>) -> Answer {
         let asked = format!("{method} {path}");
         let mut request = Request::builder()
-            .method(method)
+            .method(method.clone())
             .uri(path.parse::<Uri>().unwrap());
         let own_type = self.headers.iter().any(|(name, _)| name == "content-type");
         if body.is_some() && !own_type {
@@ -367,13 +370,15 @@ impl Client {
             .map(|(name, value)| (name.to_string(), value.to_str().unwrap().to_owned()));
         let headers = headers.collect();
         let bytes = body.into_vec().await.unwrap();
-        Answer {
+        let answer = Answer {
             status: parts.status.as_u16(),
             headers,
             body: serde_json::from_slice(&bytes).unwrap_or_default(),
             bytes,
             asked,
-        }
+        };
+        declared::hold(&method, path, &answer);
+        answer
     }
 }
 

@@ -8,7 +8,7 @@ use std::{
 use poem::http::Method;
 use relaypost_shared::{
     delivery::{ErrorClass, Reason, Status, TEST_EVENT},
-    entities::{delivery, message},
+    store::fixtures::{delivery, message},
 };
 use relaypost_testkit::eventually;
 use sea_orm::{ColumnTrait as _, EntityTrait as _, QueryFilter as _};
@@ -87,6 +87,13 @@ impl Things {
         }
     }
 
+    /// Has the platform register an event type with the same name, unless it has.
+    pub(crate) async fn have_a_type_of_the_platform(&self, api: &Api) {
+        let new = json!({"name": self.event_type});
+        let answer = api.root().post("/v1/event-types", new).await;
+        assert!(matches!(answer.status, 201 | 409), "{answer}");
+    }
+
     /// What gives a thing of this tenant away.
     pub(crate) fn ids(&self) -> impl Iterator<Item = &str> {
         [
@@ -147,6 +154,8 @@ impl Things {
                 "key_id" => &self.key,
                 "user_id" => &self.user,
                 "provider" => "github",
+                // A `PUT` makes what it names.
+                "external_id" => "customer-42",
                 _ => panic!(
                     "{}: make a thing in api/tests/it/things.rs that {{{name}}} can name",
                     operation.id
@@ -180,8 +189,8 @@ fn unknown_address() -> String {
     format!("made.{}@example.test", MADE.fetch_add(1, Ordering::Relaxed))
 }
 
-/// Ends the delivery of a test, as a worker does when the endpoint answers 503.
-async fn work_off_the_test(api: &Api) {
+/// The delivery of the test that waits for its attempt.
+pub(crate) async fn test_under_way(api: &Api) -> String {
     let waiting = eventually(Duration::from_secs(30), || async {
         let tests = message::Entity::find().filter(message::Column::EventType.eq(TEST_EVENT));
         let tests = tests.all(&api.db).await.unwrap().into_iter();
@@ -192,6 +201,11 @@ async fn work_off_the_test(api: &Api) {
             .await;
         found.unwrap().ok_or_else(|| "no test waits".to_owned())
     });
-    let id = waiting.await.id.to_string();
+    waiting.await.id.to_string()
+}
+
+/// Ends the delivery of a test, as a worker does when the endpoint answers 503.
+pub(crate) async fn work_off_the_test(api: &Api) {
+    let id = test_under_way(api).await;
     kill(api, &id, Reason::RetriesExhausted, ErrorClass::Http5xx).await;
 }

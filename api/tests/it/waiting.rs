@@ -2,8 +2,8 @@
 
 use relaypost_shared::{
     delivery::{Reason, Status},
-    entities::delivery,
     ids::DeliveryId,
+    store::fixtures::delivery,
 };
 use sea_orm::{ActiveModelTrait as _, EntityTrait as _, Set};
 use serde_json::{Value, json};

@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, fmt};
 
 use sea_orm_migration::{
-    MigratorTrait as _,
+    MigratorTrait,
     sea_orm::{
         ConnectOptions, ConnectionTrait as _, Database, DatabaseConnection, DbBackend, DbErr,
         Statement,
@@ -62,16 +62,20 @@ impl fmt::Display for Rows {
 pub(super) async fn of(applied: usize, steps: usize) -> Result<Vec<Loss>, DbErr> {
     let mut options = ConnectOptions::new("sqlite::memory:");
     options.max_connections(1).sqlx_logging(false);
-    let removed = removed(options, applied as u32, steps as u32);
+    let removed = removed::<Migrator>(options, applied as u32, steps as u32);
     // Its log would read as if the real database were migrated.
     removed.with_subscriber(NoSubscriber::default()).await
 }
 
-async fn removed(options: ConnectOptions, applied: u32, steps: u32) -> Result<Vec<Loss>, DbErr> {
+async fn removed<M: MigratorTrait>(
+    options: ConnectOptions,
+    applied: u32,
+    steps: u32,
+) -> Result<Vec<Loss>, DbErr> {
     let scratch = Database::connect(options).await?;
-    Migrator::up(&scratch, Some(applied)).await?;
+    M::up(&scratch, Some(applied)).await?;
     let before = columns(&scratch).await?;
-    Migrator::down(&scratch, Some(steps)).await?;
+    M::down(&scratch, Some(steps)).await?;
     let after = columns(&scratch).await?;
     scratch.close().await?;
     let left: BTreeSet<&String> = after.iter().map(|(table, _)| table).collect();
@@ -139,4 +143,80 @@ async fn has_table(db: &DatabaseConnection, table: &str) -> Result<bool, DbErr> 
     sea_orm_migration::SchemaManager::new(db)
         .has_table(table)
         .await
+}
+
+#[cfg(test)]
+mod tests {
+    use sea_orm_migration::{MigrationName, MigrationTrait, SchemaManager};
+
+    use super::*;
+
+    /// Two migrations: the first makes tables, the second adds to one of them and makes another.
+    #[derive(Debug)]
+    struct Two;
+
+    impl MigratorTrait for Two {
+        fn migrations() -> Vec<Box<dyn MigrationTrait>> {
+            let first = Statements {
+                name: "m1",
+                up: &[
+                    "CREATE TABLE shelves (id int)",
+                    "CREATE TABLE books (id int)",
+                ],
+                down: &["DROP TABLE books", "DROP TABLE shelves"],
+            };
+            let second = Statements {
+                name: "m2",
+                up: &[
+                    "ALTER TABLE books ADD COLUMN title text",
+                    "CREATE TABLE readers (id int, name text)",
+                ],
+                down: &["DROP TABLE readers", "ALTER TABLE books DROP COLUMN title"],
+            };
+            vec![Box::new(first), Box::new(second)]
+        }
+    }
+
+    struct Statements {
+        name: &'static str,
+        up: &'static [&'static str],
+        down: &'static [&'static str],
+    }
+
+    impl MigrationName for Statements {
+        fn name(&self) -> &str {
+            self.name
+        }
+    }
+
+    #[allow(
+        elided_lifetimes_in_paths,
+        reason = "async_trait needs the signatures as the trait wrote them"
+    )]
+    #[async_trait::async_trait]
+    impl MigrationTrait for Statements {
+        async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
+            crate::tables::execute_all(manager, self.up).await
+        }
+
+        async fn down(&self, manager: &SchemaManager) -> Result<(), DbErr> {
+            crate::tables::execute_all(manager, self.down).await
+        }
+    }
+
+    async fn lost(steps: u32) -> Vec<String> {
+        let mut options = ConnectOptions::new("sqlite::memory:");
+        options.max_connections(1);
+        let losses = removed::<Two>(options, 2, steps).await.unwrap();
+        losses.iter().map(ToString::to_string).collect()
+    }
+
+    #[tokio::test]
+    async fn a_column_of_a_table_that_stays_and_a_table_that_goes_are_named() {
+        assert_eq!(lost(1).await, ["column books.title", "table readers"]);
+        assert_eq!(
+            lost(2).await,
+            ["table books", "table readers", "table shelves"]
+        );
+    }
 }

@@ -40,7 +40,7 @@ impl Plan {
         let count = steps as usize;
         ensure!(
             count <= applied.len(),
-            "--steps is {steps}, but only {} migrations are applied; nothing was changed",
+            "--steps is {steps}, but the number of applied migrations is {}; nothing was changed",
             applied.len()
         );
         let mut losses = Vec::new();

@@ -28,7 +28,7 @@ impl Form {
     }
 }
 
-/// Where an index tells which keys have sealed something. `key` and `is_sealed` are as the index of m0004 has them.
+/// Where an index tells which keys have sealed something. `key` and `is_sealed` are as in the indexes of the migrations (`…_key`).
 pub(super) struct Indexed {
     pub(super) name: &'static str,
     pub(super) table: &'static str,

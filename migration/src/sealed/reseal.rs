@@ -7,7 +7,7 @@ use relaypost_shared::{
         rows::{self, Kind},
     },
     entities::Pairs,
-    secrets::{Keyring, Place, SEALED},
+    secrets::{Keyring, Place},
 };
 use sea_orm_migration::sea_orm::{ConnectionTrait as _, DbErr, Value};
 use uuid::Uuid;
@@ -29,10 +29,9 @@ struct Count {
     unreadable: u64,
 }
 
-/// Seals every secret of the database that is not sealed under the newest key, also those that earlier versions have
-/// stored in clear text, and prints how many there were. It may be cut off at any point and run again: what is done is
-/// done. A text is only replaced if it is still the one that was read, so nothing that the service writes meanwhile is
-/// lost.
+/// Seals every secret of the database that is not sealed under the newest key, and prints how many there were. It may be
+/// cut off at any point and run again: what is done is done. A text is only replaced if it is still the one that was
+/// read, so nothing that the service writes meanwhile is lost.
 ///
 /// # Errors
 /// When the database fails, or when a text cannot be opened: all others are sealed then.
@@ -115,11 +114,7 @@ impl Found {
 }
 
 fn reseal_text(keys: &Keyring, place: Place<'_>, text: &str) -> Result<String, Fault> {
-    let secret = if text.starts_with(SEALED) {
-        keys.open(place, text)?
-    } else {
-        text.as_bytes().to_vec()
-    };
+    let secret = keys.open(place, text)?;
     Ok(keys.seal(place, &secret)?)
 }
 
@@ -209,7 +204,10 @@ mod tests {
         let url = database.url().parse().unwrap();
         let db = db::connect(&url, 1, None).await.unwrap();
         crate::up(&db).await.unwrap();
-        let keys = Keyring::of_development();
+        let old: Keyring = "0f".repeat(32).parse().unwrap();
+        let keys: Keyring = format!("{},{}", "aa".repeat(32), "0f".repeat(32))
+            .parse()
+            .unwrap();
         let now = DateTime::default();
         let id = OauthStateId::generate(now);
         let row = oauth_state::Model {
@@ -217,7 +215,7 @@ mod tests {
             state_hash: vec![1],
             browser_hash: None,
             provider: SignInMethod::Oidc,
-            secrets: "written by an earlier version".into(),
+            secrets: old.seal(Place::oauth_secrets(id), b"older").unwrap(),
             return_to: None,
             user_id: None,
             created_at: now,

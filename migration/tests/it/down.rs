@@ -26,6 +26,8 @@ fn command(program: &str, database: &TestDatabase, env: &str) -> Command {
             "ENCRYPTION_KEYS",
             "716e89f65988c8dc4769c6424e0ca37af26d64d6acb822bc5fa4750424ecae3a",
         )
+        .env("JWT_SECRET", "c2l4dGVlbiBieXRlcyBhcmUgbm90IGVub3VnaCBoZXJl")
+        .env("CORS_ORIGINS", "https://app.example.com")
         .kill_on_drop(true);
     command
 }
@@ -133,7 +135,7 @@ async fn in_production_down_needs_the_flag_and_the_name_of_the_database() {
 }
 
 #[tokio::test]
-async fn a_dry_run_names_tables_columns_and_rows_and_changes_nothing() {
+async fn a_dry_run_names_tables_and_rows_and_changes_nothing() {
     let (database, db) = database().await;
     db.execute_unprepared(
         "INSERT INTO tenants (id, name, created_at) VALUES \
@@ -143,7 +145,7 @@ async fn a_dry_run_names_tables_columns_and_rows_and_changes_nothing() {
     .await
     .unwrap();
     let all = applied(&db).await;
-    // The third tenant is the platform's, which a migration makes.
+    // The third tenant is the platform's, which the migration makes.
     let output = migrate(
         &database,
         "production",
@@ -155,20 +157,6 @@ async fn a_dry_run_names_tables_columns_and_rows_and_changes_nothing() {
     assert!(text.contains("table tenants (3 rows)\n"), "{text}");
     assert!(text.contains("table deliveries (0 rows)\n"), "{text}");
     assert!(text.contains("dry run: nothing was changed"), "{text}");
-
-    let steps = (all - 1).to_string();
-    let output = migrate(
-        &database,
-        "development",
-        &["down", "--dry-run", "--steps", &steps],
-    )
-    .await;
-    let text = said(&output);
-    assert!(
-        text.contains("column tenants.catalog_edition (3 rows)\n"),
-        "{text}"
-    );
-    assert!(!text.contains("table tenants"), "{text}");
     assert_eq!(applied(&db).await, all);
     db.close().await;
     database.drop_now().await;
@@ -214,7 +202,7 @@ async fn down_says_when_nothing_is_applied_or_fewer_migrations_than_steps() {
     let refused = migrate(&database, "development", &["down", "--steps", &more]).await;
     assert_eq!(refused.status.code(), Some(1));
     assert!(
-        said(&refused).contains("migrations are applied"),
+        said(&refused).contains(&format!("the number of applied migrations is {all};")),
         "{}",
         said(&refused)
     );

@@ -68,6 +68,19 @@ async fn every_migration_can_be_taken_back_and_applied_again() {
     database.drop_now().await;
 }
 
+#[tokio::test]
+async fn free_pages_of_an_sqlite_file_can_be_given_back() {
+    let (database, db) = database().await;
+    if Backend::from_env() == Backend::Embedded {
+        let statement = Statement::from_string(db.get_database_backend(), "PRAGMA auto_vacuum");
+        let row = db.query_one_raw(statement).await.unwrap().unwrap();
+        // 0: never; 1: at every commit; 2: when asked (https://www.sqlite.org/pragma.html#pragma_auto_vacuum).
+        assert_eq!(row.try_get_by_index::<i32>(0).unwrap(), 2);
+    }
+    db.close().await;
+    database.drop_now().await;
+}
+
 /// An index on what every delivery changes, or pages without room, would make each success write to all indexes again.
 #[tokio::test]
 async fn a_batch_of_deliveries_that_succeed_is_updated_in_place() {

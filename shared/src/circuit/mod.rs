@@ -6,9 +6,7 @@
 //! through after it has closed is paced. The pace doubles with each second of success and is halved at each sign of
 //! trouble, as TCP's congestion window is (RFC 5681), so that a backlog does not knock over what has just got up.
 //!
-//! Every change happens under the lock of the row ([`lock`]), so it is exact however many workers there are.
-
-mod store;
+//! Every change happens under the lock of the row ([`crate::store::circuits::lock`]), so it is exact however many workers there are.
 
 use chrono::TimeDelta;
 use uuid::Uuid;
@@ -16,12 +14,15 @@ use uuid::Uuid;
 use crate::{
     clock::Timestamp,
     delivery::CircuitState,
-    entities::circuit::{Change, History, Model},
     ids::TenantId,
     settings,
+    store::{
+        Circuit,
+        circuits::{Change, History},
+    },
 };
 
-pub use store::{RESTLESS, create_missing, lock, restless, save, save_changed, wake};
+pub use crate::store::circuits::{RESTLESS, create_missing, lock, restless, save, wake};
 
 /// Requests a second that a circuit lets through when it has just closed, or was resumed.
 const FIRST_PACE: i32 = 16;
@@ -83,7 +84,7 @@ pub enum Admission {
     Park,
 }
 
-impl Model {
+impl Circuit {
     /// A closed circuit that has seen nothing yet.
     pub fn new(id: Uuid, tenant: Option<TenantId>, now: Timestamp) -> Self {
         Self {

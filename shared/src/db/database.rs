@@ -84,6 +84,12 @@ impl Database {
             .map_or(BATCH, |patience| patience * 4)
     }
 
+    /// How long somebody waits for a batch that others share: as long as a statement of their own could take, although the
+    /// batch before theirs may have met a silence as well.
+    pub fn answer_limit(&self) -> Duration {
+        self.0.sessions.patience().unwrap_or(BATCH)
+    }
+
     /// Whether the database answers.
     ///
     /// # Errors

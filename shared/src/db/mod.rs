@@ -4,9 +4,11 @@ mod database;
 mod fault;
 mod hold;
 mod hot;
+mod page;
 mod pools;
 pub mod rows;
 mod sessions;
+mod watch;
 
 use std::{path::Path, str::FromStr as _, sync::Arc, time::Duration};
 
@@ -16,7 +18,7 @@ use sea_orm::{
     sqlx::{
         self, ConnectOptions as _, Connection as _, PgConnection,
         postgres::PgConnectOptions,
-        sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous},
+        sqlite::{SqliteAutoVacuum, SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous},
     },
 };
 
@@ -24,6 +26,7 @@ pub use database::{Database, Postgres, Transaction};
 pub use fault::{driver_error, is_full, is_outcome_unknown, is_unavailable};
 pub use hold::{Hold, HoldError};
 pub use hot::hot;
+pub use page::{Bounds, Slice};
 pub use rows::placeholders;
 
 use crate::{
@@ -43,7 +46,8 @@ const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(10);
 /// itself ends it somewhat earlier. Without a patience, as for migrations, a statement takes as long as it takes.
 ///
 /// SQLite gets exactly one connection, and no deadline: nothing lies between this process and its file. Its journal is a
-/// write-ahead log, and every commit reaches the disk.
+/// write-ahead log, and every commit reaches the disk. A new file can give freed pages back to the disk
+/// (`auto_vacuum = incremental`).
 ///
 /// # Errors
 /// When the database does not answer, or the folder of an SQLite file cannot be made.
@@ -71,6 +75,9 @@ pub async fn connect(
     let closed = async { connection?.close().await }.await;
     closed.map_err(unreachable)?;
     let sessions = Arc::new(Sessions::new(patience));
+    if patience.is_some() {
+        watch::start(options.clone(), &sessions);
+    }
     Ok(Database::new(
         sessions,
         Box::new(move |sessions, generation| {
@@ -96,6 +103,9 @@ async fn open_sqlite(url: &DatabaseUrl) -> Result<Database, DbErr> {
         .synchronous(SqliteSynchronous::Full)
         .busy_timeout(ACQUIRE_TIMEOUT)
         .disable_statement_logging();
+    if is_new(url) {
+        make_sqlite(&options).await.map_err(unreachable)?;
+    }
     let sessions = Arc::new(Sessions::new(None));
     let db = Database::new(
         sessions,
@@ -103,6 +113,20 @@ async fn open_sqlite(url: &DatabaseUrl) -> Result<Database, DbErr> {
     );
     db.ping().await?;
     Ok(db)
+}
+
+/// Whether the file of an SQLite database does not exist yet, or is empty.
+fn is_new(url: &DatabaseUrl) -> bool {
+    let path = url.sqlite_path().map(Path::new);
+    path.is_some_and(|path| std::fs::metadata(path).map_or(true, |file| file.len() == 0))
+}
+
+/// Makes the file of an SQLite database, so that `PRAGMA incremental_vacuum` can give pages back that retention has freed.
+/// That has to be decided before the first table exists; a later change needs a `VACUUM`, which writes the whole file anew.
+/// It is on no other connection: on an existing file the pragma writes, and a full disk would refuse the connection.
+async fn make_sqlite(options: &SqliteConnectOptions) -> Result<(), sqlx::Error> {
+    let options = options.clone().auto_vacuum(SqliteAutoVacuum::Incremental);
+    options.connect().await?.close().await
 }
 
 fn unreachable(error: sqlx::Error) -> DbErr {

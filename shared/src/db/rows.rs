@@ -127,15 +127,15 @@ pub fn given(
 ///
 /// # Errors
 /// When the entity has a column of a type that is not known here.
-pub fn insert<E: EntityTrait>(
+pub fn insert<'a, E: EntityTrait<Model: 'a>>(
     backend: DbBackend,
-    models: &[E::Model],
+    models: impl IntoIterator<Item = &'a E::Model>,
     first: Vec<Value>,
     rest: &str,
 ) -> Result<Statement, DbErr> {
     let columns: Vec<Column> = E::Column::iter().map(column_of).collect::<Result<_, _>>()?;
     let rows = models
-        .iter()
+        .into_iter()
         .map(|model| E::Column::iter().map(|column| model.get(column)).collect());
     let mut params = first;
     let rows = select(backend, &columns, rows.collect(), &mut params)?;

@@ -18,7 +18,7 @@ words! {
 
     /// Where a delivery stands.
     Status {
-        /// Not done yet: waiting in a queue, being sent, or waiting for its next attempt.
+        /// Not done yet: waiting in a queue, being sent, waiting for its next attempt, or parked.
         Pending = "pending",
         /// The receiver confirmed it.
         Delivered = "delivered",
@@ -60,6 +60,16 @@ words! {
         Hold = "hold",
         /// It is sent again by the retry schedule. The recipient may get it twice.
         Resend = "resend",
+    }
+
+    /// Why a pending delivery is parked: held back, so that it is not sent and uses up no attempt.
+    ParkedReason {
+        /// The circuit of its endpoint, or of every mail provider, is open or half-open.
+        CircuitOpen = "circuit_open",
+        /// Its endpoint is paused.
+        Paused = "paused",
+        /// Its endpoint gets messages in order, and another one goes first.
+        Ordered = "ordered",
     }
 
     /// Why an attempt failed.

@@ -42,6 +42,17 @@ pub const TRANSITIONS: &[Transition] = &[
         on: "retry at",
         to: Status::Pending,
     },
+    // Held back, with a reason, and let go again.
+    Transition {
+        from: Some(Status::Pending),
+        on: "parked",
+        to: Status::Pending,
+    },
+    Transition {
+        from: Some(Status::Pending),
+        on: "released",
+        to: Status::Pending,
+    },
     Transition {
         from: Some(Status::Pending),
         on: "dead-lettered",

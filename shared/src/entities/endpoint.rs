@@ -19,6 +19,9 @@ pub struct Model {
     pub id: EndpointId,
     /// Whose it is.
     pub tenant_id: TenantId,
+    /// The id that the tenant's own product knows it by; no two endpoints of the tenant have the same, without the deleted
+    /// ones.
+    pub external_id: Option<String>,
     /// Where requests go.
     #[sea_orm(column_type = "Text")]
     pub url: String,
@@ -29,7 +32,7 @@ pub struct Model {
     /// The channels it wants; empty: all.
     pub channels: Texts,
     /// Headers of its own, sent with every request. They carry credentials, so each value is sealed
-    /// ([`crate::secrets`]), or in clear text where an earlier version has written it.
+    /// ([`crate::secrets`]).
     pub headers: Pairs,
     /// How long an attempt may take, in milliseconds; none: the setting.
     pub timeout_ms: Option<i32>,
@@ -71,7 +74,7 @@ impl Model {
     /// [`OpenError`] when one of the values cannot be opened.
     pub fn open_headers(&self, keys: &Keyring) -> Result<Pairs, OpenError> {
         let headers = self.headers.0.iter().map(|(name, stored)| {
-            let value = keys.read(Place::endpoint_header(self.id, name), stored)?;
+            let value = keys.open_text(Place::endpoint_header(self.id, name), stored)?;
             Ok((name.clone(), value))
         });
         headers.collect::<Result<_, _>>().map(Pairs)
@@ -120,6 +123,7 @@ mod tests {
         Model {
             id: EndpointId::generate(at),
             tenant_id: TenantId::generate(at),
+            external_id: None,
             url: "https://example.com/".to_owned(),
             description: None,
             event_types: Texts(event_types.iter().map(|name| (*name).to_owned()).collect()),

@@ -19,8 +19,7 @@ pub struct Model {
     pub tenant_id: TenantId,
     /// The endpoint it signs for.
     pub endpoint_id: EndpointId,
-    /// `whsec_…` of HMAC, or `whsk_…`, the key pair of ed25519; sealed ([`crate::secrets`]), or in clear text where an
-    /// earlier version has written it.
+    /// `whsec_…` of HMAC, or `whsk_…`, the key pair of ed25519; sealed ([`crate::secrets`]).
     pub secret: String,
     /// When it was created.
     pub created_at: Timestamp,
@@ -34,7 +33,7 @@ impl Model {
     /// # Errors
     /// [`OpenError`] when it cannot be opened.
     pub fn open(&self, keys: &Keyring) -> Result<String, OpenError> {
-        keys.read(Place::endpoint_secret(self.id), &self.secret)
+        keys.open_text(Place::endpoint_secret(self.id), &self.secret)
     }
 }
 

@@ -1,4 +1,4 @@
-//! `event_types`: the kinds of event that a tenant publishes.
+//! `event_types`: the kinds of event that a tenant publishes. Those of [`TenantId::OWN`] are shared by all tenants.
 
 use sea_orm::entity::prelude::*;
 
@@ -31,7 +31,7 @@ pub struct Model {
 }
 
 impl Entity {
-    /// A tenant's event types, archived ones included.
+    /// A tenant's own event types, archived ones included.
     pub fn of_tenant(tenant: TenantId) -> Select<Self> {
         Self::find().filter(Column::TenantId.eq(tenant))
     }

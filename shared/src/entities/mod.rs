@@ -17,8 +17,6 @@ pub mod sign_in_attempt;
 pub mod tenant;
 pub mod user;
 
-pub use crate::store::schema::{attempt, circuit, delivery, email, message, replay};
-
 use sea_orm::FromJsonQueryResult;
 use serde::{Deserialize, Serialize};
 

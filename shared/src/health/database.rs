@@ -135,7 +135,9 @@ async fn write_sqlite(db: &Database) -> Result<(), String> {
     match written.await {
         Ok(Ok(())) => Ok(()),
         Ok(Err(
-            DbErr::Exec(RuntimeErr::SqlxError(error)) | DbErr::Query(RuntimeErr::SqlxError(error)),
+            DbErr::Exec(RuntimeErr::SqlxError(error))
+            | DbErr::Query(RuntimeErr::SqlxError(error))
+            | DbErr::Conn(RuntimeErr::SqlxError(error)),
         )) => reason(&error),
         Ok(Err(DbErr::ConnectionAcquire(_))) => Err("no free connection".to_owned()),
         Ok(Err(_)) => Err("it cannot be written".to_owned()),

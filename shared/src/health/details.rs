@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use chrono::TimeDelta;
-use sea_orm::{ConnectionTrait as _, DbBackend, DbErr, Statement};
+use sea_orm::{ConnectionTrait as _, DbBackend, DbErr};
 use serde::Serialize;
 use tokio::time::timeout;
 
@@ -14,6 +14,7 @@ use crate::{
     db::{self, Database},
     queue::Queue,
     scaling::Work,
+    store::circuits,
 };
 
 /// How long each part of the details may take. What takes longer is left out.
@@ -116,17 +117,12 @@ async fn in_time<T>(part: impl Future<Output = Option<T>>) -> Option<T> {
     timeout(LIMIT, part).await.ok().flatten()
 }
 
-/// How many circuits are open or half-open, up to [`CIRCUITS_COUNTED`].
+/// Counts the circuits that are open or half-open, up to [`CIRCUITS_COUNTED`].
 ///
 /// # Errors
 /// When the database fails.
 pub async fn open_circuits(db: &Database) -> Result<i64, DbErr> {
-    let sql = format!(
-        "SELECT count(*) AS count FROM (SELECT 1 FROM circuits WHERE state <> 'closed' LIMIT {CIRCUITS_COUNTED}) AS open_ones"
-    );
-    let statement = Statement::from_string(db.get_database_backend(), sql);
-    let row = db.query_one_raw(statement).await?;
-    row.map_or(Ok(0), |row| row.try_get("", "count"))
+    circuits::count_open(db, CIRCUITS_COUNTED).await
 }
 
 /// How far the database's clock is ahead. SQLite's is this machine's.

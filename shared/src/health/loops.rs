@@ -35,6 +35,8 @@ struct Entry {
     reported: AtomicU64,
     /// The last success, in milliseconds since the process began, plus one. 0: none yet.
     succeeded: AtomicU64,
+    restarts: AtomicU64,
+    panics: AtomicU64,
 }
 
 /// What a loop is doing.
@@ -47,6 +49,8 @@ pub enum Phase {
     Turning,
     /// Its last turn failed because the database or Redis did, and it tries again.
     WaitingForDependency,
+    /// It has ended, by a panic for example, and starts again after a pause.
+    Restarting,
 }
 
 impl Phase {
@@ -55,6 +59,7 @@ impl Phase {
             Self::Idle => 0,
             Self::Turning => 1,
             Self::WaitingForDependency => 2,
+            Self::Restarting => 3,
         }
     }
 
@@ -62,7 +67,8 @@ impl Phase {
         match reported & 3 {
             0 => Self::Idle,
             1 => Self::Turning,
-            _ => Self::WaitingForDependency,
+            2 => Self::WaitingForDependency,
+            _ => Self::Restarting,
         }
     }
 }
@@ -81,6 +87,20 @@ pub struct LoopState {
     pub succeeded_ms_ago: Option<u64>,
     /// Whether it has been silent for longer than it may be.
     pub stuck: bool,
+    /// How often it has ended and was started again. Absent: never.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub restarts: u64,
+    /// How many panics were caught in it, or in the work that it gave out. Absent: none.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub panics: u64,
+}
+
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "serde passes the field by reference"
+)]
+fn is_zero(count: &u64) -> bool {
+    *count == 0
 }
 
 impl Default for Loops {
@@ -101,6 +121,8 @@ impl Loops {
             longest,
             reported: AtomicU64::new(0),
             succeeded: AtomicU64::new(0),
+            restarts: AtomicU64::new(0),
+            panics: AtomicU64::new(0),
         });
         self.lock().push(entry.clone());
         Loop {
@@ -113,6 +135,13 @@ impl Loops {
     pub fn states(&self) -> Vec<LoopState> {
         let now = millis(self.began.elapsed());
         self.lock().iter().map(|entry| entry.state(now)).collect()
+    }
+
+    /// The loops that have ended and have not started again yet.
+    pub fn restarting(&self) -> Vec<LoopState> {
+        let mut states = self.states();
+        states.retain(|state| state.phase == Phase::Restarting);
+        states
     }
 
     /// The loops that have been silent for too long.
@@ -139,6 +168,8 @@ impl Entry {
             silent_ms,
             succeeded_ms_ago: succeeded.map(|at| now.saturating_sub(at)),
             stuck: phase != Phase::Idle && silent_ms > millis(self.longest),
+            restarts: self.restarts.load(Relaxed),
+            panics: self.panics.load(Relaxed),
         }
     }
 }
@@ -169,6 +200,22 @@ impl Loop {
     /// A turn failed because the database or Redis did; another one follows.
     pub fn waits_for_dependency(&self) {
         self.report(Phase::WaitingForDependency);
+    }
+
+    /// It has ended and starts again: it counts as restarting until its next report.
+    pub fn restarts(&self) {
+        self.entry.restarts.fetch_add(1, Relaxed);
+        self.report(Phase::Restarting);
+    }
+
+    /// A panic was caught in it, or in the work that it gave out.
+    pub fn panicked(&self) {
+        self.entry.panics.fetch_add(1, Relaxed);
+    }
+
+    /// Whether it has ended and has not started again yet.
+    pub fn is_restarting(&self) -> bool {
+        Phase::of_bits(self.entry.reported.load(Relaxed)) == Phase::Restarting
     }
 
     /// It waits for work.
@@ -240,6 +287,27 @@ mod tests {
         one.succeeded();
         assert_eq!(loops.states()[0].succeeded_ms_ago, Some(0));
         assert_eq!(stuck(&loops), [""; 0]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_loop_that_ended_is_restarting_until_it_turns_and_is_stuck_if_it_never_does() {
+        let loops = Loops::default();
+        let one = loops.add("dispatch", LONGEST);
+        one.panicked();
+        one.restarts();
+        let [state] = &loops.restarting()[..] else {
+            panic!("one loop is restarting");
+        };
+        assert_eq!(
+            (state.name.as_str(), state.restarts, state.panics),
+            ("dispatch", 1, 1)
+        );
+        advance(LONGEST + Duration::from_millis(1)).await;
+        assert_eq!(stuck(&loops), ["dispatch"]);
+        one.turns();
+        assert!(!one.is_restarting());
+        assert!(loops.restarting().is_empty());
+        assert_eq!(loops.states()[0].restarts, 1, "the count stays");
     }
 
     #[tokio::test(start_paused = true)]

@@ -47,6 +47,8 @@ const LIMIT: Duration = Duration::from_secs(2);
 const RECOVERY: Duration = Duration::from_secs(60);
 /// How long a lane may go without looking for work, which it does every second or two, before the process is not ready.
 const LANE_SILENT: Duration = Duration::from_secs(8);
+/// Why a loop does not turn that is about to start again.
+const ENDED: &str = "it ended and starts again";
 /// How long a loop whose turns are short may be silent: several times the deadline of a statement.
 pub const LONGEST_TURN: Duration = Duration::from_secs(60);
 
@@ -173,6 +175,7 @@ impl Health {
         ]);
         if let Some(lanes) = self.look_at_lanes() {
             checks.insert("lanes", Check::of(lanes, true));
+            checks.insert("background", Check::of(self.look_at_background(), false));
         }
         Readiness {
             checks,
@@ -187,6 +190,9 @@ impl Health {
             return None;
         }
         let stuck = lanes.iter().find_map(|(lane, stages)| {
+            if lane.is_restarting() {
+                return Some(format!("{}: {ENDED}", lane.name()));
+            }
             let silent = lane.silent_for().filter(|silent| *silent > LANE_SILENT);
             let silent = silent.map(|silent| {
                 format!(
@@ -198,6 +204,18 @@ impl Health {
             silent.or_else(|| stages.iter().find_map(Stage::stuck))
         });
         Some(stuck.map_or(Ok(()), Err))
+    }
+
+    /// Whether a loop beside the lanes has ended and has not started again yet.
+    fn look_at_background(&self) -> Result<(), String> {
+        let restarting = self.0.loops.restarting();
+        let lanes = lock(&self.0.lanes);
+        let mut beside = restarting
+            .iter()
+            .filter(|state| lanes.iter().all(|(lane, _)| lane.name() != state.name));
+        beside
+            .next()
+            .map_or(Ok(()), |state| Err(format!("{}: {ENDED}", state.name)))
     }
 
     /// Whether the process's own loops turn.

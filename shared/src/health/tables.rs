@@ -3,6 +3,8 @@
 
 use sea_orm::sqlx::{PgConnection, query_scalar};
 
+use crate::store::locks;
+
 /// Which tables a check of the database looks at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Tables {
@@ -12,11 +14,6 @@ pub enum Tables {
     Requests,
 }
 
-/// Updates change nothing here and take the lock that an insert takes.
-const DELIVERIES: &str = "\
-    WITH of_messages AS (UPDATE messages SET tenant_id = tenant_id WHERE false), \
-         of_emails AS (UPDATE emails SET tenant_id = tenant_id WHERE false) \
-    UPDATE deliveries SET tenant_id = tenant_id WHERE false";
 /// A row that refers to a tenant or an endpoint locks that as `FOR KEY SHARE` does. The other tables are only read, apart
 /// from the keys of idempotency.
 const REQUESTS: &str = "\
@@ -37,13 +34,13 @@ impl Tables {
     /// The statements that take the locks and nothing else, for the simple protocol of PostgreSQL.
     pub(super) fn locks(self) -> String {
         match self {
-            Self::Deliveries => DELIVERIES.to_owned(),
-            Self::Requests => format!("{DELIVERIES}; {REQUESTS}"),
+            Self::Deliveries => locks::WRITING.to_owned(),
+            Self::Requests => format!("{}; {REQUESTS}", locks::WRITING),
         }
     }
 
     fn names(self) -> Vec<&'static str> {
-        let mut names = vec!["messages", "emails", "deliveries"];
+        let mut names = locks::TABLES.to_vec();
         if self == Self::Requests {
             names.extend([
                 "api_keys",

@@ -17,9 +17,10 @@ mod redis;
 use crate::{
     delivery::DeliveryKind,
     ids::{DeliveryId, EndpointId, TenantId},
+    store::Delivery,
 };
 
-pub use backend::JobBackend;
+pub use backend::{JobBackend, WorkerEnded};
 pub use consumer::Consumer;
 pub use flow::{Flow, Limits};
 pub use memory::MemoryQueue;
@@ -73,6 +74,15 @@ pub struct Job {
 }
 
 impl Job {
+    /// The job of a delivery.
+    pub const fn of(delivery: &Delivery) -> Self {
+        Self {
+            delivery: delivery.id,
+            tenant: delivery.tenant_id,
+            endpoint: delivery.endpoint_id,
+        }
+    }
+
     /// The line it stands in.
     pub fn flow(&self) -> Flow {
         self.endpoint

@@ -152,15 +152,12 @@ impl Keyring {
         Ok(sealed)
     }
 
-    /// Reads a stored text: opens a sealed one, and takes one that an earlier version has stored in clear text as it is.
+    /// Opens what was sealed for this place and is a text.
     ///
     /// # Errors
-    /// [`OpenError`] for a sealed text that cannot be opened.
-    pub fn read(&self, place: Place<'_>, stored: &str) -> Result<String, OpenError> {
-        if !stored.starts_with(SEALED) {
-            return Ok(stored.to_owned());
-        }
-        String::from_utf8(self.open(place, stored)?).map_err(|_| OpenError::Damaged)
+    /// As [`Self::open`]; [`OpenError::Damaged`] when it is no text.
+    pub fn open_text(&self, place: Place<'_>, sealed: &str) -> Result<String, OpenError> {
+        String::from_utf8(self.open(place, sealed)?).map_err(|_| OpenError::Damaged)
     }
 
     /// A key of 32 bytes for another purpose from each of the keys, newest first. No place has the same: a purpose has no
@@ -294,13 +291,14 @@ mod tests {
     }
 
     #[test]
-    fn what_was_stored_in_clear_text_is_read_as_it_is() {
+    fn a_sealed_text_opens_as_a_text_and_nothing_else_does() {
         let keys = keys(&["0f"]);
+        let open = |stored: &str| keys.open_text(place(1, ""), stored);
         let sealed = keys.seal(place(1, ""), b"whsec_x").unwrap();
-        for stored in ["whsec_x", &sealed] {
-            assert_eq!(keys.read(place(1, ""), stored).unwrap(), "whsec_x");
-        }
-        assert_eq!(keys.read(place(2, ""), &sealed), Err(OpenError::Damaged));
+        assert_eq!(open(&sealed).unwrap(), "whsec_x");
+        let bytes = keys.seal(place(1, ""), &[0xff]).unwrap();
+        assert_eq!(open(&bytes), Err(OpenError::Damaged));
+        assert_eq!(open("whsec_x"), Err(OpenError::NotSealed));
     }
 
     #[test]

@@ -73,7 +73,7 @@ impl Auth {
         let production = env == AppEnv::Production;
         let given: Option<JwtSecrets> = from.optional("JWT_SECRET", "What signs access tokens: secrets of at least 32 bytes, newest first, with commas between them, for example the output of `openssl rand -base64 48`. Put a new one in front and nobody is signed out. Development derives one from `ENCRYPTION_KEYS`.");
         from.example("JWT_SECRET", "$(openssl rand -base64 48)");
-        from.required_of_the_api_in_production("JWT_SECRET");
+        from.required_in_production("JWT_SECRET");
         let demo: Option<bool> = from.optional("AUTH_DEMO_MODE", "Whether `GET /auth/demo?user=admin&tenant=demo` signs anybody in. On in development unless set to `false`; refused in production.");
         from.example("AUTH_DEMO_MODE", "false");
         if production && demo == Some(true) {

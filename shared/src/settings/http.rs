@@ -30,7 +30,7 @@ impl Http {
             "CORS_ORIGINS",
             "https://app.example.com,https://admin.example.com",
         );
-        from.required_of_the_api_in_production("CORS_ORIGINS");
+        from.required_in_production("CORS_ORIGINS");
         Self {
             cors_origins,
             header_timeout: from.or::<Whole<100, 600_000>>("HEADER_TIMEOUT_MS", "10000", "How long a client may take to send the head of a request, in milliseconds, and to send anything at all on a new connection. Then the connection is closed.").millis(),

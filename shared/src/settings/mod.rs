@@ -168,8 +168,8 @@ pub struct Checked {
 impl Checked {
     /// What the settings of `variables` come to for `program`.
     fn of(variables: Variables, program: Program) -> Self {
-        let mut reader = Reader::new(variables, program);
-        let settings = Settings::read(&mut reader);
+        let mut reader = Reader::new(variables);
+        let settings = Settings::read(&mut reader, program);
         let problems = reader.problems();
         Self {
             settings: if problems.is_empty() {
@@ -241,8 +241,8 @@ impl Settings {
 
     /// `docs/configuration.md`.
     pub fn documentation() -> String {
-        let mut reader = Reader::new(Variables::default(), Program::Standalone);
-        Self::read(&mut reader);
+        let mut reader = Reader::new(Variables::default());
+        Self::read(&mut reader, Program::Standalone);
         format!(
             "# Configuration\n\n\
              Every setting is an environment variable. In development a `.env` file in the current folder fills what is \
@@ -258,7 +258,7 @@ impl Settings {
         )
     }
 
-    fn read(from: &mut Reader) -> Self {
+    fn read(from: &mut Reader, program: Program) -> Self {
         let env: AppEnv = from.or("APP_ENV", "development", "`development` or `production`. Development allows webhooks to this machine and plain http, and logs for people.");
         from.in_production(env == AppEnv::Production);
         let keyring: Keyring = from.optional("ENCRYPTION_KEYS", "The keys of secrets at rest, newest first, with commas between them: each 64 hexadecimal digits, for example the output of `openssl rand -hex 32`. Without it development uses a key that everybody knows.").unwrap_or_default();
@@ -268,7 +268,7 @@ impl Settings {
             worker_bind_addr: from.or::<Address>("WORKER_BIND_ADDR", "127.0.0.1:3001", "Where a worker serves its probes. Port 0 takes a free one, for several workers on one machine.").0,
             log: from.or::<LogFilter>("LOG", "info", "Which log lines are written, in the syntax of `tracing-subscriber`: `info,relaypost_worker=debug`. `info,access=debug` adds a line for each request that went well in less than a second.").0,
             database_url: from.or("DATABASE_URL", "sqlite://data/relaypost.db", "`postgres://user:password@host/name` or `sqlite://file`. SQLite is for one process."),
-            database_connections: from.or::<Whole<1, 500>>("DATABASE_CONNECTIONS", "10", "How many connections one process opens to PostgreSQL, 1 to 500; up to six more are for what every delivery goes through. Behind PgBouncer it has to be asked for sessions, and to let the startup parameter `options` through.").into(),
+            database_connections: from.or::<Whole<1, 500>>("DATABASE_CONNECTIONS", "10", "How many connections one process opens to PostgreSQL, 1 to 500; up to six more are for what every delivery goes through, and one is asked every second whether it still leads anywhere. Behind PgBouncer it has to be asked for sessions, and to let the startup parameter `options` through.").into(),
             database_timeout: from.or::<Whole<1_000, 600_000>>("DATABASE_TIMEOUT_MS", "10000", "How long a statement on PostgreSQL may take, in milliseconds, the wait for a connection included. A server that has not answered by then counts as silent: every connection to it is replaced. The server itself ends a statement after two thirds of the time. Migrations have no limit.").millis(),
             redis_url: from.optional("REDIS_URL", "`redis://host:port/`: the queue between the API and the workers. Without it the queue lives in the process, which only `relaypost` can use."),
             root_api_key: from.optional("ROOT_API_KEY", "A key of platform scope, to create the first tenants with; at least 24 characters. Without it a fresh development instance makes one and prints it once."),
@@ -307,7 +307,7 @@ impl Settings {
             "HEALTH_KEY",
             "METRICS_GUARD_SECRET",
         ]);
-        settings.refuse_what_does_not_go_together(from);
+        settings.refuse_what_does_not_go_together(from, program);
         settings.point_out_what_is_open(from);
         settings
     }
@@ -330,7 +330,7 @@ impl Settings {
         );
     }
 
-    fn refuse_what_does_not_go_together(&self, from: &mut Reader) {
+    fn refuse_what_does_not_go_together(&self, from: &mut Reader, program: Program) {
         if self.env == AppEnv::Production
             && self.database_url.is_sqlite()
             && self.redis_url.is_some()
@@ -342,7 +342,7 @@ impl Settings {
         }
         if self.redis_url.is_none()
             && !from.is_wrong("REDIS_URL")
-            && [Program::Api, Program::Worker].contains(&from.program())
+            && [Program::Api, Program::Worker].contains(&program)
         {
             from.refuse(
                 "REDIS_URL",

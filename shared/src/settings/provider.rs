@@ -1,7 +1,8 @@
 //! Where mails are handed to.
 
-use std::{fmt, path::PathBuf, str::FromStr};
+use std::{borrow::Cow, fmt, path::PathBuf, str::FromStr};
 
+use percent_encoding::percent_decode_str;
 use sha2::{Digest as _, Sha256};
 use url::Url;
 use uuid::Uuid;
@@ -103,22 +104,11 @@ impl FromStr for MailProvider {
     }
 }
 
-/// Undoes percent-encoding (RFC 3986, section 2.1), which a password with an `@` or a `/` needs in an address.
+/// Undoes percent-encoding (RFC 3986, section 2.1), which a password with an `@` or a `/` needs in an address. A `%` that no
+/// two digits follow stands for itself.
 fn decode(text: &str) -> Result<String, &'static str> {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let [first, tail @ ..] = rest {
-        rest = tail;
-        if *first != b'%' {
-            bytes.push(*first);
-            continue;
-        }
-        let (digits, tail) = rest.split_at_checked(2).ok_or(EXPECTED)?;
-        let digits = std::str::from_utf8(digits).map_err(|_| EXPECTED)?;
-        bytes.push(u8::from_str_radix(digits, 16).map_err(|_| EXPECTED)?);
-        rest = tail;
-    }
-    String::from_utf8(bytes).map_err(|_| EXPECTED)
+    let decoded = percent_decode_str(text).decode_utf8();
+    decoded.map(Cow::into_owned).map_err(|_| EXPECTED)
 }
 
 impl MailProvider {
@@ -159,6 +149,17 @@ mod tests {
     }
 
     #[test]
+    fn a_password_is_decoded_and_a_percent_sign_alone_stays() {
+        for (text, wanted) in [("p%40%2fss", "p@/ss"), ("100%", "100%"), ("%C3%A9", "é")] {
+            let provider = format!("smtp://me:{text}@mail.example").parse();
+            let Ok(MailProvider::Smtp { credentials, .. }) = provider else {
+                panic!("{text}: {provider:?}");
+            };
+            assert_eq!(credentials, Some(("me".to_owned(), wanted.to_owned())));
+        }
+    }
+
+    #[test]
     fn an_address_that_is_no_provider_is_refused() {
         for text in [
             "",
@@ -167,6 +168,7 @@ mod tests {
             "http://host",
             "smtp://host?tls=maybe",
             "smtp://user@host",
+            "smtp://user:%ff@host",
         ] {
             assert!(text.parse::<MailProvider>().is_err(), "{text}");
         }

@@ -4,7 +4,6 @@
 use std::{fmt, fmt::Write as _, str::FromStr};
 
 use super::{
-    Program,
     secret::{is_secret, may_be_in_a_file, weakness},
     shown::shown,
     variables::{Source, Variables},
@@ -21,16 +20,8 @@ pub(super) struct Described {
     about: &'static str,
     /// A value as it could be; without one the default is.
     example: Option<&'static str>,
-    /// The programs that do not start in production without it.
-    required: Option<Required>,
-}
-
-/// The programs that do not start in production without a setting.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Required {
-    ByAll,
-    /// `relaypost-api`, and `relaypost`, which serves the API too.
-    ByApi,
+    /// Whether production does not start without it.
+    required: bool,
 }
 
 /// Settings that are missing or wrong, each with its variable, what was expected and an example.
@@ -55,7 +46,6 @@ fn count(problems: usize) -> String {
 #[derive(Debug)]
 pub(super) struct Reader {
     variables: Variables,
-    program: Program,
     production: bool,
     described: Vec<Described>,
     problems: Vec<(&'static str, String)>,
@@ -65,21 +55,15 @@ pub(super) struct Reader {
 }
 
 impl Reader {
-    pub(super) fn new(variables: Variables, program: Program) -> Self {
+    pub(super) fn new(variables: Variables) -> Self {
         Self {
             variables,
-            program,
             production: false,
             described: Vec::new(),
             problems: Vec::new(),
             of_files: Vec::new(),
             advice: Vec::new(),
         }
-    }
-
-    /// The program that reads its settings.
-    pub(super) fn program(&self) -> Program {
-        self.program
     }
 
     /// From here on secrets have to be strong, and what production requires has to be there.
@@ -125,23 +109,12 @@ impl Reader {
         }
     }
 
-    /// No program starts in production without this setting, which was just read.
+    /// Production does not start without this setting, which was just read.
     pub(super) fn required_in_production(&mut self, name: &'static str) {
-        self.require(name, self.production, Required::ByAll);
-    }
-
-    /// The API does not start in production without this setting, which was just read. Other programs do not use it, and
-    /// need not be given it.
-    pub(super) fn required_of_the_api_in_production(&mut self, name: &'static str) {
-        let serves = [Program::Api, Program::Standalone].contains(&self.program);
-        self.require(name, self.production && serves, Required::ByApi);
-    }
-
-    fn require(&mut self, name: &'static str, applies: bool, by: Required) {
         if let Some(described) = self.described.iter_mut().find(|one| one.name == name) {
-            described.required = Some(by);
+            described.required = true;
         }
-        if applies && !self.is_set(name) {
+        if self.production && !self.is_set(name) {
             self.refuse(name, "missing, and production does not start without it");
         }
     }
@@ -207,7 +180,7 @@ impl Reader {
             default: default.to_owned(),
             about,
             example: None,
-            required: None,
+            required: false,
         });
     }
 
@@ -300,11 +273,7 @@ impl Reader {
                 None | Some("") => "–".to_owned(),
                 Some(text) => format!("`{text}`"),
             };
-            let required = match one.required {
-                Some(Required::ByAll) => "required",
-                Some(Required::ByApi) => "required by the API",
-                None => "",
-            };
+            let required = if one.required { "required" } else { "" };
             let file = match may_be_in_a_file(one.name) {
                 true => format!(" Or `{}_FILE`.", one.name),
                 false => String::new(),

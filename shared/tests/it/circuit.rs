@@ -8,8 +8,8 @@ use relaypost_shared::{
     circuit::{Admission, Notice, Report, Signal},
     clock::Timestamp,
     delivery::CircuitState,
-    entities::circuit::Model,
     settings,
+    store::fixtures::circuit::Model,
 };
 use uuid::Uuid;
 

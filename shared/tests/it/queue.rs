@@ -5,14 +5,17 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-use apalis::prelude::WorkerBuilder;
+use apalis::prelude::{Monitor, WorkerBuilder};
 use relaypost_shared::{
     clock::Clock,
     ids::{DeliveryId, TenantId},
     queue::{Consumer, Job, JobBackend, Lane, Queue},
 };
 use relaypost_testkit::{RedisServer, eventually};
-use tokio::{sync::Semaphore, task::JoinHandle};
+use tokio::{
+    sync::{Semaphore, watch},
+    task::JoinHandle,
+};
 
 use crate::support::{DEADLINE, work_keys};
 
@@ -296,4 +299,65 @@ async fn a_worker_that_leaves_hands_back_what_it_holds() {
             .iter()
             .any(|key| key.contains("workers:metadata") || key.contains("inflight"))
     );
+}
+
+#[tokio::test]
+async fn a_worker_that_ends_unasked_is_started_again_by_the_monitor_and_one_that_is_told_to_is_not()
+{
+    let redis = RedisServer::start().await;
+    let queue = Queue::open(Some(&redis.url())).unwrap();
+    let consumer = Consumer::new(&queue, LANE, "one", 500, None).unwrap();
+    let (stopping, seen) = (watch::Sender::new(false), Arc::new(Mutex::new(Vec::new())));
+    let (told, counting, taking) = (stopping.clone(), seen.clone(), consumer.clone());
+    let monitor = Monitor::new()
+        .should_restart(|_, _| true)
+        .register(move |_| {
+            let backend = JobBackend::new(taking.clone()).until(told.subscribe());
+            let (consumer, seen) = (taking.clone(), counting.clone());
+            WorkerBuilder::new("one")
+                .backend(backend)
+                .build(move |deliveries: Vec<DeliveryId>| {
+                    let (consumer, seen) = (consumer.clone(), seen.clone());
+                    async move {
+                        seen.lock().unwrap().extend(deliveries.iter().copied());
+                        consumer.acknowledge(&deliveries).await;
+                    }
+                })
+        });
+    let context = monitor.context();
+    let running = tokio::spawn(monitor.run());
+    for round in 1..=3 {
+        queue.push(LANE, &jobs(100)).await.unwrap();
+        eventually(DEADLINE, || async {
+            let count = seen.lock().unwrap().len();
+            match count == round * 100 {
+                true => Ok(()),
+                false => Err(format!("{count} arrived")),
+            }
+        })
+        .await;
+        context.stop_worker("one").unwrap();
+        eventually(DEADLINE, || async {
+            let restarts = context.workers()[0].restarts();
+            match restarts == round {
+                true => Ok(()),
+                false => Err(format!("{restarts} restarts")),
+            }
+        })
+        .await;
+    }
+    queue.push(LANE, &jobs(100)).await.unwrap();
+    eventually(DEADLINE, || async {
+        let count = seen.lock().unwrap().len();
+        (count == 400).then_some(()).ok_or(count.to_string())
+    })
+    .await;
+    stopping.send_replace(true);
+    context.shutdown().unwrap();
+    running.await.unwrap().unwrap();
+    let mut ids = seen.lock().unwrap().clone();
+    ids.sort_unstable();
+    ids.dedup();
+    assert_eq!(ids.len(), 400, "each once");
+    assert_eq!(consumer.in_flight(), 0);
 }

@@ -4,15 +4,16 @@ use std::collections::{BTreeMap, HashMap};
 
 use chrono::TimeDelta;
 use relaypost_shared::{
-    circuit::{self as machine, Admission},
+    circuit::Admission,
     clock::Timestamp,
     db::{Database, Transaction, begin_write},
-    delivery::{CircuitState, EndpointStatus, Ordering, Outcome, Reason, Status},
-    entities::{circuit, delivery, endpoint},
+    delivery::{CircuitState, EndpointStatus, Ordering, Outcome, ParkedReason, Reason},
+    entities::endpoint,
     ids::{DeliveryId, EndpointId},
     settings,
+    store::{Circuit, Delivery, circuits, park},
 };
-use sea_orm::{ColumnTrait as _, DbErr, EntityTrait as _, QueryFilter as _, sea_query::Expr};
+use sea_orm::{ColumnTrait as _, DbErr, EntityTrait as _, QueryFilter as _};
 use uuid::Uuid;
 
 use super::{Pass, order, patience};
@@ -55,7 +56,7 @@ pub async fn ask(
             Target::Email { .. } | Target::Missing => None,
         })
         .collect();
-    machine::create_missing(&tx, owners.clone(), now).await?;
+    circuits::create_missing(&tx, owners.clone(), now).await?;
     let mut ids: Vec<Uuid> = owners.into_keys().collect();
     if slice
         .iter()
@@ -63,10 +64,10 @@ pub async fn ask(
     {
         ids.extend(providers);
     }
-    let circuits = machine::lock(&tx, ids).await?;
+    let locked = circuits::lock(&tx, ids).await?;
     let mut desk = Desk {
-        before: circuits.clone(),
-        circuits,
+        before: locked.clone(),
+        circuits: locked,
         endpoints: fresh_endpoints(&tx, slice).await?,
         parked: BTreeMap::new(),
         policy,
@@ -102,10 +103,10 @@ async fn fresh_endpoints(
 
 /// Everything that answers are given from.
 struct Desk<'a> {
-    before: BTreeMap<Uuid, circuit::Model>,
-    circuits: BTreeMap<Uuid, circuit::Model>,
+    before: BTreeMap<Uuid, Circuit>,
+    circuits: BTreeMap<Uuid, Circuit>,
     endpoints: HashMap<EndpointId, endpoint::Model>,
-    parked: BTreeMap<Uuid, Vec<DeliveryId>>,
+    parked: BTreeMap<Uuid, HashMap<ParkedReason, Vec<DeliveryId>>>,
     policy: &'a settings::Circuit,
     timeout: TimeDelta,
     providers: &'a [Uuid],
@@ -126,7 +127,7 @@ impl Desk<'_> {
     async fn answer_webhook(
         &mut self,
         tx: &Transaction,
-        delivery: &delivery::Model,
+        delivery: &Delivery,
         id: EndpointId,
     ) -> Result<Answer, DbErr> {
         let (Some(endpoint), Some(circuit)) =
@@ -141,13 +142,16 @@ impl Desk<'_> {
             Some(Ordering::Fifo) => order::has_turn(tx, circuit, delivery, self.now).await?,
             None => true,
         };
-        if endpoint.status == EndpointStatus::Paused || !in_turn {
-            return Ok(self.park(id.uuid(), delivery.id));
+        if endpoint.status == EndpointStatus::Paused {
+            return Ok(self.park(id.uuid(), ParkedReason::Paused, delivery.id));
+        }
+        if !in_turn {
+            return Ok(self.park(id.uuid(), ParkedReason::Ordered, delivery.id));
         }
         let patience = patience(self.timeout, Some(endpoint));
         Ok(match circuit.admit(self.policy, patience, self.now) {
             Admission::Send(epoch) => Answer::Send(Pass(vec![(id.uuid(), epoch)])),
-            Admission::Park => self.park(id.uuid(), delivery.id),
+            Admission::Park => self.park(id.uuid(), ParkedReason::CircuitOpen, delivery.id),
         })
     }
 
@@ -179,13 +183,14 @@ impl Desk<'_> {
             retry_at.unwrap_or(Timestamp::MAX_UTC)
         });
         match first_back {
-            Some(provider) => self.park(*provider, delivery),
+            Some(provider) => self.park(*provider, ParkedReason::CircuitOpen, delivery),
             None => Answer::Send(Pass::default()),
         }
     }
 
-    fn park(&mut self, circuit: Uuid, delivery: DeliveryId) -> Answer {
-        self.parked.entry(circuit).or_default().push(delivery);
+    fn park(&mut self, circuit: Uuid, reason: ParkedReason, delivery: DeliveryId) -> Answer {
+        let parked = self.parked.entry(circuit).or_default();
+        parked.entry(reason).or_default().push(delivery);
         if let Some(row) = self.circuits.get_mut(&circuit)
             && let Some(at) = row.retry_at
         {
@@ -196,18 +201,11 @@ impl Desk<'_> {
 
     async fn write(self, tx: &Transaction) -> Result<(), DbErr> {
         for (circuit, deliveries) in &self.parked {
-            delivery::Entity::update_many()
-                .col_expr(delivery::Column::ParkedFor, Expr::value(*circuit))
-                .col_expr(
-                    delivery::Column::DispatchAt,
-                    Expr::value(Option::<Timestamp>::None),
-                )
-                .filter(delivery::Column::Id.is_in(deliveries.iter().copied()))
-                .filter(delivery::Column::Status.eq(Status::Pending))
-                .exec(tx)
-                .await?;
+            for (reason, deliveries) in deliveries {
+                park::park(tx, *circuit, *reason, deliveries, self.now).await?;
+            }
         }
-        machine::save_changed(tx, &self.before, self.circuits, self.now).await
+        circuits::save_changed(tx, &self.before, self.circuits, self.now).await
     }
 }
 

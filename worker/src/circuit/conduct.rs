@@ -5,28 +5,25 @@
 
 use chrono::TimeDelta;
 use relaypost_shared::{
-    circuit as machine,
     clock::Timestamp,
-    db::{self, Database, Transaction, begin_write},
+    db::{Database, Transaction, begin_write},
     delivery::{CircuitState, EndpointStatus, Ordering},
-    entities::{circuit, endpoint},
-    ids::{DeliveryId, EndpointId},
+    entities::endpoint,
+    ids::EndpointId,
     queue::{Flow, Lane, Queue},
     settings::{self, Settings},
+    store::{Circuit, circuits, release},
 };
-use sea_orm::{ConnectionTrait, DbErr, EntityTrait as _, Statement};
-use uuid::Uuid;
+use sea_orm::{DbErr, EntityTrait as _};
 
 use super::{order, providers};
 use crate::{
-    dispatch::{CLAIM, Dispatched, StepError, claims_may_be_lost, push},
+    dispatch::{Dispatched, StepError, claims_may_be_lost, push},
     guard::refusal,
 };
 
 /// How many circuits one step looks at most.
 pub const BATCH: u64 = 100;
-/// How many deliveries are released at once at most.
-const RELEASE: u32 = 500;
 /// How often a circuit that releases is looked at.
 const TICK: TimeDelta = TimeDelta::milliseconds(250);
 /// Ticks in a second.
@@ -47,7 +44,7 @@ pub async fn step(
     let mut looked = 0;
     while looked < BATCH {
         let tx = begin_write(db).await?;
-        let Some(circuit) = due(&tx, now).await? else {
+        let Some(circuit) = circuits::due(&tx, now).await? else {
             break;
         };
         let provider_is_back = circuit.tenant_id.is_none() && circuit.state == CircuitState::Closed;
@@ -69,12 +66,7 @@ pub async fn step(
 /// # Errors
 /// When the database or the queue cannot be reached; nothing is lost then.
 pub async fn expire(db: &Database, queue: &Queue, now: Timestamp) -> Result<u64, StepError> {
-    let expired = format!(
-        "id IN (SELECT id FROM deliveries WHERE expires_at <= $2 AND parked_for IS NOT NULL ORDER BY expires_at LIMIT $3{})",
-        db::skip_locked(db.get_database_backend())
-    );
-    let params = vec![now.into(), i64::from(RELEASE).into()];
-    let released = release(db, &expired, params, now).await;
+    let released = release::expired(db, now).await;
     let released = released.inspect_err(|error| claims_may_be_lost(db, error, now))?;
     push(db, queue, &released, now).await?;
     Ok(released.len() as u64)
@@ -88,32 +80,7 @@ pub async fn expire(db: &Database, queue: &Queue, now: Timestamp) -> Result<u64,
 /// # Errors
 /// When the database fails.
 pub async fn find_forgotten(db: &Database, now: Timestamp) -> Result<u64, DbErr> {
-    // The next value after the last, again and again: neither database skips over equal values of an index by itself.
-    let sql = "WITH RECURSIVE held(id) AS (\
-         SELECT (SELECT parked_for FROM deliveries WHERE parked_for IS NOT NULL ORDER BY parked_for LIMIT 1) \
-         UNION ALL \
-         SELECT (SELECT parked_for FROM deliveries WHERE parked_for > held.id ORDER BY parked_for LIMIT 1) \
-         FROM held WHERE held.id IS NOT NULL) \
-         UPDATE circuits SET release_at = $1 WHERE release_at IS NULL AND id IN (SELECT id FROM held WHERE id IS NOT NULL) \
-         AND NOT EXISTS (SELECT 1 FROM endpoints WHERE endpoints.id = circuits.id \
-         AND endpoints.deleted_at IS NULL AND endpoints.status <> 'disabled' AND (endpoints.status = 'paused' \
-         OR (circuits.state = 'open' AND circuits.retry_at IS NULL) \
-         OR (endpoints.ordering = 'fifo' AND EXISTS (SELECT 1 FROM deliveries WHERE deliveries.id = circuits.head \
-         AND deliveries.status = 'pending' AND deliveries.parked_for IS NULL))))";
-    let statement = Statement::from_sql_and_values(db.get_database_backend(), sql, [now.into()]);
-    Ok(db.execute_raw(statement).await?.rows_affected())
-}
-
-async fn due(tx: &Transaction, now: Timestamp) -> Result<Option<circuit::Model>, DbErr> {
-    let backend = tx.get_database_backend();
-    let sql = format!(
-        "SELECT * FROM circuits WHERE release_at <= $1 ORDER BY release_at LIMIT 1{}",
-        db::skip_locked(backend)
-    );
-    circuit::Entity::find()
-        .from_raw_sql(Statement::from_sql_and_values(backend, sql, [now.into()]))
-        .one(tx)
-        .await
+    circuits::wake_forgotten(db, now).await
 }
 
 /// What is to be done for one circuit.
@@ -130,7 +97,7 @@ enum Release {
 
 impl Release {
     fn at_pace(pace: u32, now: Timestamp) -> Self {
-        Self::Oldest(pace.div_ceil(TICKS).min(RELEASE), now + TICK)
+        Self::Oldest(pace.div_ceil(TICKS).min(release::BATCH), now + TICK)
     }
 }
 
@@ -138,7 +105,7 @@ async fn look(
     tx: &Transaction,
     queue: &Queue,
     settings: &Settings,
-    mut circuit: circuit::Model,
+    mut circuit: Circuit,
     now: Timestamp,
 ) -> Result<Vec<Dispatched>, StepError> {
     let endpoint = match circuit.tenant_id {
@@ -158,7 +125,10 @@ async fn look(
         Release::Nothing(again) => (Vec::new(), again),
         Release::Head => {
             let head = order::parked_head(tx, &mut circuit, now).await?;
-            let released = release_one(tx, head, now).await?;
+            let released = match head {
+                Some(head) => release::one(tx, head, now).await?,
+                None => Vec::new(),
+            };
             (released, None)
         }
         Release::Oldest(count, again) => {
@@ -166,29 +136,29 @@ async fn look(
                 Some(endpoint) => count.min(room(queue, endpoint.id, count).await?),
                 None => count,
             };
-            let released = release_oldest(tx, circuit.id, count, now).await?;
+            let released = release::oldest(tx, circuit.id, count, now).await?;
             let more = count == 0 || released.len() as u64 >= count.into();
             (released, more.then_some(again))
         }
         Release::Probes(count) => {
-            let mut released = release_expired(tx, circuit.id, now).await?;
+            let mut released = release::expired_of(tx, circuit.id, now).await?;
             let again = if released.is_empty() {
                 PROBES_ON_THEIR_WAY
             } else {
                 TICK
             };
-            released.extend(release_probes(tx, circuit.id, count, now).await?);
+            released.extend(release::probes(tx, circuit.id, count, now).await?);
             let again = (!released.is_empty()).then_some(now + again);
             (released, again)
         }
     };
     circuit.release_at = again;
-    machine::save(tx, circuit, now).await?;
+    circuits::save(tx, circuit, now).await?;
     Ok(released)
 }
 
 fn plan(
-    circuit: &circuit::Model,
+    circuit: &Circuit,
     endpoint: Option<&endpoint::Model>,
     policy: &settings::Circuit,
     now: Timestamp,
@@ -199,7 +169,7 @@ fn plan(
         None => circuit.tenant_id.is_some(),
     };
     if takes_nothing {
-        return Release::Oldest(RELEASE, now);
+        return Release::Oldest(release::BATCH, now);
     }
     if endpoint.is_some_and(|endpoint| endpoint.status == EndpointStatus::Paused) {
         return Release::Nothing(None);
@@ -230,81 +200,4 @@ async fn room(queue: &Queue, endpoint: EndpointId, pace: u32) -> Result<u32, Ste
         .await?;
     let free = u64::from(pace * TICKS).saturating_sub(waiting);
     Ok(u32::try_from(free).unwrap_or(u32::MAX))
-}
-
-/// Releases one delivery that is parked.
-pub(crate) async fn release_one(
-    tx: &impl ConnectionTrait,
-    delivery: Option<DeliveryId>,
-    now: Timestamp,
-) -> Result<Vec<Dispatched>, DbErr> {
-    let Some(delivery) = delivery else {
-        return Ok(Vec::new());
-    };
-    release(tx, "id = $2", vec![delivery.into()], now).await
-}
-
-async fn release_oldest(
-    tx: &Transaction,
-    circuit: Uuid,
-    count: u32,
-    now: Timestamp,
-) -> Result<Vec<Dispatched>, DbErr> {
-    let oldest = "id IN (SELECT id FROM deliveries WHERE parked_for = $2 ORDER BY id LIMIT $3)";
-    let params = vec![circuit.into(), i64::from(count).into()];
-    release(tx, oldest, params, now).await
-}
-
-/// A probe that fails costs its delivery an attempt, so among the oldest those go first that have had the fewest.
-async fn release_probes(
-    tx: &Transaction,
-    circuit: Uuid,
-    count: u32,
-    now: Timestamp,
-) -> Result<Vec<Dispatched>, DbErr> {
-    let freshest = "id IN (SELECT id FROM (\
-         SELECT id, attempt_count FROM deliveries WHERE parked_for = $2 ORDER BY id LIMIT $3) AS oldest \
-         ORDER BY attempt_count, id LIMIT $4)";
-    let (oldest, count) = (i64::from(RELEASE), i64::from(count));
-    let params = vec![circuit.into(), oldest.into(), count.into()];
-    release(tx, freshest, params, now).await
-}
-
-/// Lets go of what has expired among the oldest: it ends without an attempt, so it would be no probe.
-async fn release_expired(
-    tx: &Transaction,
-    circuit: Uuid,
-    now: Timestamp,
-) -> Result<Vec<Dispatched>, DbErr> {
-    let expired = "id IN (SELECT id FROM (\
-         SELECT id, expires_at FROM deliveries WHERE parked_for = $2 ORDER BY id LIMIT $3) AS oldest \
-         WHERE expires_at <= $4)";
-    let params = vec![circuit.into(), i64::from(RELEASE).into(), now.into()];
-    release(tx, expired, params, now).await
-}
-
-/// Releases as the dispatcher claims: should the job be lost, it is found again. What somebody else has released or ended
-/// while this statement waited for its row is left alone.
-async fn release(
-    tx: &impl ConnectionTrait,
-    which: &str,
-    params: Vec<sea_orm::Value>,
-    now: Timestamp,
-) -> Result<Vec<Dispatched>, DbErr> {
-    // CASE hides the condition from PostgreSQL's planner. With statistics from before an outage it takes the index of what
-    // is parked for a small one, and would look through all of it for each row.
-    let sql = format!(
-        "UPDATE deliveries SET parked_for = NULL, dispatch_at = CASE status WHEN 'pending' THEN $1 END \
-         WHERE {which} AND CASE WHEN parked_for IS NULL THEN 0 ELSE 1 END = 1 \
-         RETURNING id, tenant_id, endpoint_id, kind, replayed_at"
-    );
-    let params = std::iter::once((now + CLAIM).into()).chain(params);
-    let rows = tx
-        .query_all_raw(Statement::from_sql_and_values(
-            tx.get_database_backend(),
-            sql,
-            params,
-        ))
-        .await?;
-    rows.iter().map(Dispatched::read).collect()
 }

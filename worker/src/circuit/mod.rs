@@ -15,7 +15,6 @@ use uuid::Uuid;
 use crate::load::{Loaded, Target};
 
 pub use ask::{Answer, ask};
-pub(crate) use conduct::release_one;
 pub use conduct::{BATCH, expire, find_forgotten, step};
 pub(crate) use observe::{Observed, Told, observe};
 pub(crate) use order::next_in_order;

@@ -3,12 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use relaypost_shared::{
-    circuit::{self as machine, Notice, Report, Signal},
+    circuit::{Notice, Report, Signal},
     clock::Timestamp,
     db::Transaction,
-    entities::circuit,
     ids::TenantId,
     settings,
+    store::{Circuit, circuits},
 };
 use sea_orm::DbErr;
 use uuid::Uuid;
@@ -28,8 +28,8 @@ pub(crate) struct Told {
 
 /// The circuits of a slice, locked until its transaction ends.
 pub(crate) struct Observed {
-    pub(crate) circuits: BTreeMap<Uuid, circuit::Model>,
-    before: BTreeMap<Uuid, circuit::Model>,
+    pub(crate) circuits: BTreeMap<Uuid, Circuit>,
+    before: BTreeMap<Uuid, Circuit>,
     /// What operators are to hear, and of which circuit.
     pub(crate) notices: Vec<(Uuid, Notice)>,
 }
@@ -52,8 +52,8 @@ pub(crate) async fn observe(
         .iter()
         .filter(|one| one.report.signal != Signal::Success)
         .map(|one| (one.report.circuit, one.owner));
-    machine::create_missing(tx, failing.collect::<BTreeMap<_, _>>(), now).await?;
-    let mut observed = Observed::of(machine::lock(tx, ids).await?);
+    circuits::create_missing(tx, failing.collect::<BTreeMap<_, _>>(), now).await?;
+    let mut observed = Observed::of(circuits::lock(tx, ids).await?);
     for one in told {
         let Some(circuit) = observed.circuits.get_mut(&one.report.circuit) else {
             continue;
@@ -71,7 +71,7 @@ pub(crate) async fn observe(
 }
 
 impl Observed {
-    fn of(circuits: BTreeMap<Uuid, circuit::Model>) -> Self {
+    fn of(circuits: BTreeMap<Uuid, Circuit>) -> Self {
         Self {
             before: circuits.clone(),
             circuits,
@@ -81,6 +81,6 @@ impl Observed {
 
     /// Writes the circuits that have changed.
     pub(crate) async fn write(self, tx: &Transaction, now: Timestamp) -> Result<(), DbErr> {
-        machine::save_changed(tx, &self.before, self.circuits, now).await
+        circuits::save_changed(tx, &self.before, self.circuits, now).await
     }
 }

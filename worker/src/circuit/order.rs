@@ -7,31 +7,30 @@
 
 use relaypost_shared::{
     clock::Timestamp,
-    delivery::Status,
-    entities::{circuit, delivery},
-    ids::{DeliveryId, EndpointId},
+    ids::DeliveryId,
+    store::{
+        Circuit, Delivery,
+        turns::{self, Holder},
+    },
 };
-use sea_orm::{
-    ColumnTrait as _, Condition, ConnectionTrait, DbErr, EntityTrait as _, QueryFilter as _,
-    QueryOrder as _, QuerySelect as _,
-};
+use sea_orm::{ConnectionTrait, DbErr};
 
 /// Whether it is this delivery's turn. The circuit is locked; where nobody has the turn, the oldest gets it.
 pub(super) async fn has_turn(
     tx: &impl ConnectionTrait,
-    circuit: &mut circuit::Model,
-    delivery: &delivery::Model,
+    circuit: &mut Circuit,
+    delivery: &Delivery,
     now: Timestamp,
 ) -> Result<bool, DbErr> {
     if circuit.head == Some(delivery.id) {
         return Ok(true);
     }
     if let Some(head) = circuit.head
-        && is_pending(tx, head).await?
+        && turns::holder(tx, head).await? != Holder::Ended
     {
         return Ok(false);
     }
-    let oldest = oldest(tx, circuit, now).await?;
+    let oldest = turns::oldest(tx, circuit, now).await?;
     let head = oldest.map_or(delivery.id, |oldest| oldest.min(delivery.id));
     circuit.head = Some(head);
     Ok(head == delivery.id)
@@ -44,7 +43,7 @@ pub(super) async fn has_turn(
 /// still wait.
 pub(crate) async fn next_in_order(
     tx: &impl ConnectionTrait,
-    circuit: &mut circuit::Model,
+    circuit: &mut Circuit,
     ended: DeliveryId,
     now: Timestamp,
 ) -> Result<Option<DeliveryId>, DbErr> {
@@ -52,7 +51,7 @@ pub(crate) async fn next_in_order(
         return Ok(None);
     }
     circuit.settled = circuit.settled.max(circuit.head);
-    circuit.head = oldest(tx, circuit, now).await?;
+    circuit.head = turns::oldest(tx, circuit, now).await?;
     Ok(circuit.head)
 }
 
@@ -60,70 +59,16 @@ pub(crate) async fn next_in_order(
 /// has it is gone.
 pub(super) async fn parked_head(
     tx: &impl ConnectionTrait,
-    circuit: &mut circuit::Model,
+    circuit: &mut Circuit,
     now: Timestamp,
 ) -> Result<Option<DeliveryId>, DbErr> {
     if let Some(head) = circuit.head {
-        let row = delivery::Entity::find_by_id(head).one(tx).await?;
-        if let Some(row) = row.filter(|row| row.status == Status::Pending) {
-            return Ok(row.parked_for.map(|_| row.id));
-        }
-        return next_in_order(tx, circuit, head, now).await;
+        return match turns::holder(tx, head).await? {
+            Holder::Parked => Ok(Some(head)),
+            Holder::UnderWay => Ok(None),
+            Holder::Ended => next_in_order(tx, circuit, head, now).await,
+        };
     }
-    circuit.head = oldest(tx, circuit, now).await?;
+    circuit.head = turns::oldest(tx, circuit, now).await?;
     Ok(circuit.head)
-}
-
-async fn is_pending(tx: &impl ConnectionTrait, id: DeliveryId) -> Result<bool, DbErr> {
-    let row = delivery::Entity::find_by_id(id).one(tx).await?;
-    Ok(row.is_some_and(|row| row.status == Status::Pending))
-}
-
-/// The oldest of what is parked and of what is on its way: accepted after the last that had its turn, and not waiting
-/// for a time that its sender chose.
-async fn oldest(
-    tx: &impl ConnectionTrait,
-    circuit: &circuit::Model,
-    now: Timestamp,
-) -> Result<Option<DeliveryId>, DbErr> {
-    use delivery::Column;
-    let due = Condition::any()
-        .add(Column::AttemptCount.gt(0))
-        .add(Column::NextAttemptAt.is_null())
-        .add(Column::NextAttemptAt.lte(now));
-    let mut under_way = delivery::Entity::find()
-        .filter(Column::EndpointId.eq(EndpointId::from_uuid(circuit.id)))
-        .filter(Column::Status.eq(Status::Pending))
-        .filter(due);
-    if let Some(settled) = circuit.settled {
-        under_way = under_way.filter(Column::Id.gt(settled));
-    }
-    let under_way = under_way
-        .select_only()
-        .column(Column::Id)
-        .order_by_asc(Column::Id)
-        .limit(1)
-        .into_tuple::<DeliveryId>()
-        .one(tx)
-        .await?;
-    let parked = first_parked(tx, circuit.id).await?;
-    Ok(under_way.into_iter().chain(parked).min())
-}
-
-async fn first_parked(
-    tx: &impl ConnectionTrait,
-    circuit: uuid::Uuid,
-) -> Result<Option<DeliveryId>, DbErr> {
-    use delivery::Column;
-    delivery::Entity::find()
-        .filter(Column::ParkedFor.eq(circuit))
-        // Whoever has given one up need not know of turns.
-        .filter(Column::Status.eq(Status::Pending))
-        .select_only()
-        .column(Column::Id)
-        .order_by_asc(Column::Id)
-        .limit(1)
-        .into_tuple()
-        .one(tx)
-        .await
 }

@@ -2,12 +2,12 @@
 
 use chrono::TimeDelta;
 use relaypost_shared::{
-    clock::Timestamp, delivery::CircuitState, entities::circuit, settings::Settings,
+    clock::Timestamp,
+    delivery::CircuitState,
+    settings::Settings,
+    store::{Circuit, circuits},
 };
-use sea_orm::{
-    ColumnTrait as _, ConnectionTrait, DbErr, EntityTrait as _, QueryFilter as _,
-    sea_query::{Expr, ExprTrait as _},
-};
+use sea_orm::{ConnectionTrait, DbErr};
 use uuid::Uuid;
 
 /// Circuits that are looked at this soon anyway are not woken.
@@ -18,7 +18,7 @@ const SOON: TimeDelta = TimeDelta::seconds(1);
 pub(super) async fn pace_of_another(
     db: &impl ConnectionTrait,
     settings: &Settings,
-    circuit: &circuit::Model,
+    circuit: &Circuit,
 ) -> Result<Option<u32>, DbErr> {
     if circuit.tenant_id.is_some() || circuit.state == CircuitState::Closed {
         return Ok(None);
@@ -27,10 +27,7 @@ pub(super) async fn pace_of_another(
     if !known.contains(&circuit.id) {
         return Ok(Some(u32::MAX));
     }
-    let rows = circuit::Entity::find()
-        .filter(circuit::Column::Id.is_in(known.iter().copied()))
-        .all(db)
-        .await?;
+    let rows = circuits::of(db, known.iter().copied()).await?;
     // One without a row has never had trouble.
     if known.iter().any(|id| rows.iter().all(|row| row.id != *id)) {
         return Ok(Some(u32::MAX));
@@ -38,7 +35,7 @@ pub(super) async fn pace_of_another(
     let closed = rows
         .iter()
         .filter(|row| row.state == CircuitState::Closed)
-        .map(circuit::Model::release_pace);
+        .map(Circuit::release_pace);
     Ok(closed.max())
 }
 
@@ -48,18 +45,7 @@ pub(super) async fn wake_others(
     settings: &Settings,
     now: Timestamp,
 ) -> Result<(), DbErr> {
-    use circuit::Column;
-    let asleep = Column::ReleaseAt
-        .is_null()
-        .or(Column::ReleaseAt.gt(now + SOON));
-    circuit::Entity::update_many()
-        .col_expr(Column::ReleaseAt, Expr::value(now))
-        .filter(Column::Id.is_in(ids(settings)))
-        .filter(Column::State.ne(CircuitState::Closed))
-        .filter(asleep)
-        .exec(db)
-        .await
-        .map(|_| ())
+    circuits::wake_open(db, ids(settings), SOON, now).await
 }
 
 fn ids(settings: &Settings) -> Vec<Uuid> {

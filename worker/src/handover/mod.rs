@@ -3,9 +3,8 @@
 //! Nobody removes a second copy of a mail. So before the first byte of the content goes out, the delivery's row says so: a
 //! worker that is killed, frozen or cut off from then on leaves a row that tells that the mail may have been accepted.
 //!
-//! The mark is two columns of `deliveries`, which only mails use: `sending_token`, which one attempt alone has, and
-//! `sending_at`, when the worker of that attempt last said that it still waits. It is set by a conditional statement, so that
-//! of several workers that have the same delivery one may send. Recording the attempt clears it.
+//! The store sets the mark ([`relaypost_shared::store::mark`]): of several workers that have the same delivery one may send.
+//! Recording the attempt clears it.
 //!
 //! Another worker that loads a marked delivery takes the mail for abandoned only when two signals agree: the queue gave its
 //! job away (the worker said nothing for four seconds, or the queue was lost), and the mark was not renewed for
@@ -25,14 +24,17 @@ use std::{
 
 use chrono::TimeDelta;
 use relaypost_shared::{
-    batch::Batcher, clock::Clock, db::Database, entities::delivery, ids::DeliveryId,
+    batch::Batcher,
+    clock::Clock,
+    db::Database,
+    store::{Delivery, mark::Mark},
 };
 use sea_orm::DbErr;
 use uuid::Uuid;
 
 use crate::retry;
 use cutoff::Open;
-use marks::{Change, Mark};
+use marks::{Change, To};
 
 pub use cutoff::Cutoff;
 
@@ -75,12 +77,14 @@ impl Handovers {
     }
 
     /// The handover of one attempt at a delivery.
-    pub(crate) fn of(&self, delivery: &delivery::Model) -> Handover<'_> {
+    pub(crate) fn of(&self, delivery: &Delivery) -> Handover<'_> {
         Handover {
             handovers: self,
-            delivery: delivery.id,
-            seen: delivery.attempt_count,
-            token: Uuid::from_u128(rand::random()),
+            mark: Mark {
+                delivery: delivery.id,
+                seen: delivery.attempt_count,
+                token: Uuid::from_u128(rand::random()),
+            },
             open: OnceLock::new(),
             marked: AtomicBool::new(false),
         }
@@ -92,9 +96,7 @@ impl Handovers {
 #[derive(Debug)]
 pub struct Handover<'a> {
     handovers: &'a Handovers,
-    delivery: DeliveryId,
-    seen: i32,
-    token: Uuid,
+    mark: Mark,
     open: OnceLock<Open>,
     marked: AtomicBool,
 }
@@ -111,7 +113,7 @@ impl Handover<'_> {
         if cutoff.is_reached() {
             return Err(Withheld::Stopping);
         }
-        match self.change(Mark::Set).await? {
+        match self.change(To::Set).await? {
             false => Err(Withheld::Changed),
             true if cutoff.is_reached() => Err(Withheld::Stopping),
             true => {
@@ -126,8 +128,8 @@ impl Handover<'_> {
     pub(crate) async fn renew(&self) -> Infallible {
         loop {
             tokio::time::sleep(RENEW_EVERY).await;
-            if let Err(error) = self.change(Mark::Set).await {
-                tracing::warn!(%error, delivery = %self.delivery, "mark not renewed; trying again");
+            if let Err(error) = self.change(To::Set).await {
+                tracing::warn!(%error, delivery = %self.mark.delivery, "mark not renewed; trying again");
             }
         }
     }
@@ -141,10 +143,10 @@ impl Handover<'_> {
     /// would be taken for one that was.
     pub(crate) async fn take_back(&self) {
         for wait in retry::infrastructure() {
-            match self.change(Mark::Cleared).await {
+            match self.change(To::Cleared).await {
                 Ok(_) => return,
                 Err(error) => {
-                    tracing::warn!(%error, delivery = %self.delivery, "mark not cleared; trying again");
+                    tracing::warn!(%error, delivery = %self.mark.delivery, "mark not cleared; trying again");
                 }
             }
             tokio::time::sleep(wait).await;
@@ -153,16 +155,14 @@ impl Handover<'_> {
 
     /// What this attempt has marked the delivery with, if it came that far.
     pub(crate) fn token(&self) -> Option<Uuid> {
-        self.marked.load(Ordering::Relaxed).then_some(self.token)
+        self.marked
+            .load(Ordering::Relaxed)
+            .then_some(self.mark.token)
     }
 
-    async fn change(&self, to: Mark) -> Result<bool, Withheld> {
-        let change = Change {
-            delivery: self.delivery,
-            seen: self.seen,
-            token: self.token,
-            to,
-        };
+    async fn change(&self, to: To) -> Result<bool, Withheld> {
+        let mark = self.mark;
+        let change = Change { mark, to };
         let lost = |error| Withheld::Unavailable(Arc::new(DbErr::Custom(format!("{error}"))));
         let changed = self.handovers.changes.call(change).await.map_err(lost)?;
         changed.map_err(Withheld::Unavailable)

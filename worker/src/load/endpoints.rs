@@ -1,8 +1,8 @@
 //! Endpoints that were loaded a moment ago, with what is sealed of them opened.
 //!
-//! None of them is ever old: with every slice of deliveries comes the version of each endpoint's row (PostgreSQL's `xmin`, the
-//! transaction that wrote it), and only the same version is used again. Whatever changes what an endpoint signs or
-//! authenticates with writes its row as well.
+//! None of them is ever old: with every slice of deliveries comes the version of each endpoint's row, and only the same version
+//! is used again. Whatever changes what an endpoint signs or authenticates with writes its row as well. Where no version is
+//! known, as on SQLite, nothing is kept.
 
 use std::{
     collections::HashMap,
@@ -15,19 +15,19 @@ use relaypost_shared::{
     entities::{endpoint, endpoint_secret},
     ids::EndpointId,
     secrets::{Keyring, OpenError},
+    store::load::Version,
 };
-use sea_orm::{ConnectionTrait, DbErr};
+use sea_orm::{
+    ColumnTrait as _, Condition, ConnectionTrait, DbErr, EntityTrait as _, QueryFilter as _,
+};
 
-use super::{Credentials, rows};
+use super::Credentials;
 
 /// How long one is used, and what is opened of it stays in memory: for twice as long at most, as long as something is
-/// delivered. A version is a 32-bit number that comes again after four billion transactions.
+/// delivered. A version comes again after four billion transactions.
 const LASTS: Duration = Duration::from_secs(60);
 /// How many are kept at most.
 const ROOM: usize = 10_000;
-
-/// The version of an endpoint's row.
-pub(super) type Version = i64;
 
 /// An endpoint with what is sealed of it, opened; or why it cannot be opened. Without a secret it has none.
 #[derive(Clone, Debug)]
@@ -69,10 +69,6 @@ impl Endpoints {
         }
     }
 
-    pub(super) fn keys(&self) -> &Keyring {
-        &self.keys
-    }
-
     /// The endpoints of a slice in these versions: those that are kept, and the others from the database, as they are by
     /// now. What cannot be opened is not kept.
     ///
@@ -81,7 +77,7 @@ impl Endpoints {
     pub(super) async fn of(
         &self,
         db: &impl ConnectionTrait,
-        versions: &HashMap<EndpointId, Version>,
+        versions: &HashMap<EndpointId, Option<Version>>,
         now: Timestamp,
     ) -> Result<HashMap<EndpointId, Known>, DbErr> {
         let (mut found, mut missing) = (HashMap::with_capacity(versions.len()), Vec::new());
@@ -89,7 +85,7 @@ impl Endpoints {
             let kept = self.kept();
             for (id, version) in versions {
                 match kept.entries.get(id) {
-                    Some(entry) if entry.holds(*version, now) => {
+                    Some(entry) if version.is_some_and(|version| entry.holds(version, now)) => {
                         found.insert(*id, entry.known.clone());
                     }
                     _ => missing.push(*id),
@@ -101,19 +97,20 @@ impl Endpoints {
         }
         // Secrets first: a change that comes between the two shows in the endpoint's version at the next slice.
         let loaded = Instant::now();
-        let secrets = rows::secrets_of(db, &missing, now).await?;
-        let endpoints = rows::endpoints_of(db, missing).await?;
-        let mut credentials = rows::credentials(&endpoints, &secrets, &self.keys);
+        let secrets = secrets_of(db, &missing, now).await?;
+        let endpoints = endpoints_of(db, missing).await?;
+        let mut credentials = credentials(&endpoints, &secrets, &self.keys);
         for endpoint in endpoints {
             let id = endpoint.id;
             let known = Known {
                 endpoint: Arc::new(endpoint),
                 credentials: credentials.remove(&id),
             };
-            if let (Some(version), Some(Ok(_))) = (versions.get(&id), &known.credentials) {
+            let version = versions.get(&id).copied().flatten();
+            if let (Some(version), Some(Ok(_))) = (version, &known.credentials) {
                 let entry = Entry {
                     known: known.clone(),
-                    version: *version,
+                    version,
                     until: secrets.get(&id).and_then(|rows| first_end(rows)),
                     loaded,
                 };
@@ -152,4 +149,60 @@ impl Entry {
 
 fn first_end(secrets: &[endpoint_secret::Model]) -> Option<Timestamp> {
     secrets.iter().filter_map(|row| row.expires_at).min()
+}
+
+/// Reads these endpoints.
+async fn endpoints_of(
+    db: &impl ConnectionTrait,
+    ids: Vec<EndpointId>,
+) -> Result<Vec<endpoint::Model>, DbErr> {
+    endpoint::Entity::find()
+        .filter(endpoint::Column::Id.is_in(ids))
+        .all(db)
+        .await
+}
+
+/// The secrets that sign for these endpoints now, of each the newest first.
+async fn secrets_of(
+    db: &impl ConnectionTrait,
+    endpoints: &[EndpointId],
+    now: Timestamp,
+) -> Result<HashMap<EndpointId, Vec<endpoint_secret::Model>>, DbErr> {
+    use endpoint_secret::{Column, Entity};
+    let valid = Condition::any()
+        .add(Column::ExpiresAt.is_null())
+        .add(Column::ExpiresAt.gt(now));
+    let mut newest_first = Entity::find()
+        .filter(Column::EndpointId.is_in(endpoints.iter().copied()))
+        .filter(valid)
+        .all(db)
+        .await?;
+    newest_first.sort_by_key(|row| std::cmp::Reverse(row.id));
+    let mut secrets: HashMap<EndpointId, Vec<endpoint_secret::Model>> = HashMap::new();
+    for row in newest_first {
+        secrets.entry(row.endpoint_id).or_default().push(row);
+    }
+    Ok(secrets)
+}
+
+/// Opens what is sealed of the endpoints. One without a secret has no entry.
+fn credentials(
+    endpoints: &[endpoint::Model],
+    secrets: &HashMap<EndpointId, Vec<endpoint_secret::Model>>,
+    keys: &Keyring,
+) -> HashMap<EndpointId, Result<Arc<Credentials>, OpenError>> {
+    let open = |endpoint: &endpoint::Model, secrets: &[endpoint_secret::Model]| {
+        let secrets: Result<Vec<String>, OpenError> =
+            secrets.iter().map(|row| row.open(keys)).collect();
+        Ok(Arc::new(Credentials {
+            secrets: secrets?,
+            headers: endpoint.open_headers(keys)?,
+        }))
+    };
+    let with_secrets = endpoints
+        .iter()
+        .filter_map(|endpoint| Some((endpoint, secrets.get(&endpoint.id)?)));
+    with_secrets
+        .map(|(endpoint, secrets)| (endpoint.id, open(endpoint, secrets)))
+        .collect()
 }

@@ -1,36 +1,46 @@
 //! Step 1: fetch everything that sending a slice of deliveries needs, in a fixed number of statements: one on PostgreSQL,
-//! for webhooks to endpoints that are known already.
+//! for webhooks to endpoints that are known already. The store loads the deliveries; this module adds their endpoints.
 
 mod endpoints;
-mod joined;
-mod mails;
-mod rows;
 
 use std::{collections::HashMap, fmt, sync::Arc};
 
-use bytes::Bytes;
 use relaypost_shared::{
     clock::Timestamp,
     db::Database,
     delivery::EmailOnUncertain,
-    entities::{Pairs, circuit, delivery, email, endpoint, message},
-    ids::{DeliveryId, MessageId},
+    entities::{Pairs, endpoint},
+    ids::{DeliveryId, EndpointId},
     secrets::{Keyring, OpenError},
+    store::{
+        Circuit, Delivery, Email,
+        load::{self, Circuits, Content, Outgoing},
+        mark::Sending,
+    },
 };
 use sea_orm::DbErr;
 use uuid::Uuid;
 
-use endpoints::Endpoints;
-
-pub use mails::Sending;
+use endpoints::{Endpoints, Known};
 
 /// A pending delivery with what it delivers.
 #[derive(Clone, Debug)]
 pub struct Loaded {
     /// The delivery's row.
-    pub delivery: delivery::Model,
+    pub delivery: Delivery,
     /// What is sent, and where to.
     pub target: Target,
+}
+
+impl Loaded {
+    /// The id of the request that made the delivery.
+    pub(crate) fn request_id(&self) -> &str {
+        match &self.target {
+            Target::Webhook { message, .. } => &message.request_id,
+            Target::Email { email, .. } => &email.request_id,
+            Target::Missing => "",
+        }
+    }
 }
 
 /// What is sealed of an endpoint.
@@ -48,33 +58,6 @@ impl fmt::Debug for Credentials {
     }
 }
 
-/// Circuits of a slice.
-type Circuits = Arc<HashMap<Uuid, Arc<circuit::Model>>>;
-
-/// A message, as much of it as sending takes.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Outgoing {
-    /// Its id.
-    pub id: MessageId,
-    /// What kind of event it is.
-    pub event_type: String,
-    /// The exact bytes that were published and that go out.
-    pub payload: Bytes,
-    /// The id of the request that published it.
-    pub request_id: String,
-}
-
-impl From<message::Model> for Outgoing {
-    fn from(row: message::Model) -> Self {
-        Self {
-            id: row.id,
-            event_type: row.event_type,
-            payload: row.payload.into(),
-            request_id: row.request_id,
-        }
-    }
-}
-
 /// What is sent, and where to.
 #[derive(Clone, Debug)]
 pub enum Target {
@@ -87,16 +70,16 @@ pub enum Target {
         /// What of the endpoint is sealed, opened; or why it cannot be opened.
         credentials: Result<Arc<Credentials>, OpenError>,
         /// The endpoint's circuit, if it has one.
-        circuit: Option<Arc<circuit::Model>>,
+        circuit: Option<Arc<Circuit>>,
     },
     /// An email to one recipient.
     Email {
         /// The email.
-        email: Arc<email::Model>,
+        email: Arc<Email>,
         /// The recipient's address.
         recipient: String,
         /// The circuits of the mail providers, as far as they have any.
-        circuits: Circuits,
+        circuits: Arc<Circuits>,
         /// What its tenant chose for mails that may have been accepted.
         on_uncertain: EmailOnUncertain,
         /// The mark that an attempt has left on it, if one has.
@@ -130,18 +113,69 @@ impl Loader {
     /// # Errors
     /// When the database cannot be asked.
     pub async fn load(&self, ids: &[DeliveryId], now: Timestamp) -> Result<Vec<Loaded>, DbErr> {
-        let Some(postgres) = self.db.postgres() else {
-            return self.load_rows(ids, now).await;
+        let slice = load::load(&self.db, ids, &self.providers).await?;
+        let known = self.endpoints.of(&self.db, &slice.endpoints, now);
+        let known = known.await?;
+        let rows = Rows {
+            known,
+            providers: self.circuits_of_providers(&slice.circuits),
+            circuits: slice.circuits,
         };
-        let mut loaded = joined::load(&self.db, &postgres, &self.endpoints, ids, now).await?;
-        if !loaded.others.is_empty() {
-            let others = self.load_rows(&loaded.others, now).await?;
-            loaded.webhooks.extend(others);
-        }
-        Ok(loaded.webhooks)
+        let deliveries = slice.deliveries.into_iter();
+        Ok(deliveries.map(|one| rows.complete(one)).collect())
     }
 
-    async fn load_rows(&self, ids: &[DeliveryId], now: Timestamp) -> Result<Vec<Loaded>, DbErr> {
-        rows::load(&self.db, ids, &self.providers, self.endpoints.keys(), now).await
+    fn circuits_of_providers(&self, circuits: &Circuits) -> Arc<Circuits> {
+        let of_providers = self
+            .providers
+            .iter()
+            .filter_map(|id| Some((*id, circuits.get(id)?.clone())));
+        Arc::new(of_providers.collect())
+    }
+}
+
+/// The rows that a slice's deliveries go by, besides those of their contents.
+struct Rows {
+    known: HashMap<EndpointId, Known>,
+    circuits: Circuits,
+    providers: Arc<Circuits>,
+}
+
+impl Rows {
+    fn complete(&self, load::Loaded { delivery, content }: load::Loaded) -> Loaded {
+        let target = match content {
+            Content::Webhook { message, endpoint } => self.webhook(message, endpoint),
+            Content::Email {
+                email,
+                recipient,
+                on_uncertain,
+                sending,
+            } => Target::Email {
+                email,
+                recipient,
+                circuits: self.providers.clone(),
+                on_uncertain,
+                sending,
+            },
+            Content::Missing => Target::Missing,
+        };
+        Loaded { delivery, target }
+    }
+
+    /// An endpoint without a secret cannot be sent anything.
+    fn webhook(&self, message: Arc<Outgoing>, id: EndpointId) -> Target {
+        let Some(Known {
+            endpoint,
+            credentials: Some(credentials),
+        }) = self.known.get(&id)
+        else {
+            return Target::Missing;
+        };
+        Target::Webhook {
+            message,
+            endpoint: endpoint.clone(),
+            credentials: credentials.clone(),
+            circuit: self.circuits.get(&id.uuid()).cloned(),
+        }
     }
 }

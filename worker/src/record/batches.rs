@@ -11,7 +11,7 @@ use relaypost_shared::{
 };
 use sea_orm::DbErr;
 
-use super::{Recorded, at_once::record_delivered, record};
+use super::{Recorded, record, record_plain};
 use crate::{
     Services,
     dispatch::{self, Dispatched},
@@ -69,7 +69,7 @@ async fn record_each(
     mut batch: Vec<Arc<Recorded>>,
 ) -> (Failed, Vec<Dispatched>) {
     if let Some(postgres) = hot.postgres() {
-        match record_delivered(&postgres, &batch).await {
+        match record_plain(&postgres, &batch).await {
             Ok(done) => batch.retain(|one| !done.contains(&one.id())),
             Err(error) if db::is_unavailable(&error) => {
                 return (all_failed(&batch, error), Vec::new());

@@ -6,9 +6,10 @@ use relaypost_shared::{
     clock::Timestamp,
     db::Transaction,
     delivery::{CircuitState, DisabledReason, EndpointStatus, OperatorEvent, Outcome, Reason},
-    entities::{delivery, endpoint},
+    entities::endpoint,
     events::{self, Event},
     ids::EndpointId,
+    store::release,
 };
 use sea_orm::{ColumnTrait as _, DbErr, EntityTrait as _, QueryFilter as _, sea_query::Expr};
 use serde_json::{Value, json};
@@ -16,7 +17,7 @@ use uuid::Uuid;
 
 use super::Recorded;
 use crate::{
-    circuit::{Observed, next_in_order, release_one},
+    circuit::{Observed, next_in_order},
     dispatch::Dispatched,
     load::Target,
 };
@@ -90,13 +91,13 @@ fn exhausted(recorded: &Recorded) -> Option<Event> {
     if recorded.outcome != exhausted || recorded.is_of_operators() {
         return None;
     }
-    let delivery: &delivery::Model = recorded.delivery();
+    let delivery = recorded.delivery();
     let attempts = delivery.attempt_count + i32::from(recorded.attempted.is_some());
     let mut data = json!({
         "delivery_id": delivery.id.to_string(),
         "kind": delivery.kind.as_str(),
         "attempt_count": attempts,
-        "error_class": recorded.error_class().map(|class| class.as_str()),
+        "error_class": recorded.report().error_class().map(|class| class.as_str()),
     });
     let about = match &recorded.loaded.target {
         Target::Webhook {
@@ -136,7 +137,10 @@ async fn pass_turns_on(
         };
         let next = next_in_order(tx, row, recorded.delivery().id, now).await?;
         if row.state == CircuitState::Closed {
-            released.extend(release_one(tx, next, now).await?);
+            if let Some(next) = next {
+                let next = release::one(tx, next, now).await?;
+                released.extend(next);
+            }
         } else if next.is_some() {
             // It ended without having been the probe that it was released as.
             row.release_by(now);

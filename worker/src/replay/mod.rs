@@ -13,16 +13,11 @@ use relaypost_shared::{
     clock::Timestamp,
     db::{Database, begin_write},
     delivery::{ReplayKind, ReplayStatus},
-    entities::replay::{self, Column},
     ids::ReplayId,
     queue::{Lane, Queue},
+    store::replay::{self, Due},
 };
-use sea_orm::{
-    ActiveValue::Set,
-    ColumnTrait as _, ConnectionTrait, DbErr, EntityTrait as _, FromQueryResult, QueryFilter as _,
-    QueryOrder as _, QuerySelect as _,
-    sea_query::{LockBehavior, LockType},
-};
+use sea_orm::DbErr;
 
 /// How many deliveries one step of a job releases at most.
 pub const BATCH: u64 = 500;
@@ -48,10 +43,10 @@ pub struct Stepped {
 /// When the database cannot be reached. A batch is released as a whole or not at all.
 pub async fn step(db: &Database, queue: &Queue, now: Timestamp) -> Result<Stepped, DbErr> {
     let mut stepped = Stepped::default();
-    let due = due(db, now).await?;
-    let deep = due.iter().any(Due::waits_for_room) && !has_room(queue).await;
+    let due = replay::due(db, JOBS, now).await?;
+    let deep = due.iter().any(waits_for_room) && !has_room(queue).await;
     for job in due {
-        if deep && job.waits_for_room() {
+        if deep && waits_for_room(&job) {
             continue;
         }
         let one = advance(db, job.id, now).await?;
@@ -69,31 +64,9 @@ async fn has_room(queue: &Queue) -> bool {
         .is_ok_and(|depth| depth < DEEP)
 }
 
-/// A job that is due.
-#[derive(FromQueryResult)]
-struct Due {
-    id: ReplayId,
-    kind: ReplayKind,
-    rate_per_s: Option<i32>,
-}
-
-impl Due {
-    /// Whether it takes as much as the workers do.
-    fn waits_for_room(&self) -> bool {
-        self.rate_per_s.is_none() && self.kind != ReplayKind::Discard
-    }
-}
-
-async fn due(db: &Database, now: Timestamp) -> Result<Vec<Due>, DbErr> {
-    replay::Entity::find()
-        .select_only()
-        .columns([Column::Id, Column::Kind, Column::RatePerS])
-        .filter(Column::NextAt.lte(now))
-        .order_by_asc(Column::NextAt)
-        .limit(JOBS)
-        .into_model()
-        .all(db)
-        .await
+/// Whether a job takes as much as the workers do.
+fn waits_for_room(job: &Due) -> bool {
+    job.rate_per_s.is_none() && job.kind != ReplayKind::Discard
 }
 
 /// What a batch came to.
@@ -109,7 +82,7 @@ struct Batch {
 /// Releases the next batch of one job, unless another worker is at it.
 async fn advance(db: &Database, id: ReplayId, now: Timestamp) -> Result<Stepped, DbErr> {
     let tx = begin_write(db).await?;
-    let Some(mut job) = claim(&tx, id, now).await? else {
+    let Some(mut job) = replay::claim(&tx, id, now).await? else {
         return Ok(Stepped::default());
     };
     let allowed = pace::allow(&mut job, now).min(BATCH);
@@ -138,7 +111,7 @@ async fn advance(db: &Database, id: ReplayId, now: Timestamp) -> Result<Stepped,
         }
     }
     let more = job.next_at.is_some_and(|at| at <= now);
-    save(&tx, job).await?;
+    replay::save(&tx, job).await?;
     tx.commit().await?;
     Ok(Stepped {
         released: batch.released,
@@ -149,41 +122,4 @@ async fn advance(db: &Database, id: ReplayId, now: Timestamp) -> Result<Stepped,
 /// A batch is small.
 fn count(of: u64) -> i32 {
     i32::try_from(of).unwrap_or(i32::MAX)
-}
-
-/// Takes the job's row with its lock. None when another worker has it, or it is not due any more.
-async fn claim(
-    tx: &impl ConnectionTrait,
-    id: ReplayId,
-    now: Timestamp,
-) -> Result<Option<replay::Model>, DbErr> {
-    replay::Entity::find_by_id(id)
-        .filter(Column::Status.eq(ReplayStatus::Running))
-        .filter(Column::NextAt.lte(now))
-        .lock_with_behavior(LockType::Update, LockBehavior::SkipLocked)
-        .one(tx)
-        .await
-}
-
-/// Writes down how far the job is. `delivered` and `dead` are counted by others, and its selection stays.
-async fn save(tx: &impl ConnectionTrait, job: replay::Model) -> Result<(), DbErr> {
-    let changes = replay::ActiveModel {
-        status: Set(job.status),
-        total: Set(job.total),
-        released: Set(job.released),
-        skipped: Set(job.skipped),
-        cursor: Set(job.cursor),
-        message_cursor: Set(job.message_cursor),
-        paced_from: Set(job.paced_from),
-        paced_count: Set(job.paced_count),
-        next_at: Set(job.next_at),
-        finished_at: Set(job.finished_at),
-        ..Default::default()
-    };
-    replay::Entity::update_many()
-        .set(changes)
-        .filter(Column::Id.eq(job.id))
-        .exec(tx)
-        .await
-        .map(|_| ())
 }

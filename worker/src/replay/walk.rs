@@ -2,25 +2,17 @@
 
 use relaypost_shared::{
     clock::Timestamp,
-    delivery::ReplayKind,
-    entities::{
-        delivery::{self, Column},
-        replay,
-    },
-    ids::DeliveryId,
-    replay::{Selection, discarding, reviving},
+    replay::Selection,
+    store::{Replay, replay},
 };
-use sea_orm::{
-    ColumnTrait as _, ConnectionTrait, DbErr, QueryFilter as _, QueryOrder as _, QuerySelect as _,
-    QueryTrait as _,
-};
+use sea_orm::{ConnectionTrait, DbErr};
 
 use super::{Batch, missed};
 
 /// Releases up to `most` deliveries, at least 1, and moves the job's cursor.
 pub(super) async fn release(
     tx: &impl ConnectionTrait,
-    job: &mut replay::Model,
+    job: &mut Replay,
     most: u64,
     now: Timestamp,
 ) -> Result<Batch, DbErr> {
@@ -49,56 +41,14 @@ pub(super) async fn release(
 
 async fn dead_letters(
     tx: &impl ConnectionTrait,
-    job: &mut replay::Model,
+    job: &mut Replay,
     most: u64,
     now: Timestamp,
 ) -> Result<Batch, DbErr> {
-    let ahead = ahead(job, most);
-    // Locked in the order of their ids, as every other job does: two of them cannot wait for each other.
-    let found: Vec<DeliveryId> = ahead
-        .dead_letters(job.tenant_id, job.created_at)
-        .select_only()
-        .column(Column::Id)
-        .apply_if(job.cursor, |found, cursor| {
-            found.filter(Column::Id.gt(cursor))
-        })
-        .order_by_asc(Column::Id)
-        .limit(most)
-        .lock_exclusive()
-        .into_tuple()
-        .all(tx)
-        .await?;
-    let (looked_at, last) = match &ahead {
-        Selection::Ids(ids) => (ids.len(), ids.last()),
-        Selection::Filter(_) | Selection::Missed(_) => (found.len(), found.last()),
-    };
-    job.cursor = last.copied().or(job.cursor);
-    let change = match job.kind {
-        ReplayKind::Discard => discarding(),
-        ReplayKind::Replay | ReplayKind::Recover => reviving(now, Some(job.id)),
-    };
-    let released = match found.is_empty() {
-        true => 0,
-        false => {
-            let change = change.filter(delivery::Column::Id.is_in(found));
-            change.exec(tx).await?.rows_affected
-        }
-    };
+    let walked = replay::dead_letters(tx, job, most, now).await?;
     Ok(Batch {
-        released,
+        released: walked.changed,
         found: 0,
-        complete: (looked_at as u64) < most,
+        complete: walked.complete,
     })
-}
-
-/// The part of the selection that a batch looks at: of a list of ids the next ones.
-fn ahead(job: &replay::Model, most: u64) -> Selection {
-    match &job.selection {
-        Selection::Ids(ids) => {
-            let from = ids.partition_point(|id| job.cursor.is_some_and(|cursor| *id <= cursor));
-            let most = usize::try_from(most).unwrap_or(usize::MAX);
-            Selection::Ids(ids[from..].iter().copied().take(most).collect())
-        }
-        other => other.clone(),
-    }
 }

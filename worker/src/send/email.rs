@@ -8,8 +8,8 @@ use lettre::{
     },
 };
 use relaypost_shared::{
-    entities::email,
     secrets::{Keyring, OpenError, Place},
+    store::Email,
 };
 
 /// The stored email does not make a mail. The API checks before it accepts, so this means a damaged row.
@@ -29,7 +29,7 @@ pub(super) enum BuildError {
 
 /// The mail as every recipient gets it. Bcc recipients are in no header. It is the same on every attempt, so that a
 /// mail that arrives twice can be told by its `Message-ID`.
-pub(super) fn build(email: &email::Model, keyring: &Keyring) -> Result<Vec<u8>, BuildError> {
+pub(super) fn build(email: &Email, keyring: &Keyring) -> Result<Vec<u8>, BuildError> {
     let from: Mailbox = email.sender.parse()?;
     let id = format!("<{}@{}>", email.id, from.email.domain());
     let mut mail = Message::builder()
@@ -74,7 +74,7 @@ pub(super) fn build(email: &email::Model, keyring: &Keyring) -> Result<Vec<u8>, 
 
 /// The text or the HTML of a mail, opened if it is sealed.
 fn content(
-    email: &email::Model,
+    email: &Email,
     keyring: &Keyring,
     column: &'static str,
     stored: Option<&str>,

@@ -6,9 +6,9 @@ use lettre::{Address, message::Mailbox};
 use relaypost_shared::{
     circuit::{Report, Signal},
     delivery::ErrorClass,
-    entities::{delivery, email},
     secrets::Keyring,
     settings::MailProvider,
+    store::{Delivery, Email},
 };
 
 use uuid::Uuid;
@@ -83,8 +83,8 @@ impl Mailer {
     /// When the content was not handed over because of us.
     pub(super) async fn send(
         &self,
-        delivery: &delivery::Model,
-        email: &email::Model,
+        delivery: &Delivery,
+        email: &Email,
         recipient: &str,
         pass: &Pass,
         handover: &Handover<'_>,
@@ -105,7 +105,7 @@ impl Mailer {
         Ok((result, reports))
     }
 
-    fn copy(&self, email: &email::Model, recipient: &str) -> Result<Copy, Failure> {
+    fn copy(&self, email: &Email, recipient: &str) -> Result<Copy, Failure> {
         let unfit = |why: String| Failure::new(ErrorClass::Protocol, why);
         let from: Mailbox = email
             .sender
@@ -122,7 +122,7 @@ impl Mailer {
 
     async fn try_each(
         &self,
-        delivery: &delivery::Model,
+        delivery: &Delivery,
         copy: &Copy,
         pass: &Pass,
         handover: &Handover<'_>,
@@ -198,7 +198,7 @@ fn unreachable(failure: &Failure) -> bool {
 /// mail over, because a program may collect it at once.
 async fn keep(
     folder: &Path,
-    delivery: &delivery::Model,
+    delivery: &Delivery,
     mail: &[u8],
     handover: &Handover<'_>,
 ) -> Result<Success, Unsent> {

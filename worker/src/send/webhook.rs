@@ -11,6 +11,7 @@ use relaypost_shared::{
     headers::is_reserved,
     settings::Webhooks,
     ssrf::{Guard, Target, Unresolved},
+    store::load::Outgoing,
 };
 use reqwest::{
     Client, RequestBuilder, Response, StatusCode,
@@ -20,10 +21,7 @@ use reqwest::{
 use tokio::time::{Instant, timeout_at};
 
 use super::{Failure, Success, echo, resolver::VettingResolver, snippet};
-use crate::{
-    load::{Credentials, Outgoing},
-    retry, sign,
-};
+use crate::{load::Credentials, retry, sign};
 
 /// How much of an answer is read before the connection is given up, in bytes. Reading a short answer to its end keeps
 /// the connection usable.

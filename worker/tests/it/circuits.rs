@@ -4,10 +4,11 @@ use std::time::Duration;
 
 use chrono::TimeDelta;
 use relaypost_shared::{
-    delivery::{CircuitState, EndpointStatus, Ordering, Reason, Status},
-    entities::{Texts, circuit, delivery, endpoint},
+    delivery::{CircuitState, EndpointStatus, Ordering, ParkedReason, Reason, Status},
+    entities::{Texts, endpoint},
     ids::{DeliveryId, EndpointId},
     queue::Lane,
+    store::fixtures::{circuit, delivery},
 };
 use relaypost_testkit::{Receiver, Reply};
 use sea_orm::{ActiveModelTrait, ActiveValue::Set, EntityTrait, IntoActiveModel};
@@ -125,6 +126,8 @@ async fn what_comes_for_an_open_circuit_is_parked_and_uses_up_no_attempt() {
         assert_eq!((row.status, row.attempt_count), (Status::Pending, 0));
         assert_eq!(row.parked_for, Some(endpoint.uuid()));
         assert_eq!(row.dispatch_at, None);
+        let since = bench.now();
+        assert_eq!(row.parked(), Some((ParkedReason::CircuitOpen, since)));
     }
     bench.clock.advance(TimeDelta::milliseconds(9_999));
     assert_eq!(bench.conduct().await, 0, "it stays open for ten seconds");
@@ -250,6 +253,12 @@ async fn a_paused_endpoint_keeps_what_arrives_and_gets_it_when_resumed() {
     bench.clock.advance(TimeDelta::days(3));
     bench.conduct().await;
     assert_eq!((receiver.count(), bench.parked().await), (0, 5));
+    let reasons = bench.parked_reasons(&kept).await;
+    assert!(
+        reasons
+            .iter()
+            .all(|one| one.is_some_and(|(reason, _)| reason == ParkedReason::Paused))
+    );
 
     bench
         .change(endpoint, |row| row.status = Set(EndpointStatus::Active))

@@ -6,8 +6,8 @@ use chrono::TimeDelta;
 use futures::future::join_all;
 use relaypost_shared::{
     delivery::DeliveryKind,
-    entities::delivery,
     queue::{Lane, Queue},
+    store::fixtures::delivery,
 };
 use relaypost_worker::dispatch;
 use sea_orm::EntityTrait;

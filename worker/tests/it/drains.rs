@@ -12,9 +12,9 @@ use chrono::TimeDelta;
 use relaypost_shared::{
     clock::Clock,
     delivery::{CircuitState, DeliveryKind, Status},
-    entities::{attempt, circuit, delivery},
     ids::{DeliveryId, EndpointId},
     queue::Lane,
+    store::fixtures::{attempt, circuit, delivery},
 };
 use relaypost_testkit::{Receiver, Reply};
 use sea_orm::{

@@ -12,7 +12,6 @@ use poem::http::Uri;
 use proptest::prelude::*;
 use relaypost_shared::{
     delivery::{ErrorClass, Reason, Status},
-    entities::Pairs,
     ids::DeliveryId,
     queue::Lane,
     settings::Settings,
@@ -258,9 +257,8 @@ async fn an_endpoints_headers_replace_none_of_ours_even_if_they_were_stored_once
         ("X-Own".to_owned(), "yes".to_owned()),
         ("Accept".to_owned(), "own".to_owned()),
     ]);
-    bench
-        .change(endpoint, |row| row.headers = Set(Pairs(own.collect())))
-        .await;
+    let own = bench.sealed(endpoint, own.collect());
+    bench.change(endpoint, |row| row.headers = Set(own)).await;
     let id = bench.webhook(endpoint).await;
     bench.lane(Lane::Webhooks).work(&[id]).await;
     assert_eq!(ends(&bench, id).await, DELIVERED);
@@ -320,11 +318,7 @@ async fn a_header_with_a_line_end_is_never_sent() {
         ("", "a"),
     ] {
         let endpoint = bench.endpoint(&receiver.url(), None).await;
-        let own = Pairs(vec![(name.to_owned(), value.to_owned())]);
-        // PostgreSQL cannot keep U+0000 anyway.
-        if value.contains('\0') && !bench.settings.database_url.is_sqlite() {
-            continue;
-        }
+        let own = bench.sealed(endpoint, vec![(name.to_owned(), value.to_owned())]);
         bench.change(endpoint, |row| row.headers = Set(own)).await;
         let id = bench.webhook(endpoint).await;
         lane.work(&[id]).await;

@@ -5,13 +5,13 @@ use relaypost_shared::{
     db::{Database, hot},
     delivery::Status,
     entities::{endpoint, endpoint_secret},
-    ids::{EndpointId, SecretId},
+    ids::EndpointId,
     queue::Lane,
 };
 use relaypost_testkit::{Backend, Receiver};
 use sea_orm::{
-    ActiveModelTrait as _, ColumnTrait as _, ConnectionTrait as _, DbBackend, EntityTrait as _,
-    IntoActiveModel as _, QueryFilter as _, Statement, sea_query::Expr,
+    ColumnTrait as _, ConnectionTrait as _, DbBackend, EntityTrait as _, QueryFilter as _,
+    Statement, sea_query::Expr,
 };
 use standardwebhooks::Webhook;
 
@@ -29,15 +29,7 @@ async fn sign_with(bench: &Bench, endpoint: EndpointId, secret: &str, old_ends: 
         .exec(&bench.db)
         .await
         .unwrap();
-    let row = endpoint_secret::Model {
-        id: SecretId::generate(bench.now()),
-        tenant_id: bench.tenant,
-        endpoint_id: endpoint,
-        secret: secret.into(),
-        created_at: bench.now(),
-        expires_at: None,
-    };
-    row.into_active_model().insert(&bench.db).await.unwrap();
+    bench.secret(endpoint, secret).await;
     change(bench, endpoint, endpoint::Column::UpdatedAt, bench.now()).await;
 }
 

@@ -19,15 +19,14 @@ use relaypost_shared::{
         DeliveryKind, EmailOnUncertain, EndpointStatus, ErrorClass, Reason, ReplayKind,
         ReplayStatus, Signing, Status,
     },
-    entities::{
-        Pairs, Seconds, Texts, attempt, delivery, email, endpoint, endpoint_secret, message,
-        replay, tenant,
-    },
+    entities::{Pairs, Seconds, Texts, endpoint, endpoint_secret, tenant},
     ids::{DeliveryId, EmailId, EndpointId, MessageId, ReplayId, SecretId, TenantId},
     queue::{Consumer, Job, Lane, MemoryQueue, Queue},
     replay::Selection,
+    secrets::Place,
     settings::Settings,
     ssrf::Guard,
+    store::fixtures::{attempt, delivery, email, message, replay},
 };
 use relaypost_testkit::{Backend, TestDatabase};
 use relaypost_worker::{
@@ -78,7 +77,9 @@ impl Bench {
         let tenant = TenantId::generate(clock.now());
         let row = tenant::Model {
             id: tenant,
+            external_id: None,
             name: "test".into(),
+            class: tenant::STANDARD.to_owned(),
             created_at: clock.now(),
             dlq_warned_at: None,
             email_on_uncertain: EmailOnUncertain::Hold,
@@ -104,7 +105,7 @@ impl Bench {
         self.clock.now()
     }
 
-    fn services(&self) -> Services {
+    pub(crate) fn services(&self) -> Services {
         Services {
             db: self.db.clone(),
             queue: self.queue.clone(),
@@ -152,11 +153,12 @@ impl Bench {
         let row = endpoint::Model {
             id,
             tenant_id: self.tenant,
+            external_id: None,
             url: url.into(),
             description: None,
             event_types: Texts::default(),
             channels: Texts::default(),
-            headers: Pairs(vec![("x-own".into(), "yes".into())]),
+            headers: self.sealed(id, vec![("x-own".into(), "yes".into())]),
             timeout_ms: None,
             retry_schedule: schedule.map(Seconds),
             rate_limit_per_s: None,
@@ -170,16 +172,32 @@ impl Bench {
             deleted_at: None,
         };
         row.into_active_model().insert(&self.db).await.unwrap();
-        let secret = endpoint_secret::Model {
-            id: SecretId::generate(self.now()),
+        self.secret(id, SECRET).await;
+        id
+    }
+
+    /// One more secret of an endpoint.
+    pub(crate) async fn secret(&self, endpoint: EndpointId, secret: &str) {
+        let id = SecretId::generate(self.now());
+        let place = Place::endpoint_secret(id);
+        let row = endpoint_secret::Model {
+            id,
             tenant_id: self.tenant,
-            endpoint_id: id,
-            secret: SECRET.into(),
+            endpoint_id: endpoint,
+            secret: self
+                .settings
+                .keyring
+                .seal(place, secret.as_bytes())
+                .unwrap(),
             created_at: self.now(),
             expires_at: None,
         };
-        secret.into_active_model().insert(&self.db).await.unwrap();
-        id
+        row.into_active_model().insert(&self.db).await.unwrap();
+    }
+
+    /// Headers as the row of an endpoint keeps them.
+    pub(crate) fn sealed(&self, id: EndpointId, headers: Vec<(String, String)>) -> Pairs {
+        endpoint::Model::seal_headers(&self.settings.keyring, id, Pairs(headers)).unwrap()
     }
 
     pub(crate) async fn message(&self, payload: &[u8]) -> MessageId {
@@ -191,7 +209,9 @@ impl Bench {
             channels: Texts::default(),
             payload: payload.to_vec(),
             metadata: None,
+            ordering_key: None,
             request_id: "req-test".into(),
+            traceparent: None,
             created_at: self.now(),
             deliver_at: None,
             expires_at: None,
@@ -388,6 +408,11 @@ pub(crate) struct LaneBench {
 }
 
 impl LaneBench {
+    /// How many deliveries it holds.
+    pub(crate) fn in_flight(&self) -> usize {
+        self.consumer.in_flight()
+    }
+
     pub(crate) async fn work(&self, ids: &[DeliveryId]) {
         self.pipeline.clone().work(ids.to_vec()).await;
     }

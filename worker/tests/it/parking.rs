@@ -4,9 +4,10 @@ use chrono::TimeDelta;
 use relaypost_shared::{
     db::begin_write,
     delivery::{CircuitState, EndpointStatus, Ordering, Reason, Status},
-    entities::{Texts, circuit, delivery},
+    entities::Texts,
     ids::{DeliveryId, EndpointId},
     queue::{Job, Lane},
+    store::fixtures::{circuit, delivery},
 };
 use relaypost_testkit::{Receiver, Reply};
 use relaypost_worker::circuit::{expire, find_forgotten};

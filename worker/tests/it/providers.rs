@@ -7,10 +7,10 @@ use std::sync::{
 
 use chrono::TimeDelta;
 use relaypost_shared::{
-    delivery::{CircuitState, Status},
-    entities::circuit,
+    delivery::{CircuitState, ParkedReason, Status},
     ids::DeliveryId,
     queue::Lane,
+    store::fixtures::circuit,
 };
 use relaypost_testkit::SmtpServer;
 use sea_orm::EntityTrait;
@@ -161,6 +161,8 @@ async fn while_no_provider_is_up_mails_are_held_back_and_any_that_comes_back_sen
         let held = bench.mails(40).await;
         lane.work(&held[..20]).await;
         assert_eq!(bench.parked().await, 20);
+        let row = bench.delivery(held[0]).await;
+        assert_eq!(row.parked(), Some((ParkedReason::CircuitOpen, bench.now())));
         assert!(
             bench
                 .statuses(&held[..20])

@@ -7,10 +7,11 @@ use futures::future::join_all;
 use relaypost_shared::{
     clock::Timestamp,
     delivery::{DeliveryKind, EndpointStatus, ReplayKind, ReplayStatus, Status},
-    entities::{Texts, delivery, endpoint, message},
+    entities::{Texts, endpoint},
     ids::{EndpointId, MessageId},
     queue::Lane,
     replay::{Missed, Selection},
+    store::fixtures::{delivery, message},
 };
 use relaypost_testkit::Receiver;
 use relaypost_worker::replay::step;
@@ -33,7 +34,9 @@ fn message(bench: &Bench, n: u128, event_type: &str, channels: &[&str]) -> messa
         channels: Texts(channels.iter().map(|one| (*one).to_owned()).collect()),
         payload: b"{}".to_vec(),
         metadata: None,
+        ordering_key: None,
         request_id: "req-test".into(),
+        traceparent: None,
         created_at: bench.now(),
         deliver_at: None,
         expires_at: None,

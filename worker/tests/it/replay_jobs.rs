@@ -6,10 +6,10 @@ use chrono::TimeDelta;
 use futures::future::join_all;
 use relaypost_shared::{
     delivery::{DeliveryKind, Outcome, ReplayKind, ReplayStatus, Status},
-    entities::{delivery, replay},
     ids::{DeliveryId, ReplayId, TenantId},
     queue::{Job, Lane, Queue},
     replay::{Filter, Selection, reviving},
+    store::fixtures::{delivery, replay},
 };
 use relaypost_testkit::{Receiver, Reply};
 use relaypost_worker::{

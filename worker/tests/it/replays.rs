@@ -3,9 +3,10 @@
 use chrono::TimeDelta;
 use relaypost_shared::{
     delivery::{DeliveryKind, Reason, Status},
-    entities::{delivery, endpoint},
+    entities::endpoint,
     ids::DeliveryId,
     queue::{Lane, Queue},
+    store::fixtures::delivery,
 };
 use relaypost_testkit::{Receiver, Reply};
 use relaypost_worker::dispatch;

@@ -33,7 +33,7 @@ fn take_keys(bench: &mut Bench, keys: Keyring) {
     });
 }
 
-/// Seals what the fixture has written in clear text.
+/// Seals the secret of the fixture and a header under these keys.
 async fn seal(bench: &Bench, id: EndpointId, keys: &Keyring) {
     let secret = endpoint_secret::Entity::find()
         .filter(endpoint_secret::Column::EndpointId.eq(id))

@@ -3,8 +3,8 @@
 use chrono::TimeDelta;
 use relaypost_shared::{
     delivery::DeliveryKind,
-    entities::delivery,
     queue::{Lane, Queue},
+    store::fixtures::delivery,
 };
 use relaypost_testkit::Receiver;
 use relaypost_worker::sweep::{Found, Full, Recent};

@@ -7,10 +7,11 @@ use futures::future::join_all;
 use relaypost_shared::{
     db,
     delivery::{AttemptOutcome, EmailOnUncertain, ErrorClass, Reason, ReplayKind, Status},
-    entities::{attempt, delivery, tenant},
+    entities::tenant,
     ids::DeliveryId,
     queue::Lane,
     replay::{Filter, Selection, reviving},
+    store::fixtures::{attempt, delivery},
 };
 use relaypost_testkit::{SmtpServer, Stage, eventually};
 use sea_orm::{

@@ -5,7 +5,6 @@ use chrono::TimeDelta;
 use relaypost_shared::{
     delivery::{AttemptOutcome, ErrorClass, Reason, Status},
     entities::endpoint_secret,
-    ids::SecretId,
     queue::Lane,
 };
 use relaypost_testkit::{Receiver, Reply};
@@ -192,15 +191,8 @@ async fn while_the_kind_of_signature_changes_every_receiver_can_verify() {
     let seed = [7; 32];
     let pair = Ed25519KeyPair::from_seed_unchecked(&seed).unwrap();
     let both = [&seed[..], pair.public_key().as_ref()].concat();
-    let key = endpoint_secret::Model {
-        id: SecretId::generate(now),
-        tenant_id: bench.tenant,
-        endpoint_id: endpoint,
-        secret: format!("whsk_{}", BASE64_STANDARD.encode(both)),
-        created_at: now,
-        expires_at: None,
-    };
-    key.into_active_model().insert(&bench.db).await.unwrap();
+    let key = format!("whsk_{}", BASE64_STANDARD.encode(both));
+    bench.secret(endpoint, &key).await;
     let lane = bench.lane(Lane::Webhooks);
     lane.work(&[bench.webhook(endpoint).await]).await;
     bench.clock.advance(TimeDelta::days(1));

@@ -5,11 +5,10 @@ mod changes;
 
 use std::collections::HashSet;
 
-use poem::{IntoResponse, Response, web::Data};
+use poem::web::Data;
 use poem_openapi::{
-    ApiResponse, OpenApi,
+    OpenApi,
     param::{Path, Query},
-    registry::{MetaResponses, Registry},
 };
 use relaypost_shared::{
     clock::Timestamp,
@@ -31,33 +30,15 @@ use crate::{
     audit::{self, Action},
     auth::{Authorized, may},
     http::{
-        ApiError, Code, Created, Cursor, Limit, NoContent, Page, Paging, Ref, Reply, StrictJson,
-        Text,
-        document::{Tag, problem},
+        ApiError, Code, Created, Cursor, FailsWith, Limit, NoContent, Page, Paging, Ref, Reply,
+        StrictJson, Text, document::Tag, failures,
     },
+    idempotency::SafeToRepeat,
 };
 
-/// 201 with a user, whose refusal the document names.
-#[derive(Debug)]
-struct CreatedUser(Created<User>);
-
-impl IntoResponse for CreatedUser {
-    fn into_response(self) -> Response {
-        self.0.into_response()
-    }
-}
-
-impl ApiResponse for CreatedUser {
-    fn meta() -> MetaResponses {
-        let mut meta = Created::<User>::meta();
-        meta.responses
-            .push(problem(Some(409), "There is a user with this address."));
-        meta
-    }
-
-    fn register(registry: &mut Registry) {
-        Created::<User>::register(registry);
-    }
+failures! {
+    /// There is a user with this address.
+    UserExists = UserExists;
 }
 
 /// The operations on users.
@@ -76,7 +57,7 @@ impl UsersApi {
         Data(services): Data<&Services>,
         by: Authorized<may::OperatePlatform>,
         body: StrictJson<NewUser>,
-    ) -> Result<CreatedUser, ApiError> {
+    ) -> Result<Created<User>, FailsWith<UserExists>> {
         let new = body.value;
         let address = address::parse("email", &new.email)?;
         new.check(&address)?;
@@ -95,7 +76,8 @@ impl UsersApi {
             return Err(ApiError::new(
                 Code::UserExists,
                 "there is a user with this address already",
-            ));
+            )
+            .into());
         }
         let created = (Action::UserCreated, format!("platform={}", row.platform));
         audit::record_detail(&tx, &by, None, created, row.id, now).await?;
@@ -112,7 +94,7 @@ impl UsersApi {
         }
         tx.commit().await?;
         services.pusher.push(Lane::Emails, jobs);
-        Created::of(&User::new(row, &roles)).map(CreatedUser)
+        Ok(Created::of(&User::new(row, &roles))?)
     }
 
     /// List users
@@ -201,6 +183,7 @@ impl UsersApi {
         &self,
         Data(services): Data<&Services>,
         by: Authorized<may::OperatePlatform>,
+        _again: SafeToRepeat,
         /// The user.
         user_id: Path<Ref<UserKind>>,
     ) -> Result<NoContent, ApiError> {

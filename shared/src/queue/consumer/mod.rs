@@ -115,6 +115,13 @@ impl Consumer {
         let _ = self.0.reports.set(Reports { fetches, beats });
     }
 
+    /// A panic was caught in the work on a job of this lane: it is counted with the fetches.
+    pub fn panicked(&self) {
+        if let Some(reports) = self.0.reports.get() {
+            reports.fetches.panicked();
+        }
+    }
+
     /// Returns each time the queue turned out to have lost its contents.
     pub async fn lost(&self) {
         self.0.lost.notified().await;

@@ -4,7 +4,7 @@ use sea_orm::entity::prelude::*;
 
 use crate::{
     clock::Timestamp,
-    delivery::{DeliveryKind, ErrorClass, Reason, Status},
+    delivery::{DeliveryKind, ErrorClass, ParkedReason, Reason, Status},
     ids::{DeliveryId, EmailId, EndpointId, MessageId, ReplayId, TenantId},
 };
 
@@ -53,6 +53,10 @@ pub struct Model {
     pub schedule_start: i32,
     /// The circuit that it waits for: that of its endpoint, or of a mail provider. None when it does not wait for one.
     pub parked_for: Option<Uuid>,
+    /// Why it was parked, the last time that it was. Nothing clears it: `parked_for` says whether it is parked now.
+    pub parked_reason: Option<ParkedReason>,
+    /// When it was parked, the last time that it was.
+    pub parked_at: Option<Timestamp>,
     /// When it is too late to deliver it.
     pub expires_at: Option<Timestamp>,
     /// The replay job that replayed it last, whose progress counts its end.
@@ -82,9 +86,17 @@ impl Model {
             replayed_at: None,
             schedule_start: 0,
             parked_for: None,
+            parked_reason: None,
+            parked_at: None,
             expires_at: None,
             replay_id: None,
         }
+    }
+
+    /// Why it is parked and since when, if it is parked.
+    pub fn parked(&self) -> Option<(ParkedReason, Timestamp)> {
+        let parked = self.status == Status::Pending && self.parked_for.is_some();
+        self.parked_reason.zip(self.parked_at).filter(|_| parked)
     }
 }
 

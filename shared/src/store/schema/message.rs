@@ -26,8 +26,12 @@ pub struct Model {
     pub payload: Vec<u8>,
     /// Notes of the sender, which are shown and never sent.
     pub metadata: Option<Json>,
+    /// The messages that have to stay in order with it; none: no order. Not used yet.
+    pub ordering_key: Option<String>,
     /// The id of the request that published it.
     pub request_id: String,
+    /// The W3C trace context of the request that published it. Not used yet.
+    pub traceparent: Option<String>,
     /// When it was accepted.
     pub created_at: Timestamp,
     /// The earliest time of its first attempts, if the sender named one.

@@ -1,4 +1,4 @@
-//! The tables that a message goes through. Each file is one table.
+//! The tables that the store alone reads and writes. Each file is one table.
 
 pub mod attempt;
 pub mod circuit;

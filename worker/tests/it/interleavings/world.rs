@@ -12,9 +12,10 @@ use relaypost_shared::{
     clock::Timestamp,
     db::{Transaction, begin_write},
     delivery::{EndpointStatus, Ordering, Reason, Status},
-    entities::{attempt, circuit as circuits, delivery, endpoint},
+    entities::endpoint,
     ids::{DeliveryId, EndpointId},
     queue::Lane,
+    store::fixtures::{attempt, circuit as circuits, delivery},
 };
 use relaypost_testkit::{Receiver, Reply};
 use relaypost_worker::sweep::Full;
