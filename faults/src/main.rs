@@ -142,7 +142,7 @@ fn options(backend: Backend) -> Result<WorldOptions> {
             "1,1,1,2,2,2,3,3,3,4,4,4,5,5,5,5,5,5,5,5".to_owned(),
         ),
         // The endpoint that goes away opens its circuit; one that refuses some of what it gets does not.
-        ("CIRCUIT_FAILURE_THRESHOLD", "60".to_owned()),
+        ("CIRCUIT_FAILURE_THRESHOLD", "200".to_owned()),
         ("CIRCUIT_OPEN_SECONDS", "1".to_owned()),
         ("CIRCUIT_OPEN_MAX_SECONDS", "4".to_owned()),
     ];
