@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
 
+use aho_corasick::AhoCorasick;
 use serde_json::Value;
 
 /// Fields of bodies, of either direction, whose texts are secrets.
@@ -55,23 +56,34 @@ impl Secrets {
     }
 
     /// Those that stand in these bytes, as they are or in the hexadecimal digits that `pg_dump` prints bytes with; of one
-    /// that has a prefix (`whsec_…`) or a scheme (`Bearer …`), the rest of it alone is enough.
+    /// that has a prefix (`whsec_…`) or a scheme (`Bearer …`), the rest of it alone is enough. It takes one pass, because a
+    /// long run comes across thousands of them and logs megabytes.
     pub fn found_in(&self, bytes: &[u8]) -> Vec<String> {
-        let text = String::from_utf8_lossy(bytes);
-        let mut all = self.all();
-        all.retain(|secret| {
-            let bare = secret
-                .rsplit_once(' ')
-                .map_or(secret.as_str(), |(_, bare)| bare);
-            let bare = bare.strip_prefix("whsec_").unwrap_or(bare);
-            stands_in(&text, bare)
+        let all = self.all();
+        let forms = all.iter().flat_map(|secret| {
+            let bare = bare(secret);
+            [bare.to_owned(), hexadecimal(bare)]
         });
-        all
+        let search = AhoCorasick::new(forms).expect("the secrets fit an automaton");
+        let found: BTreeSet<usize> = search
+            .find_overlapping_iter(bytes)
+            .map(|found| found.pattern().as_usize() / 2)
+            .collect();
+        found.into_iter().map(|at| all[at].clone()).collect()
     }
+}
+
+/// A secret without what stands before it.
+fn bare(secret: &str) -> &str {
+    let bare = secret.rsplit_once(' ').map_or(secret, |(_, bare)| bare);
+    bare.strip_prefix("whsec_").unwrap_or(bare)
 }
 
 /// Whether this text stands there, as it is or in hexadecimal digits.
 pub fn stands_in(text: &str, wanted: &str) -> bool {
-    let hex: String = wanted.bytes().map(|byte| format!("{byte:02x}")).collect();
-    text.contains(wanted) || text.contains(&hex)
+    text.contains(wanted) || text.contains(&hexadecimal(wanted))
+}
+
+fn hexadecimal(text: &str) -> String {
+    text.bytes().map(|byte| format!("{byte:02x}")).collect()
 }
