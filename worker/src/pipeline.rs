@@ -13,7 +13,7 @@ use relaypost_shared::{
     batch::Batcher,
     clock::{Clock, Timestamp},
     db::Database,
-    delivery::{DeliveryKind, Ordering, Outcome},
+    delivery::{DeliveryKind, Outcome},
     health::Stage,
     ids::DeliveryId,
     queue::{Consumer, Limits},
@@ -322,20 +322,12 @@ fn limits(Loaded { target, .. }: &Loaded) -> Limits {
     else {
         return Limits::default();
     };
-    let at_most = |limit: i32| u32::try_from(limit).unwrap_or(1);
     let pace = circuit.as_ref().and_then(|circuit| circuit.pace);
-    let max_in_flight = match endpoint.ordering {
-        Some(Ordering::Fifo) => Some(1),
-        None => endpoint.max_in_flight,
-    };
+    let pace = pace.map(|pace| u32::try_from(pace).unwrap_or(1));
+    let own = Limits::of(endpoint);
     Limits {
-        max_in_flight: max_in_flight.map(at_most),
-        rate_per_s: endpoint
-            .rate_limit_per_s
-            .into_iter()
-            .chain(pace)
-            .min()
-            .map(at_most),
+        rate_per_s: own.rate_per_s.into_iter().chain(pace).min(),
+        ..own
     }
 }
 

@@ -20,6 +20,7 @@ use relaypost_shared::{
     delivery::EndpointStatus,
     entities::{endpoint, endpoint_secret},
     ids::{Endpoint as EndpointKind, EndpointId, TenantId},
+    queue::Limits,
     secrets::Keyring,
     store,
 };
@@ -162,8 +163,10 @@ impl EndpointsApi {
         let tx = begin_write(&services.db).await?;
         let before = held(&tx, caller.tenant, found.id, now).await?;
         let before = before.ok_or_else(|| ApiError::not_found("endpoint"))?;
+        let limits = Limits::of(&before);
         let row = change(&tx, keys, &caller, before, changes, now).await?;
         tx.commit().await?;
+        limit(services, limits, &row);
         Ok(Reply::of(&show(services, row, true).await?)?)
     }
 
@@ -372,6 +375,21 @@ async fn change(
     }
     audit::record(tx, caller, Action::EndpointChanged, row.id, now).await?;
     Ok(row)
+}
+
+/// Tells the queue the endpoint's limits, if they are not what they were. The answer does not wait for it: a queue that is
+/// away learns them from the next job.
+fn limit(services: &Services, before: Limits, row: &endpoint::Model) {
+    let (tenant, endpoint, limits) = (row.tenant_id, row.id, Limits::of(row));
+    if limits == before {
+        return;
+    }
+    let queue = services.queue.clone();
+    tokio::spawn(async move {
+        if let Err(error) = queue.limit(tenant, endpoint, limits).await {
+            tracing::debug!(%endpoint, %error, "the queue does not know of a changed limit yet");
+        }
+    });
 }
 
 /// The endpoint, which nobody else changes before this transaction ends: two changes of what it signs with cannot both make

@@ -9,13 +9,14 @@ use relaypost_shared::{
     db::begin_write,
     entities::endpoint,
     ids::EndpointId,
+    queue::Limits,
     secrets::{Keyring, SealError},
 };
 use sea_orm::{ActiveValue::NotSet, ColumnTrait as _, QueryFilter as _, Set};
 
 use super::{
     body::{CreatedEndpoint, Endpoint, NewEndpoint},
-    change, held, insert, reachable, show,
+    change, held, insert, limit, reachable, show,
 };
 use crate::{
     Services,
@@ -122,8 +123,10 @@ async fn replace(
         tx.rollback().await?;
         return Ok(None);
     };
+    let limits = Limits::of(&before);
     let row = change(&tx, keys, caller, before, changes, now).await?;
     tx.commit().await?;
+    limit(services, limits, &row);
     let shown = show(services, row, true).await?;
     Ok(Some(Upserted::Found(Reply::of(&shown)?)))
 }

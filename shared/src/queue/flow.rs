@@ -2,7 +2,11 @@
 
 use std::{fmt, str::FromStr};
 
-use crate::ids::{DeliveryId, EndpointId, InvalidId, TenantId};
+use crate::{
+    delivery::Ordering,
+    entities::endpoint,
+    ids::{DeliveryId, EndpointId, InvalidId, TenantId},
+};
 
 /// Whose jobs stand in one line: those of an endpoint, or the mails of a tenant. Within a tenant flows take turns, and
 /// limits hold for a flow.
@@ -44,6 +48,19 @@ pub struct Limits {
 }
 
 impl Limits {
+    /// Those that an endpoint has of its own. In order is one at a time.
+    pub fn of(endpoint: &endpoint::Model) -> Self {
+        let at_most = |limit: i32| u32::try_from(limit).unwrap_or(1);
+        let max_in_flight = match endpoint.ordering {
+            Some(Ordering::Fifo) => Some(1),
+            None => endpoint.max_in_flight.map(at_most),
+        };
+        Self {
+            max_in_flight,
+            rate_per_s: endpoint.rate_limit_per_s.map(at_most),
+        }
+    }
+
     /// With the values that would stop a flow for good, since nothing could ever set them anew, raised to 1.
     pub(super) fn at_least_one(self) -> Self {
         Self {

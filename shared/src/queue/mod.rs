@@ -162,6 +162,28 @@ impl Queue {
         }
     }
 
+    /// Sets the limits of an endpoint for what waits already, so that a change holds at once. Whatever the queue is not told
+    /// it learns from the next job of the endpoint that a worker takes.
+    ///
+    /// # Errors
+    /// When Redis cannot be reached.
+    pub async fn limit(
+        &self,
+        tenant: TenantId,
+        endpoint: EndpointId,
+        limits: Limits,
+    ) -> Result<(), QueueError> {
+        let flow = Flow::Endpoint(endpoint);
+        let told = [(Owner { tenant, flow }, limits.at_least_one())];
+        match self {
+            Self::Redis(queue) => queue.limit(told).await,
+            Self::Memory(queue) => {
+                queue.limit(told);
+                Ok(())
+            }
+        }
+    }
+
     /// Which of these jobs are neither waiting nor being worked on.
     ///
     /// # Errors

@@ -20,6 +20,7 @@ mod http_limits;
 mod idempotency;
 mod isolation;
 mod journeys;
+mod limits;
 mod oauth;
 mod people;
 mod probes;
