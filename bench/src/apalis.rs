@@ -77,6 +77,7 @@ impl System {
                 delivery: *delivery,
                 tenant,
                 endpoint: None,
+                limits: None,
             };
             let jobs: Vec<Job> = ids.iter().map(job).collect();
             return Ok(Queue::open(Some(&redis.url()))?.push(LANE, &jobs).await?);

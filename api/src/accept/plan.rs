@@ -42,6 +42,8 @@ pub(crate) struct Plan<R> {
     pub(crate) row: R,
     /// Its deliveries.
     pub(crate) deliveries: Vec<Delivery>,
+    /// The jobs of those that are due now.
+    pub(crate) jobs: Vec<Job>,
     /// The body of the answer, which is also what is remembered for its key.
     pub(crate) body: Bytes,
 }
@@ -81,17 +83,12 @@ impl<'a, R: Content> Plans<'a, R> {
             let answer = plan(submission).map(|plan| {
                 let remember =
                     |keyed: &Keyed| keyed.remembering(tenant, plan.body.clone(), expires_at);
-                let due_now = plan
-                    .deliveries
-                    .iter()
-                    .filter(|one| one.dispatch_at.is_none());
-                let jobs = due_now.map(Job::of).collect();
                 entries.push(Entry {
                     row: plan.row,
                     key: key.map(remember),
                     deliveries: plan.deliveries,
                 });
-                (plan.body, jobs)
+                (plan.body, plan.jobs)
             });
             Planned {
                 tenant,

@@ -9,7 +9,7 @@ use relaypost_shared::{
     entities::Texts,
     ids::EmailId,
     mail_address,
-    queue::Lane,
+    queue::{Job, Lane},
     settings,
     store::{self, accept::to_recipient},
 };
@@ -148,6 +148,7 @@ fn plan(
     Ok(Plan {
         body: to_bytes(&Email::new(&row, shown))?,
         row,
+        jobs: deliveries.iter().filter_map(Job::if_due).collect(),
         deliveries,
     })
 }

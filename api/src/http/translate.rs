@@ -4,7 +4,7 @@ use poem::error::{MethodNotAllowedError, NotFoundError, ReadBodyError};
 use poem_openapi::error::{ContentTypeError, ParseParamError, ParsePathError};
 use relaypost_shared::{
     batch::BatchLost,
-    db::{is_full, is_unavailable},
+    db::{is_broken, is_full, is_unavailable},
     secrets::{OpenError, SealError},
 };
 use sea_orm::DbErr;
@@ -97,7 +97,7 @@ impl From<DbErr> for ApiError {
     fn from(error: DbErr) -> Self {
         let code = if is_full(&error) {
             Code::StorageFull
-        } else if is_unavailable(&error) {
+        } else if is_unavailable(&error) || is_broken(&error) {
             Code::Unavailable
         } else {
             Code::Internal

@@ -7,8 +7,8 @@ use relaypost_shared::{
     db::begin_write,
     entities::Texts,
     ids::{MessageId, TenantId},
-    queue::Lane,
-    store::{self, Delivery, accept::to_endpoint},
+    queue::{Job, Lane, Limits},
+    store::{self, accept::to_endpoint},
 };
 use sea_orm::{ConnectionTrait as _, DbBackend, DbErr};
 
@@ -146,15 +146,18 @@ fn plan(
         traceparent: None,
     };
     let endpoints = catalog.into_iter().flat_map(|catalog| &catalog.endpoints);
-    let deliveries: Vec<Delivery> = endpoints
-        .filter(|endpoint| endpoint.wants(&new.event_type, &new.channels))
-        .map(|endpoint| to_endpoint(&row, endpoint.id))
-        .collect();
+    let (mut deliveries, mut jobs) = (Vec::new(), Vec::new());
+    for endpoint in endpoints.filter(|one| one.wants(&new.event_type, &new.channels)) {
+        let delivery = to_endpoint(&row, endpoint.id);
+        jobs.extend(Job::if_due(&delivery).map(|job| job.under(Limits::of(endpoint))));
+        deliveries.push(delivery);
+    }
     let shown = deliveries.iter().cloned();
     let shown = shown.map(deliveries::Delivery::from).collect();
     Ok(Plan {
         body: to_bytes(&Message::new(&row, shown))?,
         row,
         deliveries,
+        jobs,
     })
 }

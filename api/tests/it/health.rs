@@ -168,6 +168,52 @@ async fn look_ups_that_fail_are_not_ready_although_the_check_itself_writes() {
     api.stop().await;
 }
 
+/// A database that answers, and refuses what is right, and how to mend it. The check itself writes to all of them.
+const BROKEN: [(&str, &str); 2] = [
+    (
+        "ALTER TABLE messages RENAME COLUMN metadata TO hidden",
+        "ALTER TABLE messages RENAME COLUMN hidden TO metadata",
+    ),
+    (
+        "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS \
+         $$ BEGIN RAISE EXCEPTION 'no'; END $$; \
+         CREATE TRIGGER refuse BEFORE INSERT ON deliveries FOR EACH ROW EXECUTE FUNCTION refuse()",
+        "DROP TRIGGER refuse ON deliveries",
+    ),
+];
+
+#[tokio::test]
+async fn a_database_that_refuses_every_message_is_not_ready_and_the_sender_is_told_to_try_again() {
+    let api = api().await;
+    if !is_postgres(&api) {
+        return api.stop().await;
+    }
+    let tenant = api.tenant().await;
+    tenant.endpoint(&[]).await;
+    for (break_it, mend_it) in BROKEN {
+        api.db.execute_unprepared(break_it).await.unwrap();
+        let ready = eventually(2 * TURNS, || async {
+            let body = json!({"event_type": "a.b", "payload": {}});
+            let refused = tenant.api.post("/v1/messages", body).await.expect(503);
+            let ready = api.anonymous().get("/health/ready").await;
+            match ready.status {
+                503 => Ok(ready.body),
+                _ => Err(format!("{refused}; {ready}")),
+            }
+        });
+        let ready = ready.await;
+        let why = ready["reasons"]["database"].as_str().unwrap();
+        assert!(
+            why.starts_with("store messages: nothing got through"),
+            "{why}"
+        );
+        api.db.execute_unprepared(mend_it).await.unwrap();
+        tenant.publish("a.b").await;
+        turns(&api, 200, "database", None).await;
+    }
+    api.stop().await;
+}
+
 #[tokio::test]
 async fn a_full_disk_stays_the_reason_while_publishing_fails_for_it() {
     let api = api().await;

@@ -26,9 +26,18 @@ pub fn is_unavailable(error: &DbErr) -> bool {
             | SqlxError::WorkerCrashed
             | SqlxError::BeginFailed,
         ) => true,
-        Some(SqlxError::Database(error)) => Class::of(error.as_ref()) != Class::Statement,
+        Some(SqlxError::Database(error)) => {
+            let class = Class::of(error.as_ref());
+            !matches!(class, Class::Statement | Class::Broken)
+        }
         Some(_) => false,
     }
+}
+
+/// Whether the database refuses what is right: a table, a column or a permission is missing, a trigger or its storage
+/// fails. No other request can do better about it, but an operator can. It may concern a single row all the same.
+pub fn is_broken(error: &DbErr) -> bool {
+    class(error) == Some(Class::Broken)
 }
 
 /// Whether the disk of the database is full: nothing can be stored until somebody makes room.
@@ -77,6 +86,8 @@ fn class(error: &DbErr) -> Option<Class> {
 enum Class {
     /// It is about the statement. The same statement fails again.
     Statement,
+    /// It is about the schema, a permission, a trigger or the storage. It fails until an operator has mended that.
+    Broken,
     /// It passes.
     Passing,
     /// It passes, but not on this session.
@@ -97,7 +108,8 @@ impl Class {
     }
 
     /// Classes of PostgreSQL's manual, appendix A: connection faults, a role or database that is refused, out of
-    /// resources, shutting down, serialization and deadlock, read-only during a failover.
+    /// resources, shutting down, serialization and deadlock, read-only during a failover; what no value can cause: syntax,
+    /// schema and permissions (42), PL/pgSQL (P0), errors of the system (58) and internal ones (XX).
     fn of_postgres(code: &str) -> Self {
         match code {
             "53100" => Self::Full,
@@ -105,6 +117,7 @@ impl Class {
             "40001" | "40P01" => Self::Passing,
             _ => match code.get(..2) {
                 Some("08" | "28" | "3D" | "53" | "57") => Self::Passing,
+                Some("42" | "58" | "P0" | "XX") => Self::Broken,
                 _ => Self::Statement,
             },
         }
@@ -113,6 +126,8 @@ impl Class {
     /// Result codes of <https://www.sqlite.org/rescode.html>; the low byte of an extended code is the primary one.
     const fn of_sqlite(code: i32) -> Self {
         match code & 0xff {
+            // ERROR, of which a missing table is one; INTERNAL, PERM
+            1..=3 => Self::Broken,
             // BUSY, LOCKED
             5 | 6 => Self::Passing,
             // READONLY, IOERR, CORRUPT, CANTOPEN, NOTADB
@@ -135,6 +150,11 @@ mod tests {
         assert_eq!(Class::of_postgres("57014"), Class::Passing);
         assert_eq!(Class::of_postgres("53300"), Class::Passing);
         assert_eq!(Class::of_postgres("23505"), Class::Statement);
+        assert_eq!(Class::of_postgres("22P05"), Class::Statement);
+        for broken in ["42501", "42P01", "42703", "58030", "P0001", "XX001"] {
+            assert_eq!(Class::of_postgres(broken), Class::Broken, "{broken}");
+        }
+        assert_eq!(Class::of_sqlite(1), Class::Broken, "no such table");
         assert_eq!(Class::of_sqlite(13), Class::Full);
         assert_eq!(Class::of_sqlite(778), Class::Session, "IOERR_WRITE");
         assert_eq!(Class::of_sqlite(261), Class::Passing, "BUSY_RECOVERY");

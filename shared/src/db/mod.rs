@@ -23,7 +23,7 @@ use sea_orm::{
 };
 
 pub use database::{Database, Postgres, Transaction};
-pub use fault::{driver_error, is_full, is_outcome_unknown, is_unavailable};
+pub use fault::{driver_error, is_broken, is_full, is_outcome_unknown, is_unavailable};
 pub use hold::{Hold, HoldError};
 pub use hot::hot;
 pub use page::{Bounds, Slice};

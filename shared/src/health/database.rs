@@ -98,9 +98,7 @@ async fn write_in_a_session(pool: &PgPool, tables: Tables, deadline: Instant) ->
     match timeout_at(deadline, check).await {
         Ok(Ok(_)) => Ok(()),
         Ok(Err(error)) => {
-            let Err(why) = reason(&error) else {
-                return Ok(());
-            };
+            let why = reason(&error);
             if is_of_the_session(&error) {
                 connection.close_on_drop();
                 return Err(Fault::OfTheSession(why));
@@ -138,7 +136,7 @@ async fn write_sqlite(db: &Database) -> Result<(), String> {
             DbErr::Exec(RuntimeErr::SqlxError(error))
             | DbErr::Query(RuntimeErr::SqlxError(error))
             | DbErr::Conn(RuntimeErr::SqlxError(error)),
-        )) => reason(&error),
+        )) => Err(reason(&error)),
         Ok(Err(DbErr::ConnectionAcquire(_))) => Err("no free connection".to_owned()),
         Ok(Err(_)) => Err("it cannot be written".to_owned()),
         Err(_) => Err(no_answer()),
@@ -177,22 +175,15 @@ async fn why_no_connection(pool: &PgPool) -> String {
     }
 }
 
-fn reason(error: &SqlxError) -> Result<(), String> {
-    let why = match error {
-        SqlxError::Database(error) if is_schema(&**error) => return Ok(()),
-        SqlxError::Database(error) => of_code(&**error),
-        SqlxError::Io(_) | SqlxError::Tls(_) | SqlxError::Protocol(_) => "not reachable".to_owned(),
-        SqlxError::PoolTimedOut => "no free connection".to_owned(),
-        SqlxError::PoolClosed => "the pool is closed".to_owned(),
-        _ => "it cannot be written".to_owned(),
-    };
-    Err(why)
-}
-
-/// A table or a column is missing: it answers, and the check of the migrations says the rest.
-fn is_schema(error: &dyn DatabaseError) -> bool {
-    let code = error.code().unwrap_or_default();
-    ["42P01", "42703"].contains(&&*code) || error.message().starts_with("no such table")
+fn reason(error: &SqlxError) -> String {
+    match error {
+        SqlxError::Database(error) => return of_code(&**error),
+        SqlxError::Io(_) | SqlxError::Tls(_) | SqlxError::Protocol(_) => "not reachable",
+        SqlxError::PoolTimedOut => "no free connection",
+        SqlxError::PoolClosed => "the pool is closed",
+        _ => "it cannot be written",
+    }
+    .to_owned()
 }
 
 /// PostgreSQL: manual, appendix A. SQLite: <https://sqlite.org/rescode.html>, whose extended codes end with the plain one.
@@ -208,10 +199,12 @@ fn of_code(error: &dyn DatabaseError) -> String {
         "57014" => return no_answer(),
         "57P01" | "57P02" | "57P03" => "starting or stopping",
         "42501" => "no permission to write",
+        "42P01" | "42703" => "a table or a column is missing",
         "28000" | "28P01" => "sign-in refused",
         "3D000" => "there is no such database",
         code if code.len() == 5 => return format!("it cannot be written (SQLSTATE {code})"),
         code => match code.parse::<u32>().map(|code| code & 0xff) {
+            Ok(1) => "a table or a column is missing",
             Ok(5 | 6) => "locked by another process",
             Ok(8) => "read-only",
             Ok(10) => "the disk has an error",

@@ -71,6 +71,9 @@ pub struct Job {
     pub tenant: TenantId,
     /// Where it goes, if it is a webhook.
     pub endpoint: Option<EndpointId>,
+    /// The limits of its flow, where whoever makes the job knows them. They hold where the queue knows of none yet: what it
+    /// knows may be newer.
+    pub limits: Option<Limits>,
 }
 
 impl Job {
@@ -80,6 +83,20 @@ impl Job {
             delivery: delivery.id,
             tenant: delivery.tenant_id,
             endpoint: delivery.endpoint_id,
+            limits: None,
+        }
+    }
+
+    /// The job of a new delivery, unless that has to wait for its time.
+    pub fn if_due(delivery: &Delivery) -> Option<Self> {
+        delivery.dispatch_at.is_none().then(|| Self::of(delivery))
+    }
+
+    /// The job with the limits of its endpoint.
+    pub fn under(self, limits: Limits) -> Self {
+        Self {
+            limits: Some(limits.at_least_one()),
+            ..self
         }
     }
 
@@ -269,4 +286,5 @@ pub const FLOWS_LOOKED_AT: usize = 1_000;
 /// turn of everybody else.
 const TURN: usize = 8;
 /// How long a queue remembers the limits of a flow after their last use. They are told again before anything is sent.
-const LIMITS_LAST: std::time::Duration = std::time::Duration::from_secs(3600);
+const LIMITS_LAST: std::time::Duration = std::time::Duration::from_millis(LIMITS_LAST_MS);
+const LIMITS_LAST_MS: u64 = 3_600_000;

@@ -136,6 +136,7 @@ fn job(row: &QueryResult) -> Result<Job, DbErr> {
         delivery: DeliveryId::try_get(row, "", "id")?,
         tenant: TenantId::try_get(row, "", "tenant_id")?,
         endpoint: row.try_get("", "endpoint_id")?,
+        limits: None,
     })
 }
 

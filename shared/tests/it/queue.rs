@@ -29,6 +29,7 @@ fn jobs(count: usize) -> Vec<Job> {
             delivery: DeliveryId::generate(now),
             tenant,
             endpoint: None,
+            limits: None,
         })
         .collect()
 }

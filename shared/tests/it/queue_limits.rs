@@ -60,6 +60,51 @@ async fn an_endpoint_s_cap_holds_over_workers_and_over_lanes() {
 }
 
 #[tokio::test]
+async fn limits_that_come_with_a_job_hold_from_its_first_take_on() {
+    on_both(|form| async move {
+        let limited = |limits: Limits, count| {
+            let jobs = webhooks(tenant(), count).into_iter();
+            jobs.map(|job| job.under(limits)).collect::<Vec<Job>>()
+        };
+        let worker = form.consumer(LANE, "one", None).await;
+        form.queue.push(LANE, &limited(cap(2), 5)).await.unwrap();
+        assert_eq!(worker.fetch().await.len(), 2);
+        form.queue.push(LANE, &limited(rate(10), 5)).await.unwrap();
+        assert_eq!(worker.fetch().await.len(), 1);
+        let none = limited(Limits::default(), 5);
+        form.queue.push(LANE, &none).await.unwrap();
+        let taken = worker.fetch().await;
+        // By now the rate may have let another one through.
+        let all_taken = none.iter().all(|job| taken.contains(&job.delivery));
+        assert!(all_taken, "{taken:?}");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn limits_that_were_set_hold_at_once_whatever_a_job_brings() {
+    on_both(|form| async move {
+        let jobs = webhooks(tenant(), 9);
+        let endpoint = jobs[0].endpoint.unwrap();
+        let old: Vec<Job> = jobs.iter().map(|job| job.under(cap(1))).collect();
+        let worker = form.consumer(LANE, "one", None).await;
+        form.queue.push(LANE, &old[..5]).await.unwrap();
+        assert_eq!(worker.fetch().await.len(), 1);
+        let set = async |limits| {
+            let of = jobs[0].tenant;
+            form.queue.limit(of, endpoint, limits).await.unwrap();
+        };
+        set(cap(3)).await;
+        assert_eq!(worker.fetch().await.len(), 2);
+        form.queue.push(LANE, &old[5..]).await.unwrap();
+        assert_eq!(worker.fetch().await, []);
+        set(Limits::default()).await;
+        assert_eq!(worker.fetch().await.len(), 6);
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn a_tenant_s_emails_have_no_cap_and_a_capped_endpoint_holds_up_nobody_else() {
     on_both(|form| async move {
         let tenant = tenant();

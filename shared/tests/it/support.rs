@@ -128,6 +128,7 @@ pub(crate) fn more(tenant: TenantId, endpoint: EndpointId, count: usize) -> Vec<
             delivery: DeliveryId::generate(now),
             tenant,
             endpoint: Some(endpoint),
+            limits: None,
         })
         .collect()
 }

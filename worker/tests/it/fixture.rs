@@ -143,6 +143,7 @@ impl Bench {
                 delivery: DeliveryId::generate(self.now()),
                 tenant: self.tenant,
                 endpoint: None,
+                limits: None,
             })
             .collect();
         self.queue.push(lane, &jobs).await.unwrap();

@@ -312,6 +312,7 @@ async fn what_has_a_rate_and_is_held_up_by_the_database_goes_back_instead_of_goi
         delivery,
         tenant: bench.tenant,
         endpoint: Some(endpoint),
+        limits: None,
     });
     bench.queue.push(Lane::Webhooks, &jobs).await.unwrap();
     lane.work_queue().await;

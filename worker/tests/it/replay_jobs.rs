@@ -361,6 +361,7 @@ async fn a_job_without_a_pace_waits_while_the_bulk_lane_is_deep_and_others_do_no
             delivery: DeliveryId::from_uuid(uuid::Uuid::from_u128(n)),
             tenant: bench.tenant,
             endpoint: None,
+            limits: None,
         })
         .collect();
     bench.queue.push(Lane::Bulk, &jobs).await.unwrap();

@@ -96,6 +96,7 @@ impl Running {
             delivery,
             tenant: self.bench.tenant,
             endpoint: Some(self.endpoint),
+            limits: None,
         }
     }
 
@@ -244,6 +245,7 @@ async fn a_job_that_panics_anywhere_records_what_it_has_begun_and_holds_nothing(
             delivery,
             tenant: bench.tenant,
             endpoint: Some(endpoint),
+            limits: None,
         };
         let jobs = [job(one, endpoint), job(other, ordered)];
         let healthy = bench.clock.clone();

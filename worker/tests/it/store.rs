@@ -11,11 +11,14 @@ use relaypost_shared::{
     store::{
         Attempt, Delivery, claim,
         find_lost::{Part, new_among, new_between},
+        fixtures::delivery,
         load::{self, Content},
         mark::{self, Mark},
         record::{self, Delivered, Ended, Report},
+        retry,
     },
 };
+use sea_orm::{ColumnTrait as _, EntityTrait as _, QueryFilter as _, sea_query::Expr};
 use uuid::Uuid;
 
 use crate::fixture::Bench;
@@ -268,6 +271,30 @@ async fn the_answer_to_an_uncertain_mail_corrects_it_until_somebody_else_has_cha
         (None, Some(200))
     );
     assert!(!write(&bench, late).await, "once");
+    bench.close().await;
+}
+
+#[tokio::test]
+async fn an_email_held_back_in_the_database_has_no_mark_once_it_is_replayed() {
+    let bench = Bench::new(&[]).await;
+    let row = bench.delivery(bench.email("user@example.test").await).await;
+    assert!(set(&bench, mark_of(&row)).await);
+    delivery::Entity::update_many()
+        .col_expr(delivery::Column::Status, Expr::value(Status::Dead))
+        .filter(delivery::Column::Id.eq(row.id))
+        .exec(&bench.db)
+        .await
+        .unwrap();
+
+    let tx = db::begin_write(&bench.db).await.unwrap();
+    retry::delivery(&tx, bench.tenant, row.id, bench.now())
+        .await
+        .unwrap();
+    tx.commit().await.unwrap();
+    let replayed = bench.delivery(row.id).await;
+    assert_eq!(replayed.status, Status::Pending);
+    // With the old mark it would be uncertain again, and not be sent.
+    assert!(set(&bench, mark_of(&replayed)).await);
     bench.close().await;
 }
 

@@ -116,7 +116,11 @@ impl MemoryQueue {
 
     pub(super) fn push(&self, lane: Lane, jobs: &[Job]) {
         let mut state = self.state();
+        let now = self.now();
         for job in jobs {
+            if let Some(limits) = job.limits {
+                state.flows.know(job.flow(), limits, now);
+            }
             state.lanes[index(lane)].push(job.delivery, job.owner());
         }
         self.ring(lane);
@@ -304,6 +308,13 @@ impl Flows {
             stop = Stop::Blocked;
         }
         stop
+    }
+
+    /// Limits that came with a job. What is known already may be newer.
+    fn know(&mut self, flow: Flow, limits: Limits, now: Instant) {
+        if !self.limited.contains_key(&flow) {
+            self.limit(flow, limits, now);
+        }
     }
 
     fn limit(&mut self, flow: Flow, limits: Limits, now: Instant) {

@@ -45,7 +45,7 @@ use apalis_redis::Config;
 use redis::{Client, Cmd, RedisError, Script, ScriptInvocation};
 
 use super::{
-    FLOWS_LOOKED_AT, Flow, Job, LIMITS_LAST, Lane, Limits, QueueError, Startable, flow::Owner,
+    FLOWS_LOOKED_AT, Flow, Job, LIMITS_LAST_MS, Lane, Limits, QueueError, Startable, flow::Owner,
 };
 use crate::ids::DeliveryId;
 use link::{Link, ends_connection};
@@ -116,12 +116,13 @@ impl RedisQueue {
         for batch in jobs.chunks(BATCH) {
             let owners = by_owner(batch);
             let mut call = PUSH.key(&lane);
-            call.arg(batch.len());
-            for delivery in owners.iter().flat_map(|(_, deliveries)| deliveries) {
+            call.arg(batch.len()).arg(LIMITS_LAST_MS);
+            for delivery in owners.iter().flat_map(|of| &of.deliveries) {
                 call.arg(delivery.to_string());
             }
-            for (owner, deliveries) in &owners {
-                call.arg(owner.to_string()).arg(deliveries.len());
+            for of in &owners {
+                call.arg(of.owner.to_string()).arg(of.deliveries.len());
+                add_limits(&mut call, of.limits);
             }
             self.run::<()>(&call).await?;
         }
@@ -165,12 +166,10 @@ impl RedisQueue {
         let flows: Vec<(Owner, Limits)> = flows.into_iter().collect();
         for batch in flows.chunks(BATCH) {
             let mut call = LIMIT.key(&lanes[..]);
-            call.arg(LIMITS_LAST.as_millis().to_string());
+            call.arg(LIMITS_LAST_MS);
             for (owner, limits) in batch {
-                let text = |limit: Option<u32>| limit.map(|n| n.to_string()).unwrap_or_default();
-                call.arg(owner.to_string())
-                    .arg(text(limits.max_in_flight))
-                    .arg(text(limits.rate_per_s));
+                call.arg(owner.to_string());
+                add_limits(&mut call, *limits);
             }
             self.run::<()>(&call).await?;
         }
@@ -228,16 +227,37 @@ impl RedisQueue {
     }
 }
 
-/// The jobs of each owner in their order, the owners in the order in which they occur: they get their turns in it.
-fn by_owner(jobs: &[Job]) -> Vec<(Owner, Vec<DeliveryId>)> {
+/// Cap and rate, as the scripts take them.
+fn add_limits(call: &mut ScriptInvocation<'_>, limits: Limits) {
+    for limit in [limits.max_in_flight, limits.rate_per_s] {
+        call.arg(limit.map(|n| n.to_string()).unwrap_or_default());
+    }
+}
+
+/// The jobs of one owner, in their order.
+struct Owned {
+    owner: Owner,
+    /// Those of the last job that brings any.
+    limits: Limits,
+    deliveries: Vec<DeliveryId>,
+}
+
+/// The jobs of each owner, the owners in the order in which they occur: they get their turns in it.
+fn by_owner(jobs: &[Job]) -> Vec<Owned> {
     let mut places = HashMap::new();
-    let mut owners: Vec<(Owner, Vec<DeliveryId>)> = Vec::new();
+    let mut owners: Vec<Owned> = Vec::new();
     for job in jobs {
         let place = *places.entry(job.owner()).or_insert_with(|| {
-            owners.push((job.owner(), Vec::new()));
+            owners.push(Owned {
+                owner: job.owner(),
+                limits: Limits::default(),
+                deliveries: Vec::new(),
+            });
             owners.len() - 1
         });
-        owners[place].1.push(job.delivery);
+        let of = &mut owners[place];
+        of.limits = job.limits.unwrap_or(of.limits);
+        of.deliveries.push(job.delivery);
     }
     owners
 }

@@ -12,7 +12,7 @@ use super::{
 use crate::{
     ids::DeliveryId,
     queue::{
-        LIMITS_LAST, Lane, Limits, QueueError, TURN,
+        LIMITS_LAST_MS, Lane, Limits, QueueError, TURN,
         consumer::WAIT,
         flow::{Fetched, Owner, Taken},
     },
@@ -130,7 +130,7 @@ impl RedisWorker {
             .arg(max.min(BATCH))
             .arg(default_cap.unwrap_or_default())
             .arg(TURN)
-            .arg(LIMITS_LAST.as_millis().to_string());
+            .arg(LIMITS_LAST_MS);
         let (wait, parts): (i64, Vec<Part>) = self.queue.run_once(&call).await?;
         Ok(Fetched {
             jobs: parts.iter().flat_map(taken).collect(),

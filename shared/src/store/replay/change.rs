@@ -7,8 +7,9 @@
 
 use sea_orm::{
     ColumnTrait as _, EntityTrait as _, QueryFilter as _, UpdateMany,
-    sea_query::{CaseStatement, Expr},
+    sea_query::{Alias, CaseStatement, Expr},
 };
+use uuid::Uuid;
 
 use crate::{
     clock::Timestamp,
@@ -32,6 +33,13 @@ pub fn reviving(now: Timestamp, job: Option<ReplayId>) -> UpdateMany<Entity> {
         .col_expr(Column::ReplayedAt, Expr::value(now))
         .col_expr(Column::ScheduleStart, Expr::col(Column::AttemptCount))
         .col_expr(Column::ReplayId, Expr::value(job))
+        // The sign of a hand-over is left on an email that somebody held back in the database itself, and would make it
+        // uncertain again instead of sending it.
+        .col_expr(
+            Alias::new("sending_token"),
+            Expr::value(Option::<Uuid>::None),
+        )
+        .col_expr(Alias::new("sending_at"), none())
         // An operator who replays what has expired wants it delivered all the same.
         .col_expr(
             Column::ExpiresAt,

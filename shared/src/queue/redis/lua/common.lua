@@ -47,6 +47,22 @@ local function unblock(tenant, flow)
   end
 end
 
+-- Sets the limits of a flow (empty: none), for `keep` ms after they are last used.
+local function set_limits(flow, cap, rate, keep)
+  local limits = LIMITS .. flow
+  if cap ~= '' then
+    call('HSET', limits, 'cap', cap)
+  else
+    call('HDEL', limits, 'cap')
+  end
+  if rate ~= '' then
+    call('HSET', limits, 'rate', rate)
+  else
+    call('HDEL', limits, 'rate', 'tat')
+  end
+  call('PEXPIRE', limits, keep)
+end
+
 -- A flow has `count` jobs less in flight.
 local function release(tenant, flow, count)
   if call('HINCRBY', IN_FLIGHT, flow, -count) <= 0 then

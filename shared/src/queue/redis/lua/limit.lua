@@ -2,18 +2,7 @@
 -- KEYS: every lane. ARGV[2…]: owner, cap, rate, owner, … (empty: none)
 for i = 2, #ARGV, 3 do
   local tenant, flow = split(ARGV[i])
-  local limits, cap, rate = LIMITS .. flow, ARGV[i + 1], ARGV[i + 2]
-  if cap ~= '' then
-    call('HSET', limits, 'cap', cap)
-  else
-    call('HDEL', limits, 'cap')
-  end
-  if rate ~= '' then
-    call('HSET', limits, 'rate', rate)
-  else
-    call('HDEL', limits, 'rate', 'tat')
-  end
-  call('PEXPIRE', limits, ARGV[1])
+  set_limits(flow, ARGV[i + 1], ARGV[i + 2], ARGV[1])
   unblock(tenant, flow)
   for _, lane in ipairs(KEYS) do
     if call('ZREM', lane .. ':delayed', ARGV[i]) == 1 then
