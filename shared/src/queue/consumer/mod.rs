@@ -48,6 +48,8 @@ struct Inner {
     /// Held while jobs are on their way from the queue to `held`: in between, Redis and this worker differ.
     taking: AsyncMutex<()>,
     held: Mutex<Held>,
+    /// It has asked to be registered, whether that succeeded or not.
+    joined: AtomicBool,
     /// Set after a fault: Redis may believe that this worker has jobs which never arrived here.
     doubtful: AtomicBool,
     lost: Notify,
@@ -98,6 +100,7 @@ impl Consumer {
             slots: Semaphore::new(slots),
             taking: AsyncMutex::default(),
             held: Mutex::default(),
+            joined: AtomicBool::new(false),
             doubtful: AtomicBool::new(false),
             lost: Notify::new(),
             reports: OnceLock::new(),
@@ -133,6 +136,10 @@ impl Consumer {
         let mut beats = tokio::time::interval(HEARTBEAT);
         loop {
             beats.tick().await;
+            if !self.0.joined.load(Ordering::Relaxed) {
+                // Before its first registration a worker is unknown, and nothing was lost.
+                continue;
+            }
             let beat = self.beat().await;
             if let Some(reports) = self.0.reports.get() {
                 report(&reports.beats, beat.is_ok());
@@ -150,6 +157,7 @@ impl Consumer {
         {
             self.note(&fault);
         }
+        self.0.joined.store(true, Ordering::Relaxed);
     }
 
     /// Finished: the jobs go, and their slots are free. A fault is not the caller's concern: the next heartbeat tells

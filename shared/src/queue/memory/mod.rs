@@ -116,10 +116,9 @@ impl MemoryQueue {
 
     pub(super) fn push(&self, lane: Lane, jobs: &[Job]) {
         let mut state = self.state();
-        let now = self.now();
         for job in jobs {
             if let Some(limits) = job.limits {
-                state.flows.know(job.flow(), limits, now);
+                state.flows.know(job.flow(), limits, self.now());
             }
             state.lanes[index(lane)].push(job.delivery, job.owner());
         }
