@@ -9,6 +9,7 @@ from deploy.comparison import handle_signals
 from deploy.hooks import HookFailed
 from deploy.judge import Kind, Limits, Verdict
 from deploy.monitor import watch_for
+from deploy.options import BadOption
 from deploy.samples import Sample
 from deploy.tests.fakes import FakeClock, FakeHealth, FakeHooks, FakeTarget, Inline, good
 from deploy.watch import BadBaseline, Watch
@@ -176,6 +177,34 @@ class Signals(unittest.TestCase):
                     calls, sent = self.interrupted_at(line, kind)
                     self.assertIn(calls, ([], ["rollback"]))
                 line += 1
+
+
+class Alone(unittest.TestCase):
+    def test_a_second_rollout_of_the_same_baseline_is_refused_until_the_first_has_ended(self):
+        stable = f"http://stable-{os.getpid()}.test:3000"
+        with rollout.hold_alone(stable):
+            with self.assertRaisesRegex(BadOption, "STABLE_URL: another rollout"):
+                rollout.hold_alone(stable)
+            rollout.hold_alone(f"{stable}/other").close()
+        rollout.hold_alone(stable).close()
+
+    def test_a_refused_rollout_calls_no_hook(self):
+        stable = f"http://127.0.0.1:9/{os.getpid()}"
+        settings = {
+            "STABLE_URL": stable,
+            "CANARY_URL": "http://127.0.0.1:9/canary",
+            "API_KEY": "key",
+            "WEIGHT_CMD": "exit 9;",
+            "ROLLBACK_CMD": "exit 9;",
+        }
+        with (
+            rollout.hold_alone(stable),
+            mock.patch.dict(os.environ, settings),
+            mock.patch("deploy.hooks.Hooks._run") as run,
+            self.assertRaises(BadOption),
+        ):
+            rollout.main()
+        run.assert_not_called()
 
 
 class WithoutTerminal(unittest.TestCase):
