@@ -127,7 +127,7 @@ RUN apt-get -q update \
     && DEBIAN_FRONTEND=noninteractive apt-get -q install -y --no-install-recommends python3 \
     && rm -rf /var/lib/apt/lists/* /var/cache/apt/* /var/log/*
 COPY scripts/deployment /opt/relaypost/scripts/
-COPY scripts/lib/common.sh /opt/relaypost/scripts/lib/
+COPY scripts/lib/common.sh scripts/lib/images.sh /opt/relaypost/scripts/lib/
 COPY scripts/deploy/*.py /opt/relaypost/scripts/deploy/
 USER 10001:10001
 ENTRYPOINT ["/opt/relaypost/scripts/deployment"]

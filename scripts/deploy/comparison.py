@@ -23,6 +23,8 @@ EXIT_ROLLBACK_FAILED = 4
 
 READS = "/health/ready /v1/messages?limit=1 /v1/deliveries?limit=1 /v1/event-types?limit=1 /v1/stats"
 ROLLBACK_TRIES = 3
+PAUSE_GROWTH = 5
+"""Each pause between two tries is this many times the one before."""
 
 
 class Interrupted(Exception):
@@ -121,6 +123,7 @@ def read_hooks(watch: Watch, weight: str = "", promote: str = "") -> Hooks:
             "CANARY_URL": watch.sides["canary"].base_url,
         },
         timeout=options.number("HOOK_TIMEOUT_SECONDS", 120, 1, 3600),
+        rollback_pause=options.number("ROLLBACK_PAUSE_SECONDS", 2, 0, 600),
     )
 
 
@@ -146,10 +149,14 @@ def roll_back(hooks: Hooks, reason: str) -> int:
     if not hooks.rollback:
         say("there is no ROLLBACK_CMD: roll back by hand")
         return EXIT_ROLLBACK_FAILED
-    for _ in range(ROLLBACK_TRIES):
+    for tried in range(ROLLBACK_TRIES):
+        if tried > 0:
+            pause = hooks.rollback_pause * PAUSE_GROWTH ** (tried - 1)
+            say(f"trying again in {pause:g} s")
+            time.sleep(pause)
         try:
             hooks.roll_back(reason)
-        except HookFailed as error:
+        except (HookFailed, OSError) as error:
             say(str(error))
         else:
             say("rolled back")
@@ -160,25 +167,40 @@ def roll_back(hooks: Hooks, reason: str) -> int:
 
 def guarded(watch: Watch, hooks: Hooks, steps) -> int:
     """Runs `steps`, which returns the first verdict that is not good or GOOD. Whatever else ends it rolls back."""
-    handle_signals(interrupt)
+    try:
+        try:
+            handle_signals(interrupt)
+            code, reason = outcome(watch, steps)
+            handle_signals(signal.SIG_IGN)
+        except Interrupted as error:
+            # The first signal has made all further ones ignored.
+            code, reason = None, str(error)
+        return roll_back(hooks, reason) if code is None else code
+    finally:
+        watch.threads.close()
+
+
+def outcome(watch: Watch, steps) -> tuple:
+    """The exit code, or None and the reason to roll back. A signal raises Interrupted at any place in here."""
     try:
         verdict = watch.first_look()
         if verdict.kind is Kind.GOOD:
             verdict = steps()
+    except Interrupted:
+        raise
     except BadBaseline as error:
         say(f"not started: {error}")
-        return EXIT_USAGE
-    except (Interrupted, HookFailed) as error:
-        return roll_back(hooks, str(error))
+        return EXIT_USAGE, ""
+    except HookFailed as error:
+        return None, str(error)
     except Exception as error:
         # A fault of this program must not leave a canary unwatched.
-        traceback.print_exc()
-        return roll_back(hooks, f"the watch failed: {error}")
-    finally:
-        watch.threads.close()
+        with contextlib.suppress(OSError):
+            traceback.print_exc()
+        return None, f"the watch failed: {error}"
     if verdict.kind is Kind.GOOD:
-        return EXIT_GOOD
+        return EXIT_GOOD, ""
     if verdict.kind is Kind.HOLD:
         say(f"cannot judge: {verdict.reason}; the canary is well, so nothing is rolled back: decide by hand")
-        return EXIT_HELD
-    return roll_back(hooks, f"{verdict.kind.value}: {verdict.reason}")
+        return EXIT_HELD, ""
+    return None, f"{verdict.kind.value}: {verdict.reason}"

@@ -1,13 +1,13 @@
 """Rows of the gate about the settings that the new version runs with, as `check-config` of its own programs sees them."""
 
 import os
-import re
 import shlex
 import subprocess
 import tempfile
 from pathlib import Path
 
 from deploy import options
+from deploy.env_file import read_env_file
 from deploy.table import CheckFailed, CheckSkipped, Table
 
 POOL_EXTRA = 6
@@ -41,21 +41,6 @@ def need(settings: dict) -> dict:
     if not settings:
         raise CheckSkipped("the settings are unknown")
     return settings
-
-
-def read_env_file(path: str) -> dict:
-    """NAME=VALUE lines; `export`, quotes and comments as in a shell, without its expansions."""
-    values = {}
-    for number, line in enumerate(Path(path).read_text(encoding="utf-8").splitlines(), 1):
-        words = shlex.split(line, comments=True)
-        if words[:1] == ["export"]:
-            words = words[1:]
-        for word in words:
-            name, equals, value = word.partition("=")
-            if not equals or not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
-                raise CheckFailed(f"{path}, line {number}: expected NAME=VALUE")
-            values[name] = value
-    return values
 
 
 def program(name: str) -> list:

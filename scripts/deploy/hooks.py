@@ -18,6 +18,8 @@ class Hooks:
     promote: str
     environment: dict
     timeout: float = 120.0
+    rollback_pause: float = 2.0
+    """How long to wait, in seconds, before a failed rollback is tried again. The next pause is longer."""
 
     def set_weight(self, weight: int) -> None:
         self._run("WEIGHT_CMD", self.weight, str(weight), {"CANARY_WEIGHT": str(weight)})

@@ -3,6 +3,11 @@
 WEIGHT_CMD, PROMOTE_CMD and ROLLBACK_CMD move the traffic. docs/promotion.md names every setting.
 """
 
+import errno
+import hashlib
+import socket
+import sys
+
 from deploy import options
 from deploy.comparison import guarded, read_hooks, read_watch, say
 from deploy.judge import GOOD, Kind, Verdict
@@ -32,6 +37,30 @@ def roll_out(watch, hooks, weights, step_seconds: float) -> Verdict:
     return GOOD
 
 
+def hold_alone(stable_url: str) -> socket.socket:
+    """One rollout for each STABLE_URL on this machine; two would set each other's weights. Raises BadOption.
+
+    The lock is the name of a socket, which is free again as soon as the process has ended, whichever way. It is in no folder,
+    because the image has none that can be written to. A caller keeps the socket until the end.
+    """
+    lock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    # Other systems have no such names, and no lock here.
+    if sys.platform != "linux":
+        return lock
+    name = hashlib.sha256(stable_url.encode()).hexdigest()
+    try:
+        # The NUL makes it a name of Linux's abstract namespace.
+        lock.bind(f"\0relaypost-rollout-{name}")
+    except OSError as error:
+        lock.close()
+        if error.errno != errno.EADDRINUSE:
+            raise
+        raise BadOption(
+            f"STABLE_URL: another rollout of {stable_url} is under way on this machine; wait for its end, or stop it"
+        ) from None
+    return lock
+
+
 def main() -> int:
     watch = read_watch(baseline_needed=True)
     weight = options.required(
@@ -41,4 +70,5 @@ def main() -> int:
     weights = read_weights()
     step_seconds = 60 * options.number("STEP_MINUTES", 5, 0.001, 1440)
     hooks = read_hooks(watch, weight=weight, promote=options.text("PROMOTE_CMD"))
-    return guarded(watch, hooks, lambda: roll_out(watch, hooks, weights, step_seconds))
+    with hold_alone(watch.sides["baseline"].base_url):
+        return guarded(watch, hooks, lambda: roll_out(watch, hooks, weights, step_seconds))

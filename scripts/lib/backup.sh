@@ -232,8 +232,14 @@ find_migrate() {
 }
 
 # migrate URL COMMAND : on a scratch database. Only this program gets the keys, and it needs none of the production
-# settings of a server.
+# settings of a server. Everything is exported instead of given to env(1), whose arguments other users can read.
 migrate() {
-  (cd / && env -i PATH="$PATH" LOG=error APP_ENV=development PUBLIC_URL=http://localhost DATABASE_URL="$1" \
-    ${ENCRYPTION_KEYS:+ENCRYPTION_KEYS="$ENCRYPTION_KEYS"} "$MIGRATE" "$2")
+  (
+    cd / || exit
+    # shellcheck disable=SC2046 # the list of names is meant to be split
+    export -n $(compgen -e)
+    export PATH LOG=error APP_ENV=development PUBLIC_URL=http://localhost "DATABASE_URL=$1"
+    [[ -z ${ENCRYPTION_KEYS:-} ]] || export ENCRYPTION_KEYS
+    exec "$MIGRATE" "$2"
+  )
 }

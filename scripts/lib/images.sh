@@ -11,22 +11,30 @@ workspace_version() { sed -n '/^\[workspace.package\]/,/^\[/s/^version = "\(.*\)
 # image_name TARGET : as compose.prod.yml and k8s/ call it.
 image_name() { printf '%s-%s:%s' "$IMAGE_PREFIX" "$1" "${IMAGE_TAG:-$(workspace_version)}"; }
 
-# Sets `engine` to docker or podman when one answers, else to buildah, which needs no engine, and is installed when it is
-# missing. ENGINE chooses one of the three.
-find_engine() {
+# Sets `engine` to docker or podman when one answers, else to buildah, which needs no engine but root. ENGINE chooses one of
+# the three. Installs nothing, and fails when there is none.
+choose_engine() {
   engine=${ENGINE:-}
   if [[ -n $engine ]]; then
     [[ $engine =~ ^(docker|podman|buildah)$ ]] || die "ENGINE=$engine: expected docker, podman or buildah"
     command -v "$engine" >/dev/null || die "ENGINE=$engine, and there is no $engine"
-  elif docker info >/dev/null 2>&1; then
+  elif timeout 10 docker info >/dev/null 2>&1; then
     engine=docker
-  elif podman info >/dev/null 2>&1; then
+  elif timeout 10 podman info >/dev/null 2>&1; then
     engine=podman
-  else
-    ((EUID == 0)) || die "there is no running docker or podman; without one this needs root, for buildah"
-    command -v buildah >/dev/null || apt_install buildah
+  elif ((EUID == 0)) && command -v buildah >/dev/null; then
     engine=buildah
+  else
+    return 1
   fi
+}
+
+# As choose_engine, but installs buildah when there is nothing else.
+find_engine() {
+  choose_engine && return
+  ((EUID == 0)) || die "there is no running docker or podman; without one this needs root, for buildah"
+  apt_install buildah
+  engine=buildah
 }
 
 # image_megabytes NAME : what the image takes unpacked, in whole megabytes.

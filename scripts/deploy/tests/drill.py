@@ -114,7 +114,11 @@ class Drill(Instance):
         )
 
     def test_a_rollback_that_fails_is_told_apart(self):
-        hooks = {**self.fault_at_25("page"), "ROLLBACK_CMD": f"echo rollback >>{self.calls}; exit 7;"}
+        hooks = {
+            **self.fault_at_25("page"),
+            "ROLLBACK_CMD": f"echo rollback >>{self.calls}; exit 7;",
+            "ROLLBACK_PAUSE_SECONDS": "0.1",
+        }
         self.expect(4, ["5", "25", "rollback", "rollback", "rollback"], self.spoiled(), **hooks)
 
     def test_a_weight_command_that_hangs_is_ended_and_rolled_back(self):

@@ -64,6 +64,7 @@ class FakeHooks:
         self.error = error
         self.failing = failing
         self.rollback = "rollback"
+        self.rollback_pause = 2.0
 
     def _call(self, call: str) -> None:
         self.calls.append(call)

@@ -1,14 +1,18 @@
+import os
 import signal
+import sys
 import unittest
 from unittest import mock
 
 from deploy import comparison, rollout
+from deploy.comparison import handle_signals
 from deploy.hooks import HookFailed
-from deploy.judge import Kind, Limits
+from deploy.judge import Kind, Limits, Verdict
 from deploy.monitor import watch_for
+from deploy.options import BadOption
 from deploy.samples import Sample
 from deploy.tests.fakes import FakeClock, FakeHealth, FakeHooks, FakeTarget, Inline, good
-from deploy.watch import Watch
+from deploy.watch import BadBaseline, Watch
 
 WEIGHTS = [5, 25, 50, 100]
 
@@ -86,8 +90,11 @@ class Rollout(unittest.TestCase):
 
     def test_a_failed_rollback_is_tried_again_and_told_apart(self):
         hooks = FakeHooks(HookFailed, failing=["rollback"])
-        self.assertEqual(self.roll_out(make_watch(broken_from(100)), hooks), comparison.EXIT_ROLLBACK_FAILED)
+        with mock.patch("time.sleep") as sleep:
+            self.assertEqual(self.roll_out(make_watch(broken_from(100)), hooks), comparison.EXIT_ROLLBACK_FAILED)
         self.assertEqual(hooks.calls, ["5", "rollback", "rollback", "rollback"])
+        # What refuses the first try, such as a gateway that restarts, gets time.
+        self.assertEqual([call.args[0] for call in sleep.call_args_list], [2, 10])
 
     def test_a_fault_of_the_watch_rolls_back(self):
         hooks = FakeHooks(HookFailed)
@@ -112,6 +119,92 @@ class Rollout(unittest.TestCase):
             return Sample(0, "answered 500") if count % 100 == 0 else Sample(0.01)
 
         self.assertEqual(watch_for(make_watch(flaky), 30).kind, Kind.BREACH)
+
+
+class Signals(unittest.TestCase):
+    """A signal counts at whichever line it arrives: it rolls back, or the rollback that has begun goes on."""
+
+    def setUp(self):
+        for number in comparison.SIGNALS:
+            self.addCleanup(signal.signal, number, signal.getsignal(number))
+
+    def interrupted_at(self, line: int, kind) -> tuple:
+        """The calls of the hooks when a signal comes at this line after the handlers were set, and whether it came."""
+        lines = 0
+        hooks = FakeHooks(HookFailed)
+        handle_signals(signal.SIG_IGN)
+        sent = False
+
+        def trace(frame, event, _argument):
+            nonlocal lines, sent
+            if frame.f_code.co_filename != comparison.__file__:
+                return None
+            if event == "line" and not sent and (lines > 0 or signal.getsignal(signal.SIGTERM) is comparison.interrupt):
+                lines += 1
+                if lines == line:
+                    sent = True
+                    os.kill(os.getpid(), signal.SIGTERM)
+            return trace
+
+        def steps():
+            if isinstance(kind, Exception):
+                raise kind
+            return Verdict(kind, "as the test says")
+
+        with mock.patch("deploy.comparison.say"), mock.patch("traceback.print_exc"):
+            sys.settrace(trace)
+            try:
+                comparison.guarded(make_watch(good()), hooks, steps)
+            finally:
+                sys.settrace(None)
+        return hooks.calls, sent
+
+    def test_a_rollback_that_is_due_happens_once_wherever_a_signal_arrives(self):
+        for kind in (Kind.BREACH, HookFailed("a hook"), RuntimeError("a bug")):
+            line, sent = 1, True
+            while sent:
+                with self.subTest(kind=kind, line=line):
+                    calls, sent = self.interrupted_at(line, kind)
+                    self.assertEqual(calls, ["rollback"])
+                line += 1
+            self.assertGreater(line, 15)
+
+    def test_a_signal_before_the_end_of_a_good_watch_ends_without_an_exception(self):
+        for kind in (Kind.GOOD, Kind.HOLD, BadBaseline("no answer")):
+            line, sent = 1, True
+            while sent:
+                with self.subTest(kind=kind, line=line):
+                    calls, sent = self.interrupted_at(line, kind)
+                    self.assertIn(calls, ([], ["rollback"]))
+                line += 1
+
+
+class Alone(unittest.TestCase):
+    def test_a_second_rollout_of_the_same_baseline_is_refused_until_the_first_has_ended(self):
+        stable = f"http://stable-{os.getpid()}.test:3000"
+        with rollout.hold_alone(stable):
+            with self.assertRaisesRegex(BadOption, "STABLE_URL: another rollout"):
+                rollout.hold_alone(stable)
+            rollout.hold_alone(f"{stable}/other").close()
+        rollout.hold_alone(stable).close()
+
+    def test_a_refused_rollout_calls_no_hook(self):
+        stable = f"http://127.0.0.1:9/{os.getpid()}"
+        settings = {
+            "STABLE_URL": stable,
+            "CANARY_URL": "http://127.0.0.1:9/canary",
+            "API_KEY": "key",
+            "WEIGHT_CMD": "exit 9;",
+            "ROLLBACK_CMD": "exit 9;",
+        }
+        with (
+            rollout.hold_alone(stable),
+            mock.patch.dict(os.environ, settings),
+            mock.patch("deploy.hooks.Hooks._run") as run,
+            self.assertRaises(BadOption),
+        ):
+            rollout.main()
+        run.assert_not_called()
 
 
 class WithoutTerminal(unittest.TestCase):

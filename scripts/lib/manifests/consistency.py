@@ -9,6 +9,7 @@ import re
 import sys
 
 import yaml
+from networks import open_to_workers, refused_by_worker, without_ipv6
 from pods import pod_templates, selector_of, selects
 from waves import late_for_hooks, wave
 
@@ -112,7 +113,16 @@ def check_our_pods(where, resource, template, by_name, grace, documented):
                 check_setting(where, one["name"], documented, document)
 
 
-def check_overlay(path, documented, version, lanes):
+def check_networks(where, policy, refused):
+    """Both families of addresses; and the worker's own check of addresses has the same networks as its policy."""
+    for peers in without_ipv6(policy):
+        problem(where, f"expected networks of IPv6 beside {peers}")
+    if policy["metadata"]["name"] == "worker":
+        for network in open_to_workers(policy, refused):
+            problem(where, f"lets workers reach {network}, which the worker refuses (shared/src/ssrf/address.rs)")
+
+
+def check_overlay(path, documented, version, lanes, refused):
     resources = [one for one in yaml.safe_load_all(path.read_text()) if one]
     overlay = path.stem
     by_name = {(one["kind"], one["metadata"]["name"]): one for one in resources}
@@ -138,6 +148,9 @@ def check_overlay(path, documented, version, lanes):
         if selector and not any(selects(selector, one["metadata"]["labels"]) for one in templates):
             problem(f"{overlay}: {resource['kind']} {resource['metadata']['name']}", "selects no pod")
     check_references(overlay, resources, by_name)
+    for resource in resources:
+        if resource["kind"] == "NetworkPolicy":
+            check_networks(f"{overlay}: NetworkPolicy {resource['metadata']['name']}", resource, refused)
     for hook, late in late_for_hooks(resources):
         where = f"{overlay}: {late['kind']} {late['metadata']['name']}"
         name = hook["metadata"]["name"]
@@ -251,8 +264,9 @@ def main():
     documented = documented_settings(repository)
     lanes = scaling_lanes(repository)
     version = workspace_version(repository)
+    refused = refused_by_worker(repository)
     for overlay in sys.argv[2:]:
-        check_overlay(pathlib.Path(overlay), documented, version, lanes)
+        check_overlay(pathlib.Path(overlay), documented, version, lanes, refused)
     for path in sorted(repository.glob("compose.*.yml")):
         check_compose(path, documented, version)
     check_dockerfile(repository)
