@@ -8,7 +8,8 @@ use crate::{SOON, world};
 
 #[tokio::test]
 async fn a_changed_limit_holds_for_what_is_queued_already() {
-    let world = world(&[]).await;
+    // No request ends by itself meanwhile: the queue would learn of the limit from the next job.
+    let world = world(&[("WEBHOOK_TIMEOUT_MS", "120000")]).await;
     let receiver = Receiver::start().await;
     let tenant = world.tenant("acme").await;
     receiver.respond(Reply::Hang);
