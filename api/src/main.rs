@@ -7,7 +7,7 @@ use clap::{Parser, Subcommand};
 use relaypost_api::Services;
 use relaypost_migration as migration;
 use relaypost_shared::{
-    clock::Clock,
+    db,
     health::ask::ask,
     queue::Queue,
     serve,
@@ -68,7 +68,10 @@ async fn run(settings: Settings) -> anyhow::Result<()> {
         .context("REDIS_URL: not the address of a Redis server")?;
     let listener = serve::bind(settings.bind_addr)
         .with_context(|| format!("BIND_ADDR: cannot listen on {}", settings.bind_addr))?;
-    let services = Services::new(db, queue, Clock::system(), Arc::new(settings));
+    let clock = db::clock(&db)
+        .await
+        .context("DATABASE_URL: the database's time cannot be read")?;
+    let services = Services::new(db, queue, clock, Arc::new(settings));
     if let Some(key) = services.first_key().await? {
         eprintln!("Platform key, shown this one time: {key}");
     }

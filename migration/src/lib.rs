@@ -10,10 +10,12 @@ mod tables;
 
 use anyhow::{Context as _, ensure};
 use relaypost_shared::{
+    clock::Clock,
     db::{self, Database},
     health::Health,
     queue::Queue,
     settings::Settings,
+    store::partitions,
 };
 use sea_orm_migration::prelude::*;
 
@@ -104,5 +106,8 @@ pub async fn open_current(settings: &Settings) -> anyhow::Result<Database> {
          (pending: {})",
         missing.join(", ")
     );
+    let made = async { partitions::ahead(&db, db::now(&db, &Clock::system()).await?).await };
+    made.await
+        .context("DATABASE_URL: the partitions of the next weeks cannot be made")?;
     Ok(db)
 }

@@ -3,7 +3,11 @@
 //! PostgreSQL has an advisory lock for that, beside migrations that each are a transaction. On SQLite everything is one
 //! write transaction, which keeps other writers out and leaves nothing half done.
 
-use relaypost_shared::db::Database;
+use relaypost_shared::{
+    clock::Clock,
+    db::{self, Database},
+    store::partitions,
+};
 use sea_orm_migration::{
     prelude::*,
     sea_orm::{
@@ -30,12 +34,16 @@ pub enum Up {
 /// # Errors
 /// When the database fails: PostgreSQL keeps the migrations that were applied before, SQLite none of this call. When the
 /// database has migrations of another version and lacks some of this one.
-pub async fn up(db: &Database) -> Result<Up, DbErr> {
-    let db = &db.connection();
+pub async fn up(database: &Database) -> Result<Up, DbErr> {
+    let db = &database.connection();
     if db.get_database_backend() == DbBackend::Postgres {
         let lock = Lock::take(db).await?;
         let done = apply(db).await;
         lock.release().await;
+        if matches!(done, Ok(Up::Applied(_))) {
+            let now = db::now(database, &Clock::system()).await?;
+            partitions::ahead(database, now).await?;
+        }
         return done;
     }
     let tx = begin_write(db).await?;

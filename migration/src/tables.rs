@@ -1,6 +1,7 @@
 //! The parts of statements that several tables share.
 
-use sea_orm_migration::{prelude::*, schema::uuid};
+use relaypost_shared::store::partitions;
+use sea_orm_migration::{prelude::*, schema::uuid, sea_orm::DbBackend};
 
 /// A table of these columns.
 pub(super) fn table(
@@ -13,6 +14,26 @@ pub(super) fn table(
         table.col(column);
     }
     table
+}
+
+/// Creates a table. On PostgreSQL a table that grows with every message is made in parts
+/// ([`partitions`]), which are attached to it later.
+pub(super) async fn create(
+    manager: &SchemaManager<'_>,
+    table: &TableCreateStatement,
+) -> Result<(), DbErr> {
+    let sql = table.to_string(PostgresQueryBuilder);
+    let parts = partitions::TABLES
+        .iter()
+        .find(|(name, _)| sql.starts_with(&format!("CREATE TABLE \"{name}\" ")));
+    match (manager.get_database_backend(), parts) {
+        (DbBackend::Postgres, Some((_, by))) => {
+            let sql = format!("{sql} PARTITION BY RANGE ({by})");
+            manager.get_connection().execute_unprepared(&sql).await?;
+            Ok(())
+        }
+        _ => manager.create_table(table.clone()).await,
+    }
 }
 
 /// The column `id` as the primary key.

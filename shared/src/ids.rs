@@ -113,7 +113,8 @@ const ALPHABET: &[u8; 32] = b"0123456789abcdefghjkmnpqrstvwxyz";
 const TEXT_LEN: usize = 26;
 
 impl<K: Kind> Id<K> {
-    /// A new id that sorts after every id that this process has made before.
+    /// A new id that sorts after every id that this process has made before, unless its clock has stepped back by a minute or
+    /// more.
     pub fn generate(now: Timestamp) -> Self {
         let (millis, sequence) = next_tick(now.timestamp_millis().max(0).cast_unsigned());
         let random: u64 = rand::random();
@@ -139,17 +140,33 @@ impl<K: Kind> Id<K> {
     }
 }
 
-/// The millisecond and the 12-bit counter of the next id: the counter method of RFC 9562, section 6.2. A full counter
-/// borrows from the next millisecond, and a clock that steps back does not take the ids with it.
-fn next_tick(now: u64) -> (u64, u16) {
-    static LAST: Mutex<(u64, u16)> = Mutex::new((0, 0));
+/// The millisecond and the 12-bit counter of an id.
+type Tick = (u64, u16);
+
+/// How far a clock may step while the ids go on in one order.
+const STEP_MS: u64 = 60_000;
+/// How many clocks the ids of one process can follow. A process has one; each test has its own.
+const CLOCKS: usize = 16;
+
+/// The next id's tick: the counter method of RFC 9562, section 6.2. A full counter borrows from the next millisecond, and a
+/// clock that steps back by less than a minute does not take the ids with it. After a larger step the ids follow the clock:
+/// ids far ahead of it would lie in weeks for which the database has no partition.
+fn next_tick(now: u64) -> Tick {
+    static LAST: Mutex<[Tick; CLOCKS]> = Mutex::new([(0, 0); CLOCKS]);
     let mut last = LAST.lock().unwrap_or_else(PoisonError::into_inner);
-    *last = match *last {
+    let followed = last
+        .iter()
+        .position(|(millis, _)| millis.abs_diff(now) < STEP_MS);
+    // The one that was used last is the first.
+    let oldest = CLOCKS - 1;
+    last[..=followed.unwrap_or(oldest)].rotate_right(1);
+    last[0] = match last[0] {
+        _ if followed.is_none() => (now, 0),
         (millis, _) if now > millis => (now, 0),
         (millis, 0xfff) => (millis + 1, 0),
         (millis, sequence) => (millis, sequence + 1),
     };
-    *last
+    last[0]
 }
 
 impl<K: Kind> fmt::Display for Id<K> {

@@ -15,7 +15,6 @@ use anyhow::{Context as _, Error, Result, anyhow};
 use relaypost_api as api;
 use relaypost_migration as migration;
 use relaypost_shared::{
-    clock::Clock,
     db::{self, Hold},
     queue::Queue,
     serve,
@@ -98,7 +97,9 @@ impl Embedded {
             .context("DATABASE_URL: the database cannot be opened")?;
         migration::sealed::keys_or_exit(&db, &settings.keyring).await?;
         let queue = Queue::open(settings.redis_url.as_deref()).context("REDIS_URL")?;
-        let clock = Clock::system();
+        let clock = db::clock(&db)
+            .await
+            .context("DATABASE_URL: the database's time cannot be read")?;
         let listener = serve::bind(settings.bind_addr)
             .with_context(|| format!("BIND_ADDR: cannot listen on {}", settings.bind_addr))?;
         let address = listener.local_addr()?;

@@ -1,5 +1,5 @@
 //! The background loops of every worker. They move what is due onto the queue, release what circuits hold back, carry out
-//! replay jobs, watch the dead-letter queues, remove what has expired, and look for jobs that a queue has lost. Each makes
+//! replay jobs, watch the dead-letter queues, make partitions ahead, remove what has expired, and look for jobs that a queue has lost. Each makes
 //! steps that any number of workers may make at the same time, and is started again when it fails or panics.
 
 use std::time::Duration;
@@ -8,6 +8,7 @@ use relaypost_shared::{
     db,
     health::{LONGEST_TURN, Loop},
     queue::Consumer,
+    store::partitions,
 };
 use tokio::{
     task::JoinSet,
@@ -37,6 +38,8 @@ const FORGOTTEN_REST: Duration = Duration::from_secs(30);
 const REPLAY_REST: Duration = Duration::from_millis(100);
 /// How often the sizes of the dead-letter queues are looked at.
 const WATCH_REST: Duration = Duration::from_secs(10);
+/// How often partitions are made ahead.
+const PARTITION_REST: Duration = Duration::from_secs(600);
 /// How long pruning rests when nothing is left to remove.
 const PRUNE_REST: Duration = Duration::from_secs(60);
 /// How long the recent walk of the sweep rests between its steps.
@@ -82,6 +85,12 @@ pub(crate) fn start(services: &Services, consumers: Vec<Consumer>) -> JoinSet<()
         carry_out_replays,
     ));
     loops.spawn(keep("count dead letters", services, WATCH_REST, watch));
+    loops.spawn(keep(
+        "make partitions ahead",
+        services,
+        PARTITION_REST,
+        partition,
+    ));
     loops.spawn(keep("prune", services, PRUNE_REST, prune));
     let (services, turn) = (
         services.clone(),
@@ -109,6 +118,16 @@ where
     let services = services.clone();
     let turn = services.health.loops().add(task, rest + LONGEST_TURN);
     async move { keep_running(turn, rest, move || step(services.clone())).await }
+}
+
+async fn partition(services: Services) -> Result<bool, StepError> {
+    let Services { db, clock, .. } = &services;
+    let now = db::now(db, clock).await?;
+    let made = partitions::ahead(db, now).await?;
+    if !made.is_empty() {
+        tracing::info!(partitions = made.join(", "), "partitions made");
+    }
+    Ok(false)
 }
 
 async fn dispatch(services: Services) -> Result<bool, StepError> {

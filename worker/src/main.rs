@@ -6,7 +6,7 @@ use anyhow::Context as _;
 use clap::{Parser, Subcommand};
 use relaypost_migration as migration;
 use relaypost_shared::{
-    clock::Clock,
+    db,
     health::ask::ask,
     queue::Queue,
     serve,
@@ -66,13 +66,16 @@ async fn start(settings: Settings) -> anyhow::Result<()> {
     let db = migration::open_current(&settings).await?;
     migration::sealed::keys_or_exit(&db, &settings.keyring).await?;
     let queue = Queue::open(settings.redis_url.as_deref()).context("REDIS_URL")?;
+    let clock = db::clock(&db)
+        .await
+        .context("DATABASE_URL: the database's time cannot be read")?;
     let health = migration::health(&db, &queue);
     // A worker can do nothing without its queue.
     health.needs_queue();
     let services = Services {
         db,
         queue,
-        clock: Clock::system(),
+        clock,
         settings: settings.clone(),
         health,
     };

@@ -1,9 +1,13 @@
 //! Writes a batch of submissions, so that each gets an answer of its own.
 
-use relaypost_shared::{db::is_unavailable, queue::Job};
+use relaypost_shared::{
+    db::{is_unavailable, lacks_partition},
+    queue::Job,
+    store::partitions,
+};
 use sea_orm::DbErr;
 
-use super::{Intake, Settled, Submission};
+use super::{Context, Intake, Settled, Submission};
 use crate::{
     http::{ApiError, Code},
     idempotency::Accepted,
@@ -85,7 +89,15 @@ impl<C> Group<'_, C> {
                 .iter()
                 .filter_map(|index| self.batch.get(*index))
                 .collect();
-            let settled = intake.store(&part, tries_left == 0).await?;
+            let settled = match intake.store(&part, tries_left == 0).await {
+                // The loop that makes them ahead runs in the workers, which may have been away for weeks.
+                Err(error) if lacks_partition(&error) && tries_left > 0 => {
+                    let Context { db, clock, .. } = intake.context();
+                    partitions::ahead(db, clock.now()).await?;
+                    continue;
+                }
+                settled => settled?,
+            };
             for (index, settled) in open.into_iter().zip(settled) {
                 if let (Settled::Answered(answer, jobs), Some(slot)) =
                     (settled, self.answers.get_mut(index))

@@ -45,6 +45,9 @@ pub(crate) trait Intake: Clone + Send + Sync + 'static {
     /// The queue of its deliveries.
     const LANE: Lane;
 
+    /// What planning and storing need.
+    fn context(&self) -> &Context;
+
     /// About how many bytes a command is.
     fn size(command: &Self::Command) -> usize;
 

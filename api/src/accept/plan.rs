@@ -37,20 +37,22 @@ pub(crate) struct Context {
 
 /// The rows and the answer of one submission.
 #[derive(Debug)]
-pub(crate) struct Plan<R> {
+pub(crate) struct Plan<R: Content> {
     /// The message or the email.
     pub(crate) row: R,
+    /// Its payload or its texts.
+    pub(crate) body: R::Body,
     /// Its deliveries.
     pub(crate) deliveries: Vec<Delivery>,
     /// The jobs of those that are due now.
     pub(crate) jobs: Vec<Job>,
     /// The body of the answer, which is also what is remembered for its key.
-    pub(crate) body: Bytes,
+    pub(crate) answer: Bytes,
 }
 
 /// The plans of a batch.
 #[derive(Debug)]
-pub(crate) struct Plans<'a, R> {
+pub(crate) struct Plans<'a, R: Content> {
     now: Timestamp,
     /// The plans that are to be stored.
     entries: Vec<Entry<R>>,
@@ -82,13 +84,14 @@ impl<'a, R: Content> Plans<'a, R> {
             let key = submission.held.as_deref().map(Held::keyed);
             let answer = plan(submission).map(|plan| {
                 let remember =
-                    |keyed: &Keyed| keyed.remembering(tenant, plan.body.clone(), expires_at);
+                    |keyed: &Keyed| keyed.remembering(tenant, plan.answer.clone(), expires_at);
                 entries.push(Entry {
                     row: plan.row,
+                    body: plan.body,
                     key: key.map(remember),
                     deliveries: plan.deliveries,
                 });
-                (plan.body, plan.jobs)
+                (plan.answer, plan.jobs)
             });
             Planned {
                 tenant,

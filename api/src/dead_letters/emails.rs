@@ -88,8 +88,12 @@ impl EmailDeadLettersApi {
             Some(id) => read::emails::find(&services.db, caller.tenant, id).await?,
             None => None,
         };
+        let body = match &email {
+            Some(email) => read::emails::body(&services.db, email.id).await?,
+            None => None,
+        };
         Reply::of(&EmailDeadLetter {
-            payload: email.map(EmailContent::from),
+            payload: email.map(|email| EmailContent::new(email, body)),
             attempts: attempts_of(&services.db, &dead).await?,
             delivery: dead.into(),
         })

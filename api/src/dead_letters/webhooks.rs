@@ -89,12 +89,12 @@ impl WebhookDeadLettersApi {
         delivery_id: Path<Ref<ids::Delivery>>,
     ) -> Result<Reply<WebhookDeadLetter>, ApiError> {
         let dead = find(&services.db, caller.tenant, KIND, delivery_id.0.0).await?;
-        let message = match dead.message_id {
-            Some(id) => read::messages::find(&services.db, caller.tenant, id).await?,
+        let payload = match dead.message_id {
+            Some(id) => read::messages::payload(&services.db, id).await?,
             None => None,
         };
         Reply::of(&WebhookDeadLetter {
-            payload: message.and_then(|row| RawJson::from_bytes(row.payload)),
+            payload: payload.and_then(RawJson::from_bytes),
             attempts: attempts_of(&services.db, &dead).await?,
             delivery: dead.into(),
         })

@@ -96,6 +96,10 @@ impl Intake for Emails {
     type Command = SendEmail;
     const LANE: Lane = Lane::Emails;
 
+    fn context(&self) -> &Context {
+        &self.0
+    }
+
     fn size(command: &SendEmail) -> usize {
         command.email.size()
     }
@@ -131,9 +135,6 @@ fn plan(
         bcc_recipients: Texts(new.bcc.clone()),
         reply_to: new.reply_to.clone(),
         subject: new.subject.clone(),
-        sealed: false,
-        text: new.text.clone(),
-        html: new.html.clone(),
         headers: new.headers.0.clone(),
         tags: Texts(new.tags.clone()),
         request_id: submission.request_id.to_string(),
@@ -146,7 +147,13 @@ fn plan(
         .collect();
     let shown = deliveries.iter().cloned().map(Delivery::from).collect();
     Ok(Plan {
-        body: to_bytes(&Email::new(&row, shown))?,
+        answer: to_bytes(&Email::new(&row, shown))?,
+        body: store::EmailBody {
+            email_id: row.id,
+            sealed: false,
+            text: new.text.clone(),
+            html: new.html.clone(),
+        },
         row,
         jobs: deliveries.iter().filter_map(Job::if_due).collect(),
         deliveries,

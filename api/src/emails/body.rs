@@ -243,11 +243,16 @@ pub(super) struct EmailDetail {
 }
 
 impl EmailDetail {
-    pub(super) fn new(row: store::Email, deliveries: Vec<Delivery>) -> Self {
+    pub(super) fn new(
+        row: store::Email,
+        body: Option<store::EmailBody>,
+        deliveries: Vec<Delivery>,
+    ) -> Self {
+        let (text, html) = shown(body);
         Self {
             email: Email::new(&row, deliveries),
-            text: row.text.filter(|_| !row.sealed),
-            html: row.html.filter(|_| !row.sealed),
+            text,
+            html,
             headers: HeaderMap(row.headers),
         }
     }
@@ -294,8 +299,15 @@ pub(crate) struct EmailContent {
     tags: Vec<String>,
 }
 
-impl From<store::Email> for EmailContent {
-    fn from(row: store::Email) -> Self {
+/// The text and the HTML of an email, unless they are sealed.
+fn shown(body: Option<store::EmailBody>) -> (Option<String>, Option<String>) {
+    body.filter(|body| !body.sealed)
+        .map_or((None, None), |body| (body.text, body.html))
+}
+
+impl EmailContent {
+    pub(crate) fn new(row: store::Email, body: Option<store::EmailBody>) -> Self {
+        let (text, html) = shown(body);
         Self {
             from: row.sender,
             to: row.to_recipients.0,
@@ -303,8 +315,8 @@ impl From<store::Email> for EmailContent {
             bcc: row.bcc_recipients.0,
             reply_to: row.reply_to,
             subject: row.subject,
-            text: row.text.filter(|_| !row.sealed),
-            html: row.html.filter(|_| !row.sealed),
+            text,
+            html,
             headers: HeaderMap(row.headers),
             tags: row.tags.0,
         }

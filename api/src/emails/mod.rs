@@ -141,7 +141,8 @@ impl EmailsApi {
         let deliveries = read::deliveries::of_emails(&services.db, caller.tenant, [row.id]).await?;
         let until = HeldUntil::of(&services.db, &deliveries).await?;
         let deliveries = until.show_all(deliveries);
-        Reply::of(&EmailDetail::new(row, deliveries))
+        let body = read::emails::body(&services.db, row.id).await?;
+        Reply::of(&EmailDetail::new(row, body, deliveries))
     }
 
     /// Cancel an email

@@ -11,7 +11,7 @@ use relaypost_shared::{
     ids::{self, MessageId},
     queue::{Job, Lane},
     store::{
-        self, Delivery, Message,
+        self, Delivery, Message, Payload,
         accept::{Entry, in_transaction, to_endpoint},
     },
 };
@@ -104,11 +104,12 @@ async fn send(
     endpoint: &endpoint::Model,
 ) -> Result<Delivery, ApiError> {
     let now = services.clock.now();
-    let message = message(caller, endpoint, now);
+    let (message, payload) = message(caller, endpoint, now);
     let delivery = to_endpoint(&message, endpoint.id);
     let job = Job::of(&delivery);
     let entry = Entry {
         row: message,
+        body: payload,
         deliveries: vec![delivery.clone()],
         key: None,
     };
@@ -121,18 +122,17 @@ async fn send(
     Ok(delivery)
 }
 
-fn message(caller: &ForTenant, endpoint: &endpoint::Model, now: Timestamp) -> Message {
+fn message(caller: &ForTenant, endpoint: &endpoint::Model, now: Timestamp) -> (Message, Payload) {
     let payload = json!({
         "type": TEST_EVENT,
         "timestamp": Moment::from(now),
         "data": {"endpoint_id": endpoint.id.to_string()},
     });
-    Message {
+    let message = Message {
         id: MessageId::generate(now),
         tenant_id: caller.tenant,
         event_type: TEST_EVENT.to_owned(),
         channels: Texts::default(),
-        payload: payload.to_string().into_bytes(),
         metadata: None,
         ordering_key: None,
         request_id: caller.request_id.to_string(),
@@ -141,5 +141,10 @@ fn message(caller: &ForTenant, endpoint: &endpoint::Model, now: Timestamp) -> Me
         deliver_at: None,
         expires_at: None,
         cancelled_at: None,
-    }
+    };
+    let payload = Payload {
+        message_id: message.id,
+        payload: payload.to_string().into_bytes(),
+    };
+    (message, payload)
 }

@@ -94,6 +94,10 @@ impl Intake for Messages {
     type Command = Publish;
     const LANE: Lane = Lane::Webhooks;
 
+    fn context(&self) -> &Context {
+        &self.context
+    }
+
     fn size(command: &Publish) -> usize {
         command.message.size()
     }
@@ -135,7 +139,6 @@ fn plan(
         tenant_id: submission.tenant,
         event_type: new.event_type.clone(),
         channels: Texts(new.channels.clone()),
-        payload: new.payload.get().into(),
         metadata: new.metadata_json(),
         request_id: submission.request_id.to_string(),
         created_at: now,
@@ -155,7 +158,11 @@ fn plan(
     let shown = deliveries.iter().cloned();
     let shown = shown.map(deliveries::Delivery::from).collect();
     Ok(Plan {
-        body: to_bytes(&Message::new(&row, shown))?,
+        answer: to_bytes(&Message::new(&row, shown))?,
+        body: store::Payload {
+            message_id: row.id,
+            payload: new.payload.get().into(),
+        },
         row,
         deliveries,
         jobs,

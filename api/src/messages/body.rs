@@ -222,10 +222,14 @@ pub(super) struct MessageDetail {
 }
 
 impl MessageDetail {
-    pub(super) fn new(row: store::Message, deliveries: Vec<Delivery>) -> Self {
+    pub(super) fn new(
+        row: &store::Message,
+        payload: Option<Vec<u8>>,
+        deliveries: Vec<Delivery>,
+    ) -> Self {
         Self {
-            message: Message::new(&row, deliveries),
-            payload: RawJson::from_bytes(row.payload),
+            message: Message::new(row, deliveries),
+            payload: payload.and_then(RawJson::from_bytes),
         }
     }
 }

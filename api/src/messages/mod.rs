@@ -185,7 +185,8 @@ impl MessagesApi {
             read::deliveries::of_messages(&services.db, caller.tenant, [row.id]).await?;
         let until = HeldUntil::of(&services.db, &deliveries).await?;
         let deliveries = until.show_all(deliveries);
-        Reply::of(&MessageDetail::new(row, deliveries))
+        let payload = read::messages::payload(&services.db, row.id).await?;
+        Reply::of(&MessageDetail::new(&row, payload, deliveries))
     }
 
     /// Cancel a message

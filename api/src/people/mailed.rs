@@ -12,7 +12,7 @@ use relaypost_shared::{
     secrets::Place,
     settings::Settings,
     store::{
-        Delivery, Email,
+        Delivery, Email, EmailBody,
         accept::{Entry, in_transaction, to_recipient},
     },
 };
@@ -114,7 +114,7 @@ pub(super) async fn write(
     let token = replace_token(tx, user.id, purpose, now, expires_at).await?;
     let url = auth.public_url.at("");
     let words = words(purpose, &url, &token, lifetime.as_secs());
-    let mail = mail(settings, user, purpose, words, request_id, now)?;
+    let (mail, body) = mail(settings, user, purpose, words, request_id, now)?;
     let delivery = Delivery {
         // A link that has expired helps nobody.
         expires_at: Some(expires_at),
@@ -123,6 +123,7 @@ pub(super) async fn write(
     let job = Job::of(&delivery);
     let entry = Entry {
         row: mail,
+        body,
         deliveries: vec![delivery],
         key: None,
     };
@@ -163,13 +164,19 @@ fn mail(
     (subject, text): (&str, String),
     request_id: &RequestId,
     now: Timestamp,
-) -> Result<Email, ApiError> {
+) -> Result<(Email, EmailBody), ApiError> {
     let id = EmailId::generate(now);
     let sealed = settings
         .keyring
         .seal(Place::email_text(id), text.as_bytes());
     let sealed = sealed.map_err(|error| ApiError::caused(Code::Internal, error))?;
-    Ok(Email {
+    let body = EmailBody {
+        email_id: id,
+        sealed: true,
+        text: Some(sealed),
+        html: None,
+    };
+    let email = Email {
         id,
         tenant_id: TenantId::OWN,
         sender: settings.emails.default_from.clone(),
@@ -178,15 +185,13 @@ fn mail(
         bcc_recipients: Texts::default(),
         reply_to: None,
         subject: subject.to_owned(),
-        sealed: true,
-        text: Some(sealed),
-        html: None,
         headers: Pairs::default(),
         tags: Texts(vec![purpose.to_string()]),
         request_id: request_id.to_string(),
         created_at: now,
         send_at: None,
-    })
+    };
+    Ok((email, body))
 }
 
 fn words(purpose: TokenPurpose, url: &str, token: &str, lifetime: u64) -> (&'static str, String) {

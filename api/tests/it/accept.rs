@@ -7,9 +7,9 @@ use relaypost_shared::{
     db::begin_write,
     entities::{Pairs, Texts, idempotency_key},
     ids::{EmailId, EndpointId, MessageId, TenantId},
-    store::fixtures::{delivery, email, message},
+    store::fixtures::{delivery, email, email_body, message, payload},
     store::{
-        Delivery, Email, Message,
+        Delivery, Email, EmailBody, Message, Payload,
         accept::{
             Content, Entry, Outcome, at_once, in_transaction, keys::Key, to_endpoint, to_recipient,
         },
@@ -73,7 +73,6 @@ fn message(tenant: TenantId, now: Timestamp) -> Message {
         tenant_id: tenant,
         event_type: "a.b".to_owned(),
         channels: Texts::default(),
-        payload: b"1".to_vec(),
         metadata: None,
         request_id: "req_1".to_owned(),
         created_at: now,
@@ -89,6 +88,10 @@ fn entry(tenant: TenantId, now: Timestamp, key: Option<&str>) -> Entry<Message> 
     let row = message(tenant, now);
     Entry {
         deliveries: vec![to_endpoint(&row, EndpointId::generate(now))],
+        body: Payload {
+            message_id: row.id,
+            payload: b"1".to_vec(),
+        },
         row,
         key: key.map(|name| Key {
             tenant,
@@ -112,9 +115,6 @@ fn email(tenant: TenantId, now: Timestamp, full: bool) -> Entry<Email> {
         bcc_recipients: texts("d@example.test"),
         reply_to: some("e@example.test"),
         subject: "NULL".to_owned(),
-        sealed: full,
-        text: some("text"),
-        html: some("<p>é</p>"),
         headers: Pairs(
             some("X-A")
                 .map(|name| (name, "b".to_owned()))
@@ -130,6 +130,12 @@ fn email(tenant: TenantId, now: Timestamp, full: bool) -> Entry<Email> {
     let deliveries = recipients.map(|one| to_recipient(&row, one.to_owned()));
     Entry {
         deliveries: deliveries.to_vec(),
+        body: EmailBody {
+            email_id: row.id,
+            sealed: full,
+            text: some("text"),
+            html: some("<p>é</p>"),
+        },
         row,
         key: None,
     }
@@ -152,12 +158,12 @@ async fn rows_are_stored_as_they_were_given_whatever_is_null() {
         let mut full = entry(tenant, now, None);
         full.row = Message {
             channels: Texts(vec!["a\"b".to_owned(), "c,d".to_owned()]),
-            payload: vec![0, 1, 255],
             metadata: Some(json!({"a": ["b", null]})),
             deliver_at: Some(now + TimeDelta::seconds(5)),
             expires_at: Some(now + TimeDelta::seconds(9)),
             ..full.row
         };
+        full.body.payload = vec![0, 1, 255];
         full.deliveries = (0..3)
             .map(|_| to_endpoint(&full.row, EndpointId::generate(now)))
             .collect();
@@ -171,6 +177,8 @@ async fn rows_are_stored_as_they_were_given_whatever_is_null() {
         for entry in &entries {
             let row = message::Entity::find_by_id(entry.row.id).one(&api.db).await;
             assert_eq!(row.unwrap().as_ref(), Some(&entry.row), "{form:?}");
+            let body = payload::Entity::find_by_id(entry.row.id).one(&api.db).await;
+            assert_eq!(body.unwrap().as_ref(), Some(&entry.body), "{form:?}");
             stored(&api, &entry.deliveries).await;
         }
         let emails = [email(tenant, now, true), email(tenant, now, false)];
@@ -179,6 +187,10 @@ async fn rows_are_stored_as_they_were_given_whatever_is_null() {
         for entry in &emails {
             let row = email::Entity::find_by_id(entry.row.id).one(&api.db).await;
             assert_eq!(row.unwrap().as_ref(), Some(&entry.row), "{form:?}");
+            let body = email_body::Entity::find_by_id(entry.row.id)
+                .one(&api.db)
+                .await;
+            assert_eq!(body.unwrap().as_ref(), Some(&entry.body), "{form:?}");
             stored(&api, &entry.deliveries).await;
         }
     }

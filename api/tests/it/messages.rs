@@ -3,7 +3,7 @@
 use relaypost_shared::{
     ids::MessageId,
     queue::Lane,
-    store::fixtures::{delivery, message},
+    store::fixtures::{delivery, message, payload},
 };
 use sea_orm::EntityTrait as _;
 use serde_json::{Value, json};
@@ -27,7 +27,7 @@ async fn a_payload_is_stored_and_shown_byte_for_byte() {
             .expect(201);
         assert_eq!(accepted.get("payload"), None, "the payload is not repeated");
         let found: MessageId = id(&accepted).parse().unwrap();
-        let stored = message::Entity::find_by_id(found)
+        let stored = payload::Entity::find_by_id(found)
             .one(&api.db)
             .await
             .unwrap();

@@ -7,7 +7,7 @@ use relaypost_shared::{
     ids::{EmailId, OauthStateId},
     people::SignInMethod,
     secrets::{Keyring, Place, SEALED},
-    store::fixtures::email,
+    store::fixtures::{email, email_body},
 };
 use sea_orm::{
     ActiveModelTrait as _, ColumnTrait as _, EntityTrait as _, IntoActiveModel as _,
@@ -131,7 +131,7 @@ async fn after_reseal_nothing_needs_the_old_key() {
     let read = after.get(&format!("{path}/secret")).await.expect(200);
     assert_eq!(read["secret"], created.body["secret"]);
 
-    let row = email::Entity::find_by_id(mail).one(&api.db).await;
+    let row = email_body::Entity::find_by_id(mail).one(&api.db).await;
     let row = row.unwrap().unwrap();
     for (place, text) in [
         (Place::email_text(mail), row.text),
@@ -162,9 +162,6 @@ async fn others(api: &Api, keys: &Keyring) -> (EmailId, OauthStateId) {
         bcc_recipients: Texts::default(),
         reply_to: None,
         subject: "Welcome".into(),
-        sealed: true,
-        text: Some(keys.seal(Place::email_text(mail), b"a link").unwrap()),
-        html: Some(keys.seal(Place::email_html(mail), b"a link").unwrap()),
         headers: Pairs::default(),
         tags: Texts::default(),
         request_id: "req".into(),
@@ -172,6 +169,13 @@ async fn others(api: &Api, keys: &Keyring) -> (EmailId, OauthStateId) {
         send_at: None,
     };
     row.into_active_model().insert(&api.db).await.unwrap();
+    let body = email_body::Model {
+        email_id: mail,
+        sealed: true,
+        text: Some(keys.seal(Place::email_text(mail), b"a link").unwrap()),
+        html: Some(keys.seal(Place::email_html(mail), b"a link").unwrap()),
+    };
+    body.into_active_model().insert(&api.db).await.unwrap();
     let row = oauth_state::Model {
         id: state,
         state_hash: vec![1; 32],

@@ -26,7 +26,10 @@ use relaypost_shared::{
     serve::bind,
     settings::Settings,
     ssrf::{Guard, Names},
-    store::fixtures::{delivery, email},
+    store::{
+        fixtures::{delivery, email_body},
+        partitions,
+    },
 };
 use relaypost_testkit::{Backend, TestDatabase};
 use sea_orm::{
@@ -131,6 +134,7 @@ impl Api {
             .unwrap();
         migration::up(&db).await.unwrap();
         let clock = Clock::manual(DateTime::from_timestamp_millis(1_769_851_800_000).unwrap());
+        partitions::ahead(&db, clock.now()).await.unwrap();
         let names = Arc::<TestNames>::default();
         let services = Services::new(db.clone(), queue.clone(), clock.clone(), settings.clone());
         let services = services.guarded(Guard::with_names(&settings.webhooks, names.clone()));
@@ -163,16 +167,16 @@ impl Api {
 
     /// The text of the newest sealed mail, which the API shows nobody, and how many there are.
     pub(crate) async fn sealed_mails(&self) -> (usize, String) {
-        let mut mails = email::Entity::find()
-            .filter(email::Column::Sealed.eq(true))
+        let mut mails = email_body::Entity::find()
+            .filter(email_body::Column::Sealed.eq(true))
             .all(&self.db)
             .await
             .unwrap();
-        mails.sort_by_key(|mail| mail.id);
+        mails.sort_by_key(|mail| mail.email_id);
         let text = mails.last().map(|mail| {
             let place = Place {
-                column: "emails.text",
-                row: mail.id.uuid(),
+                column: "email_bodies.text",
+                row: mail.email_id.uuid(),
                 part: "",
             };
             let sealed = mail.text.as_deref().unwrap();

@@ -1,4 +1,4 @@
-//! Messages and emails, their deliveries and attempts, and replay jobs.
+//! Messages with their payloads, emails with their texts, deliveries and attempts, and replay jobs.
 
 use sea_orm_migration::{
     prelude::*,
@@ -13,7 +13,15 @@ use crate::tables::{id, key, table};
 
 pub(super) fn group() -> Group {
     Group {
-        tables: vec![messages(), emails(), deliveries(), attempts(), replays()],
+        tables: vec![
+            messages(),
+            message_payloads(),
+            emails(),
+            email_bodies(),
+            deliveries(),
+            attempts(),
+            replays(),
+        ],
         indexes: INDEXES,
         postgres: POSTGRES,
     }
@@ -25,7 +33,7 @@ const INDEXES: &[&str] = &[
     "CREATE INDEX messages_tenant ON messages (tenant_id, id)",
     "CREATE INDEX emails_tenant ON emails (tenant_id, id)",
     // Which keys have sealed something: `crate::sealed` asks at each start.
-    "CREATE INDEX emails_key ON emails (substr(coalesce(text, html), 9, 8)) WHERE sealed",
+    "CREATE INDEX email_bodies_key ON email_bodies (substr(coalesce(text, html), 9, 8)) WHERE sealed",
     "CREATE INDEX deliveries_tenant ON deliveries (tenant_id, id)",
     "CREATE INDEX deliveries_message ON deliveries (message_id) WHERE message_id IS NOT NULL",
     "CREATE INDEX deliveries_email ON deliveries (email_id) WHERE email_id IS NOT NULL",
@@ -42,16 +50,13 @@ const INDEXES: &[&str] = &[
 
 /// `docs/performance.md` has the figures.
 const POSTGRES: &[&str] = &[
-    // A batch ends all deliveries of a page in one transaction, so the page needs room for a second version of every one of
-    // them: only then are they updated in place (HOT). The second one is longer by `finished_at`.
-    "ALTER TABLE deliveries SET (fillfactor = 48)",
     // Few rows, each written again and again.
     "ALTER TABLE replays SET (fillfactor = 50)",
     // PostgreSQL's own compression takes 70 µs for a payload of 4 kB, LZ4 20 µs for the same size. Not every server has it
     // (PostgreSQL 14, and built with it).
     "DO $$ BEGIN \
-     EXECUTE 'ALTER TABLE messages ALTER COLUMN payload SET COMPRESSION lz4'; \
-     EXECUTE 'ALTER TABLE emails ALTER COLUMN text SET COMPRESSION lz4, ALTER COLUMN html SET COMPRESSION lz4'; \
+     EXECUTE 'ALTER TABLE message_payloads ALTER COLUMN payload SET COMPRESSION lz4'; \
+     EXECUTE 'ALTER TABLE email_bodies ALTER COLUMN text SET COMPRESSION lz4, ALTER COLUMN html SET COMPRESSION lz4'; \
      EXCEPTION WHEN feature_not_supported OR syntax_error THEN NULL; END $$",
     // An endpoint has one tenant, which PostgreSQL cannot know: it takes what both name for next to nothing, and sorts all
     // of an endpoint's deliveries for a page of them.
@@ -66,7 +71,6 @@ fn messages() -> TableCreateStatement {
             uuid("tenant_id"),
             text("event_type"),
             json_binary("channels"),
-            binary("payload"),
             json_binary_null("metadata"),
             text_null("ordering_key"),
             text("request_id"),
@@ -75,6 +79,30 @@ fn messages() -> TableCreateStatement {
             timestamp_with_time_zone_null("deliver_at"),
             timestamp_with_time_zone_null("expires_at"),
             timestamp_with_time_zone_null("cancelled_at"),
+        ],
+    )
+}
+
+/// Apart from the messages, because payloads are kept for a shorter time.
+fn message_payloads() -> TableCreateStatement {
+    table(
+        "message_payloads",
+        [
+            uuid("message_id").primary_key().to_owned(),
+            binary("payload"),
+        ],
+    )
+}
+
+/// Apart from the emails, because their texts are kept for a shorter time.
+fn email_bodies() -> TableCreateStatement {
+    table(
+        "email_bodies",
+        [
+            uuid("email_id").primary_key().to_owned(),
+            boolean("sealed").default(false).to_owned(),
+            text_null("text"),
+            text_null("html"),
         ],
     )
 }
@@ -91,9 +119,6 @@ fn emails() -> TableCreateStatement {
             json_binary("bcc_recipients"),
             text_null("reply_to"),
             text("subject"),
-            boolean("sealed").default(false).to_owned(),
-            text_null("text"),
-            text_null("html"),
             json_binary("headers"),
             json_binary("tags"),
             text("request_id"),

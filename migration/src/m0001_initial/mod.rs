@@ -15,7 +15,7 @@ mod tenants;
 
 use sea_orm_migration::{prelude::*, sea_orm::DbBackend};
 
-use crate::tables::execute_all;
+use crate::tables::{create, execute_all};
 
 pub(super) struct Migration;
 
@@ -55,7 +55,7 @@ impl MigrationTrait for Migration {
     async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
         for group in groups() {
             for table in group.tables {
-                manager.create_table(table).await?;
+                create(manager, &table).await?;
             }
             execute_all(manager, group.indexes).await?;
             if manager.get_database_backend() == DbBackend::Postgres {

@@ -91,7 +91,9 @@ async fn a_batch_of_deliveries_that_succeed_is_updated_in_place() {
     let (database, db) = database().await;
     db.execute_unprepared(
         "INSERT INTO deliveries (id, tenant_id, kind, message_id, endpoint_id, status, attempt_count, created_at) \
-         SELECT gen_random_uuid(), gen_random_uuid(), 'webhook', gen_random_uuid(), gen_random_uuid(), 'pending', 0, now() \
+         SELECT (lpad(to_hex((extract(epoch FROM now()) * 1000)::bigint), 12, '0') || '7' \
+           || substr(replace(gen_random_uuid()::text, '-', ''), 14))::uuid, \
+           gen_random_uuid(), 'webhook', gen_random_uuid(), gen_random_uuid(), 'pending', 0, now() \
          FROM generate_series(1, 500)",
     )
     .await
@@ -103,7 +105,8 @@ async fn a_batch_of_deliveries_that_succeed_is_updated_in_place() {
     )
     .await
     .unwrap();
-    let counted = "SELECT n_tup_upd, n_tup_hot_upd FROM pg_stat_xact_user_tables WHERE relname = 'deliveries'";
+    let counted = "SELECT sum(n_tup_upd)::int8 AS n_tup_upd, sum(n_tup_hot_upd)::int8 AS n_tup_hot_upd \
+                   FROM pg_stat_xact_user_tables WHERE relname LIKE 'deliveries\\_%'";
     let statement = Statement::from_string(tx.get_database_backend(), counted);
     let row = tx.query_one_raw(statement).await.unwrap().unwrap();
     let count = |column| row.try_get::<i64>("", column).unwrap();

@@ -42,12 +42,19 @@ INSERT INTO endpoints (id, tenant_id, url, event_types, channels, headers, statu
   SELECT id(2, i), tenant(i), 'https://example.test/' || i, '[]', '[]', '[]', 'active', now(), now() FROM generate_series(1, 202) i;
 INSERT INTO endpoint_secrets (id, tenant_id, endpoint_id, secret, created_at)
   SELECT id(3, i), tenant(i), id(2, i), 'whsec_x', now() FROM generate_series(1, 202) i;
-INSERT INTO messages (id, tenant_id, event_type, channels, payload, request_id, created_at)
-  SELECT id(4, i), tenant(endpoint(2 * i - 1)), 'order.' || i % 20, '[]', convert_to(repeat('{"id":1}', 25), 'UTF8'), id(8, i)::text, now()
+-- The ids are of 2023, for which the product makes no partitions.
+SELECT format('CREATE TABLE %1$s_past (LIKE %1$s INCLUDING ALL)%2$s; ALTER TABLE %1$s ATTACH PARTITION %1$s_past FOR VALUES '
+    'FROM (MINVALUE) TO (%3$L)', relname, CASE relname WHEN 'deliveries' THEN ' WITH (fillfactor = 48)' END, '019b0000-0000-0000-0000-000000000000')
+  FROM pg_class WHERE relkind = 'p' AND relnamespace = 'public'::regnamespace \gexec
+INSERT INTO messages (id, tenant_id, event_type, channels, request_id, created_at)
+  SELECT id(4, i), tenant(endpoint(2 * i - 1)), 'order.' || i % 20, '[]', id(8, i)::text, now()
   FROM generate_series(1, :n / 2) i;
-INSERT INTO emails (id, tenant_id, sender, to_recipients, cc_recipients, bcc_recipients, subject, text, headers, tags, request_id, created_at)
-  SELECT id(5, i), tenant(endpoint(100 * i)), 'a@example.test', '[]', '[]', '[]', 's', 't', '[]', '[]', id(8, i)::text, now()
+INSERT INTO message_payloads (message_id, payload)
+  SELECT id(4, i), convert_to(repeat('{"id":1}', 25), 'UTF8') FROM generate_series(1, :n / 2) i;
+INSERT INTO emails (id, tenant_id, sender, to_recipients, cc_recipients, bcc_recipients, subject, headers, tags, request_id, created_at)
+  SELECT id(5, i), tenant(endpoint(100 * i)), 'a@example.test', '[]', '[]', '[]', 's', '[]', '[]', id(8, i)::text, now()
   FROM generate_series(1, :n / 100) i;
+INSERT INTO email_bodies (email_id, sealed, text) SELECT id(5, i), false, 't' FROM generate_series(1, :n / 100) i;
 -- One in a hundred is an email. One in a thousand waits for a retry, one in a thousand is dead, one in two hundred is a replay
 -- that waits. The last eight hundred were just accepted. Endpoint 5's circuit is open since a tenth of all was there, and with
 -- it waits what it was sent before; endpoint 6 holds back little.

@@ -7,7 +7,7 @@ import re
 
 import source
 
-TABLES = ("messages", "emails", "deliveries", "attempts", "circuits", "replays")
+TABLES = ("messages", "message_payloads", "emails", "email_bodies", "deliveries", "attempts", "circuits", "replays")
 
 TABLE = rf'(?:"?\w+"?\s*\.\s*)?"?({"|".join(TABLES)})"?(?![\w"])'
 ITEM = r'(?:"?\w+"?\s*\.\s*)?"?\w+"?(?:\s+(?:AS\s+)?\w+)?'

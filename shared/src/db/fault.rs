@@ -7,6 +7,9 @@ use sea_orm::{
     sqlx::{self, Error as SqlxError, error::DatabaseError, sqlite::SqliteError},
 };
 
+/// PostgreSQL's code for a row that a check, or the bounds of a partition, do not allow.
+const CHECK: &str = "23514";
+
 /// An error of the driver, as the ORM would say it.
 pub fn driver_error(error: sqlx::Error) -> DbErr {
     DbErr::Query(RuntimeErr::SqlxError(error.into()))
@@ -38,6 +41,18 @@ pub fn is_unavailable(error: &DbErr) -> bool {
 /// fails. No other request can do better about it, but an operator can. It may concern a single row all the same.
 pub fn is_broken(error: &DbErr) -> bool {
     class(error) == Some(Class::Broken)
+}
+
+/// Whether a row has no place because its week has no partition yet.
+pub fn lacks_partition(error: &DbErr) -> bool {
+    // A check has a name; the bounds of partitions have none.
+    let is_nameless = |error: &dyn DatabaseError| error.constraint().is_none();
+    match driver(error) {
+        Some(SqlxError::Database(error)) => {
+            error.code().as_deref() == Some(CHECK) && is_nameless(error.as_ref())
+        }
+        _ => false,
+    }
 }
 
 /// Whether the disk of the database is full: nothing can be stored until somebody makes room.

@@ -8,6 +8,7 @@ mod page;
 mod pools;
 pub mod rows;
 mod sessions;
+mod time;
 mod watch;
 
 use std::{path::Path, str::FromStr as _, sync::Arc, time::Duration};
@@ -23,11 +24,14 @@ use sea_orm::{
 };
 
 pub use database::{Database, Postgres, Transaction};
-pub use fault::{driver_error, is_broken, is_full, is_outcome_unknown, is_unavailable};
+pub use fault::{
+    driver_error, is_broken, is_full, is_outcome_unknown, is_unavailable, lacks_partition,
+};
 pub use hold::{Hold, HoldError};
 pub use hot::hot;
 pub use page::{Bounds, Slice};
 pub use rows::placeholders;
+pub use time::clock;
 
 use crate::{
     clock::{Clock, Timestamp},

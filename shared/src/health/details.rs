@@ -88,7 +88,7 @@ impl Details {
             health.queue(),
             in_time(work),
             in_time(async { open_circuits(db).await.ok() }),
-            in_time(async { clock_offset(db, clock).await.ok() }),
+            in_time(async { clock_offset(db, &clock.of_machine()).await.ok() }),
         );
         Self {
             status: status(&readiness),

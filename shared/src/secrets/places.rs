@@ -21,12 +21,12 @@ impl<'a> Place<'a> {
 
     /// The plain text of a sealed email.
     pub const fn email_text(id: EmailId) -> Self {
-        Self::of("emails.text", id.uuid(), "")
+        Self::of("email_bodies.text", id.uuid(), "")
     }
 
     /// The HTML of a sealed email.
     pub const fn email_html(id: EmailId) -> Self {
-        Self::of("emails.html", id.uuid(), "")
+        Self::of("email_bodies.html", id.uuid(), "")
     }
 
     /// The PKCE verifier and the nonce of a sign-in.

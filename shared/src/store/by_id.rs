@@ -18,7 +18,7 @@ pub(super) fn given(ids: impl IntoIterator<Item = impl Into<Value>>) -> Vec<Vec<
     ids.into_iter().map(|id| vec![id.into()]).collect()
 }
 
-/// Reads the rows with these ids, in no particular order. An id that is given twice comes twice. Without ids no statement is
+/// Reads the rows with these ids, in no particular order. The id is the first column of each of these tables. An id that is given twice comes twice. Without ids no statement is
 /// made.
 ///
 /// # Errors
@@ -53,9 +53,10 @@ where
     }
     let columns: Vec<&str> = E::Column::iter().map(|column| column.as_str()).collect();
     let select = format!(
-        "SELECT {} FROM given JOIN {} ON id = given_id WHERE {condition}",
+        "SELECT {} FROM given JOIN {} ON {} = given_id WHERE {condition}",
         columns.join(", "),
         E::default().as_str(),
+        columns.first().unwrap_or(&"id"),
     );
     let statement = rows::given(db.get_database_backend(), &GIVEN, ids, Vec::new(), &select)?;
     E::find().from_raw_sql(statement).all(db).await

@@ -8,9 +8,9 @@
 use sea_orm::{ConnectionTrait, DbErr, EntityTrait as _, IntoActiveModel as _};
 
 use super::{
-    Delivery, Message,
+    Delivery, Message, Payload,
     accept::to_endpoint,
-    schema::{delivery, message},
+    schema::{delivery, message, payload},
 };
 use crate::{
     clock::Timestamp,
@@ -42,17 +42,25 @@ pub async fn accept(
     told: Vec<Told>,
     now: Timestamp,
 ) -> Result<Vec<Job>, DbErr> {
-    let (mut messages, mut deliveries) = (Vec::new(), Vec::new());
+    let (mut messages, mut payloads, mut deliveries) = (Vec::new(), Vec::new(), Vec::new());
     for one in told {
-        let (message, endpoints) = message_of(one, now);
-        let to = endpoints.into_iter();
+        let message = message_of(&one, now);
+        let to = one.endpoints.into_iter();
         deliveries.extend(to.map(|endpoint| to_endpoint(&message, endpoint)));
+        let payload = Payload {
+            message_id: message.id,
+            payload: one.payload.into_bytes(),
+        };
+        payloads.push(payload.into_active_model());
         messages.push(message.into_active_model());
     }
     if deliveries.is_empty() {
         return Ok(Vec::new());
     }
     message::Entity::insert_many(messages)
+        .exec_without_returning(tx)
+        .await?;
+    payload::Entity::insert_many(payloads)
         .exec_without_returning(tx)
         .await?;
     let jobs = deliveries.iter().map(Job::of).collect();
@@ -63,13 +71,12 @@ pub async fn accept(
     Ok(jobs)
 }
 
-fn message_of(told: Told, now: Timestamp) -> (Message, Vec<EndpointId>) {
-    let message = Message {
+fn message_of(told: &Told, now: Timestamp) -> Message {
+    Message {
         id: MessageId::generate(now),
         tenant_id: told.tenant,
         event_type: told.event_type.to_owned(),
         channels: Texts::default(),
-        payload: told.payload.into_bytes(),
         metadata: None,
         request_id: String::new(),
         created_at: now,
@@ -78,6 +85,5 @@ fn message_of(told: Told, now: Timestamp) -> (Message, Vec<EndpointId>) {
         cancelled_at: None,
         ordering_key: None,
         traceparent: None,
-    };
-    (message, told.endpoints)
+    }
 }

@@ -1,4 +1,5 @@
-//! The store: the one owner of `messages`, `emails`, `deliveries`, `attempts`, `circuits` and `replays`.
+//! The store: the one owner of `messages`, `message_payloads`, `emails`, `email_bodies`, `deliveries`, `attempts`, `circuits`
+//! and `replays`.
 //!
 //! Each operation is a file, whose head states what it guarantees and which transitions of a delivery it makes. The forms
 //! for PostgreSQL and for SQLite stand side by side; where one statement serves both there is one.
@@ -19,6 +20,7 @@ pub mod load;
 pub mod locks;
 pub mod mark;
 pub mod park;
+pub mod partitions;
 pub mod read;
 pub mod record;
 pub mod release;
@@ -34,5 +36,6 @@ mod waiting;
 
 pub use schema::{
     attempt::Model as Attempt, circuit::Model as Circuit, delivery::Model as Delivery,
-    email::Model as Email, message::Model as Message, replay::Model as Replay,
+    email::Model as Email, email_body::Model as EmailBody, message::Model as Message,
+    payload::Model as Payload, replay::Model as Replay,
 };

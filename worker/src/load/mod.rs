@@ -13,8 +13,8 @@ use relaypost_shared::{
     ids::{DeliveryId, EndpointId},
     secrets::{Keyring, OpenError},
     store::{
-        Circuit, Delivery, Email,
-        load::{self, Circuits, Content, Outgoing},
+        Circuit, Delivery,
+        load::{self, Circuits, Content, Outgoing, OutgoingEmail},
         mark::Sending,
     },
 };
@@ -37,7 +37,7 @@ impl Loaded {
     pub(crate) fn request_id(&self) -> &str {
         match &self.target {
             Target::Webhook { message, .. } => &message.request_id,
-            Target::Email { email, .. } => &email.request_id,
+            Target::Email { email, .. } => &email.row.request_id,
             Target::Missing => "",
         }
     }
@@ -75,7 +75,7 @@ pub enum Target {
     /// An email to one recipient.
     Email {
         /// The email.
-        email: Arc<Email>,
+        email: Arc<OutgoingEmail>,
         /// The recipient's address.
         recipient: String,
         /// The circuits of the mail providers, as far as they have any.

@@ -107,7 +107,7 @@ fn exhausted(recorded: &Recorded) -> Option<Event> {
             "message_id": message.id.to_string(),
             "event_type": message.event_type,
         }),
-        Target::Email { email, .. } => json!({"email_id": email.id.to_string()}),
+        Target::Email { email, .. } => json!({"email_id": email.row.id.to_string()}),
         Target::Missing => json!({}),
     };
     if let (Some(data), Value::Object(about)) = (data.as_object_mut(), about) {

@@ -9,7 +9,7 @@ use lettre::{
 };
 use relaypost_shared::{
     secrets::{Keyring, OpenError, Place},
-    store::Email,
+    store::{EmailBody, load::OutgoingEmail},
 };
 
 /// The stored email does not make a mail. The API checks before it accepts, so this means a damaged row.
@@ -29,7 +29,10 @@ pub(super) enum BuildError {
 
 /// The mail as every recipient gets it. Bcc recipients are in no header. It is the same on every attempt, so that a
 /// mail that arrives twice can be told by its `Message-ID`.
-pub(super) fn build(email: &Email, keyring: &Keyring) -> Result<Vec<u8>, BuildError> {
+pub(super) fn build(
+    OutgoingEmail { row: email, body }: &OutgoingEmail,
+    keyring: &Keyring,
+) -> Result<Vec<u8>, BuildError> {
     let from: Mailbox = email.sender.parse()?;
     let id = format!("<{}@{}>", email.id, from.email.domain());
     let mut mail = Message::builder()
@@ -56,8 +59,18 @@ pub(super) fn build(email: &Email, keyring: &Keyring) -> Result<Vec<u8>, BuildEr
             .map_err(|_| BuildError::Header(name.clone()))?;
         mail = mail.raw_header(HeaderValue::new(name, value.clone()));
     }
-    let text = content(email, keyring, "emails.text", email.text.as_deref())?;
-    let html = content(email, keyring, "emails.html", email.html.as_deref())?;
+    let text = content(
+        body,
+        keyring,
+        Place::email_text(email.id),
+        body.text.as_deref(),
+    )?;
+    let html = content(
+        body,
+        keyring,
+        Place::email_html(email.id),
+        body.html.as_deref(),
+    )?;
     let mail = match (text, html) {
         (Some(text), Some(html)) => mail.multipart(
             MultiPart::alternative()
@@ -74,22 +87,17 @@ pub(super) fn build(email: &Email, keyring: &Keyring) -> Result<Vec<u8>, BuildEr
 
 /// The text or the HTML of a mail, opened if it is sealed.
 fn content(
-    email: &Email,
+    body: &EmailBody,
     keyring: &Keyring,
-    column: &'static str,
+    place: Place<'_>,
     stored: Option<&str>,
 ) -> Result<Option<String>, BuildError> {
     let Some(stored) = stored else {
         return Ok(None);
     };
-    if !email.sealed {
+    if !body.sealed {
         return Ok(Some(stored.to_owned()));
     }
-    let place = Place {
-        column,
-        row: email.id.uuid(),
-        part: "",
-    };
     let opened = keyring.open(place, stored)?;
     String::from_utf8(opened)
         .map(Some)

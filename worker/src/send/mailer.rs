@@ -8,7 +8,7 @@ use relaypost_shared::{
     delivery::ErrorClass,
     secrets::Keyring,
     settings::MailProvider,
-    store::{Delivery, Email},
+    store::{Delivery, load::OutgoingEmail},
 };
 
 use uuid::Uuid;
@@ -84,7 +84,7 @@ impl Mailer {
     pub(super) async fn send(
         &self,
         delivery: &Delivery,
-        email: &Email,
+        email: &OutgoingEmail,
         recipient: &str,
         pass: &Pass,
         handover: &Handover<'_>,
@@ -105,9 +105,10 @@ impl Mailer {
         Ok((result, reports))
     }
 
-    fn copy(&self, email: &Email, recipient: &str) -> Result<Copy, Failure> {
+    fn copy(&self, email: &OutgoingEmail, recipient: &str) -> Result<Copy, Failure> {
         let unfit = |why: String| Failure::new(ErrorClass::Protocol, why);
         let from: Mailbox = email
+            .row
             .sender
             .parse()
             .map_err(|_| unfit("the sender is no address".to_owned()))?;

@@ -26,7 +26,10 @@ use relaypost_shared::{
     secrets::Place,
     settings::Settings,
     ssrf::Guard,
-    store::fixtures::{attempt, delivery, email, message, replay},
+    store::{
+        fixtures::{attempt, delivery, email, email_body, message, payload, replay},
+        partitions,
+    },
 };
 use relaypost_testkit::{Backend, TestDatabase};
 use relaypost_worker::{
@@ -74,6 +77,7 @@ impl Bench {
             .unwrap();
         migration::up(&db).await.unwrap();
         let clock = Clock::manual(DateTime::from_timestamp_millis(1_800_000_000_000).unwrap());
+        partitions::ahead(&db, clock.now()).await.unwrap();
         let tenant = TenantId::generate(clock.now());
         let row = tenant::Model {
             id: tenant,
@@ -208,7 +212,6 @@ impl Bench {
             tenant_id: self.tenant,
             event_type: "test.event".into(),
             channels: Texts::default(),
-            payload: payload.to_vec(),
             metadata: None,
             ordering_key: None,
             request_id: "req-test".into(),
@@ -219,6 +222,11 @@ impl Bench {
             cancelled_at: None,
         };
         row.into_active_model().insert(&self.db).await.unwrap();
+        let body = payload::Model {
+            message_id: id,
+            payload: payload.to_vec(),
+        };
+        body.into_active_model().insert(&self.db).await.unwrap();
         id
     }
 
@@ -246,9 +254,6 @@ impl Bench {
             bcc_recipients: Texts::default(),
             reply_to: None,
             subject: "Grüße".into(),
-            sealed: false,
-            text: Some("Hello".into()),
-            html: Some("<p>Hello</p>".into()),
             headers: Pairs::default(),
             tags: Texts::default(),
             request_id: "req-test".into(),
@@ -256,6 +261,13 @@ impl Bench {
             send_at: None,
         };
         row.into_active_model().insert(&self.db).await.unwrap();
+        let body = email_body::Model {
+            email_id: id,
+            sealed: false,
+            text: Some("Hello".into()),
+            html: Some("<p>Hello</p>".into()),
+        };
+        body.into_active_model().insert(&self.db).await.unwrap();
         let row = self.pending(DeliveryKind::Email);
         self.insert(delivery::Model {
             email_id: Some(id),

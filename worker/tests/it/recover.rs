@@ -11,7 +11,7 @@ use relaypost_shared::{
     ids::{EndpointId, MessageId},
     queue::Lane,
     replay::{Missed, Selection},
-    store::fixtures::{delivery, message},
+    store::fixtures::{delivery, message, payload},
 };
 use relaypost_testkit::Receiver;
 use relaypost_worker::replay::step;
@@ -32,7 +32,6 @@ fn message(bench: &Bench, n: u128, event_type: &str, channels: &[&str]) -> messa
         tenant_id: bench.tenant,
         event_type: event_type.into(),
         channels: Texts(channels.iter().map(|one| (*one).to_owned()).collect()),
-        payload: b"{}".to_vec(),
         metadata: None,
         ordering_key: None,
         request_id: "req-test".into(),
@@ -47,6 +46,14 @@ fn message(bench: &Bench, n: u128, event_type: &str, channels: &[&str]) -> messa
 async fn insert(bench: &Bench, rows: Vec<message::Model>) -> Vec<MessageId> {
     let ids = rows.iter().map(|row| row.id).collect();
     for chunk in rows.chunks(500) {
+        let payloads = chunk.iter().map(|row| payload::Model {
+            message_id: row.id,
+            payload: b"{}".to_vec(),
+        });
+        payload::Entity::insert_many(payloads.map(IntoActiveModel::into_active_model))
+            .exec_without_returning(&bench.db)
+            .await
+            .unwrap();
         let chunk = chunk
             .iter()
             .cloned()

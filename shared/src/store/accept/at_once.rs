@@ -179,11 +179,11 @@ fn bind_keys<'a, R: Content>(query: Query<'a>, entries: &[&'a Entry<R>]) -> Quer
         )
 }
 
-fn deliveries<'a, R>(entries: &[&'a Entry<R>]) -> impl Iterator<Item = &'a Delivery> {
+fn deliveries<'a, R: Content>(entries: &[&'a Entry<R>]) -> impl Iterator<Item = &'a Delivery> {
     entries.iter().flat_map(|entry| &entry.deliveries)
 }
 
-fn bind_deliveries<'a, R>(query: Query<'a>, entries: &[&'a Entry<R>]) -> Query<'a> {
+fn bind_deliveries<'a, R: Content>(query: Query<'a>, entries: &[&'a Entry<R>]) -> Query<'a> {
     let all = || deliveries(entries);
     query
         .bind(all().map(|one| one.id.uuid()).collect::<Vec<_>>())
@@ -199,6 +199,7 @@ pub(super) fn bind_messages<'a>(
 ) -> Result<Query<'a>, DbErr> {
     let sent = || deliveries(entries);
     let rows = || entries.iter().map(|entry| &entry.row);
+    let bodies = || entries.iter().map(|entry| &entry.body);
     let metadata = rows().map(|row| row.metadata.as_ref().map(ToString::to_string));
     Ok(query
         .bind(
@@ -219,7 +220,6 @@ pub(super) fn bind_messages<'a>(
                 .collect::<Vec<_>>(),
         )
         .bind(texts(rows().map(|row| &row.channels))?)
-        .bind(rows().map(|row| &row.payload[..]).collect::<Vec<_>>())
         .bind(metadata.collect::<Vec<_>>())
         .bind(
             rows()
@@ -228,7 +228,10 @@ pub(super) fn bind_messages<'a>(
         )
         .bind(rows().map(|row| row.created_at).collect::<Vec<_>>())
         .bind(rows().map(|row| row.deliver_at).collect::<Vec<_>>())
-        .bind(rows().map(|row| row.expires_at).collect::<Vec<_>>()))
+        .bind(rows().map(|row| row.expires_at).collect::<Vec<_>>())
+        .bind(rows().map(|row| row.id.uuid()).collect::<Vec<_>>())
+        .bind(rows().map(|row| row.tenant_id.uuid()).collect::<Vec<_>>())
+        .bind(bodies().map(|body| &body.payload[..]).collect::<Vec<_>>()))
 }
 
 pub(super) fn bind_emails<'a>(
@@ -237,6 +240,7 @@ pub(super) fn bind_emails<'a>(
 ) -> Result<Query<'a>, DbErr> {
     let sent = || deliveries(entries);
     let rows = || entries.iter().map(|entry| &entry.row);
+    let bodies = || entries.iter().map(|entry| &entry.body);
     Ok(query
         .bind(
             sent()
@@ -260,9 +264,6 @@ pub(super) fn bind_emails<'a>(
                 .collect::<Vec<_>>(),
         )
         .bind(rows().map(|row| row.subject.as_str()).collect::<Vec<_>>())
-        .bind(rows().map(|row| row.sealed).collect::<Vec<_>>())
-        .bind(rows().map(|row| row.text.as_deref()).collect::<Vec<_>>())
-        .bind(rows().map(|row| row.html.as_deref()).collect::<Vec<_>>())
         .bind(texts(rows().map(|row| &row.headers))?)
         .bind(texts(rows().map(|row| &row.tags))?)
         .bind(
@@ -271,7 +272,20 @@ pub(super) fn bind_emails<'a>(
                 .collect::<Vec<_>>(),
         )
         .bind(rows().map(|row| row.created_at).collect::<Vec<_>>())
-        .bind(rows().map(|row| row.send_at).collect::<Vec<_>>()))
+        .bind(rows().map(|row| row.send_at).collect::<Vec<_>>())
+        .bind(rows().map(|row| row.id.uuid()).collect::<Vec<_>>())
+        .bind(rows().map(|row| row.tenant_id.uuid()).collect::<Vec<_>>())
+        .bind(bodies().map(|body| body.sealed).collect::<Vec<_>>())
+        .bind(
+            bodies()
+                .map(|body| body.text.as_deref())
+                .collect::<Vec<_>>(),
+        )
+        .bind(
+            bodies()
+                .map(|body| body.html.as_deref())
+                .collect::<Vec<_>>(),
+        ))
 }
 
 /// The texts of JSON columns.

@@ -22,6 +22,8 @@ enum Value {
     Json,
     /// The same expression for every row.
     Is(&'static str),
+    /// An array of this type, which decides whether the row is stored and is no column of the table.
+    Aside(&'static str),
 }
 
 const fn array(name: &'static str, kind: &'static str) -> Column {
@@ -39,12 +41,17 @@ const fn is(name: &'static str, expression: &'static str) -> Column {
     Column { name, value }
 }
 
+/// The tenant of a row whose table does not name it.
+const TENANT: Column = Column {
+    name: "tenant_id",
+    value: Value::Aside("uuid"),
+};
+
 const MESSAGE: &[Column] = &[
     array("id", "uuid"),
     array("tenant_id", "uuid"),
     array("event_type", "text"),
     json("channels"),
-    array("payload", "bytea"),
     json("metadata"),
     array("request_id", "text"),
     array("created_at", "timestamptz"),
@@ -61,14 +68,25 @@ const EMAIL: &[Column] = &[
     json("bcc_recipients"),
     array("reply_to", "text"),
     array("subject", "text"),
-    array("sealed", "bool"),
-    array("text", "text"),
-    array("html", "text"),
     json("headers"),
     json("tags"),
     array("request_id", "text"),
     array("created_at", "timestamptz"),
     array("send_at", "timestamptz"),
+];
+
+const PAYLOAD: &[Column] = &[
+    array("message_id", "uuid"),
+    TENANT,
+    array("payload", "bytea"),
+];
+
+const EMAIL_BODY: &[Column] = &[
+    array("email_id", "uuid"),
+    TENANT,
+    array("sealed", "bool"),
+    array("text", "text"),
+    array("html", "text"),
 ];
 
 /// The columns of a new delivery; `more` are those of its kind, with its content and its target at the end.
@@ -97,22 +115,32 @@ const OF_EMAIL: &[Column] = &[
 ];
 
 /// The statement that stores messages. Its parameters are bound by [`super::at_once::at_once`].
-pub(super) static MESSAGES: LazyLock<String> =
-    LazyLock::new(|| statement("messages", MESSAGE, OF_MESSAGE, "message_id"));
+pub(super) static MESSAGES: LazyLock<String> = LazyLock::new(|| {
+    statement(
+        [("messages", MESSAGE), ("message_payloads", PAYLOAD)],
+        OF_MESSAGE,
+        "message_id",
+    )
+});
 
 /// The statement that stores emails.
-pub(super) static EMAILS: LazyLock<String> =
-    LazyLock::new(|| statement("emails", EMAIL, OF_EMAIL, "email_id"));
+pub(super) static EMAILS: LazyLock<String> = LazyLock::new(|| {
+    statement(
+        [("emails", EMAIL), ("email_bodies", EMAIL_BODY)],
+        OF_EMAIL,
+        "email_id",
+    )
+});
 
 /// `stale` are the tenants whose catalog has changed since it was loaded, and all of them when the platform's has, whose
 /// event types count for every tenant; nothing of theirs is stored. `refused` are the
 /// contents whose key is not free. A key is free when its lock was taken and its row was written: the insert also sees a
 /// row that another transaction has committed since the statement began.
-fn statement(table: &str, content: &[Column], more: &[Column], content_id: &str) -> String {
+fn statement([content, body]: [(&str, &[Column]); 2], more: &[Column], content_id: &str) -> String {
     let (first_of_deliveries, deliveries) = (11, DELIVERY.iter().chain(more));
-    let (sent, first_of_contents) =
-        insert("deliveries", deliveries, first_of_deliveries, content_id);
-    let (stored, _) = insert(table, content.iter(), first_of_contents, "id");
+    let (sent, next) = insert("deliveries", deliveries, first_of_deliveries, content_id);
+    let (stored, next) = insert(content.0, content.1.iter(), next, "id");
+    let (kept, _) = insert(body.0, body.1.iter(), next, content_id);
     let platform = TenantId::OWN.uuid();
     format!(
         "\
@@ -132,7 +160,7 @@ WITH changed AS ( \
   WHERE locked AND tenant NOT IN (SELECT tenant FROM stale) {OVERWRITE} \
 ), refused AS ( \
   SELECT content FROM keys WHERE (tenant, name) NOT IN (SELECT tenant_id, key FROM claimed) \
-), stored AS ({stored}), sent AS ({sent}) \
+), stored AS ({stored}), kept AS ({kept}), sent AS ({sent}) \
 SELECT tenant, true FROM stale UNION ALL SELECT content, false FROM refused"
     )
 }
@@ -147,13 +175,16 @@ fn insert<'a>(
     let (mut names, mut values) = (Vec::new(), Vec::new());
     let (mut given, mut arrays, mut next) = (Vec::new(), Vec::new(), first);
     for Column { name, value } in columns {
-        names.push(*name);
         let (kind, expression) = match value {
-            Value::Array(kind) => (Some(*kind), (*name).to_owned()),
-            Value::Json => (Some("text"), format!("{name}::jsonb")),
-            Value::Is(expression) => (None, (*expression).to_owned()),
+            Value::Array(kind) => (Some(*kind), Some((*name).to_owned())),
+            Value::Json => (Some("text"), Some(format!("{name}::jsonb"))),
+            Value::Is(expression) => (None, Some((*expression).to_owned())),
+            Value::Aside(kind) => (Some(*kind), None),
         };
-        values.push(expression);
+        if let Some(expression) = expression {
+            names.push(*name);
+            values.push(expression);
+        }
         if let Some(kind) = kind {
             given.push(*name);
             arrays.push(format!("${next}::{kind}[]"));
@@ -178,7 +209,7 @@ mod tests {
     use super::*;
     use crate::{
         entities::idempotency_key,
-        store::schema::{delivery, email, message},
+        store::schema::{delivery, email, email_body, message, payload},
     };
 
     /// Every column of the entity is either written or left null, and none is both.
@@ -198,14 +229,17 @@ mod tests {
 
     fn names(columns: &[&[Column]]) -> Vec<&'static str> {
         let columns = columns.iter().flat_map(|columns| columns.iter());
-        columns.map(|column| column.name).collect()
+        let written = columns.filter(|column| !matches!(column.value, Value::Aside(_)));
+        written.map(|column| column.name).collect()
     }
 
     #[test]
     fn every_column_of_the_entities_is_written_or_left_null_on_purpose() {
         let later = ["cancelled_at", "ordering_key", "traceparent"];
         covers::<message::Entity>(&names(&[MESSAGE]), &later);
+        covers::<payload::Entity>(&names(&[PAYLOAD]), &[]);
         covers::<email::Entity>(&names(&[EMAIL]), &[]);
+        covers::<email_body::Entity>(&names(&[EMAIL_BODY]), &[]);
         let ended = [
             "reason",
             "error_class",

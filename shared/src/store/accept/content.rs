@@ -1,6 +1,6 @@
-//! The contents of deliveries: messages and emails.
+//! The contents of deliveries: messages with their payloads, and emails with their texts.
 
-use sea_orm::{EntityTrait, ModelTrait};
+use sea_orm::{DbErr, EntityTrait, ModelTrait};
 use uuid::Uuid;
 
 use super::{
@@ -10,12 +10,14 @@ use super::{
 };
 use crate::{
     ids::TenantId,
-    store::{Email, Message},
+    store::{Email, EmailBody, Message, Payload},
 };
-use sea_orm::DbErr;
 
 /// A row that deliveries carry: a message or an email.
 pub trait Content: ModelTrait<Entity: EntityTrait<Model = Self>> + Send + Sync {
+    /// The row of what is sent, in a table of its own.
+    type Body: ModelTrait<Entity: EntityTrait<Model = Self::Body>> + Send + Sync;
+
     /// The tenant that it belongs to.
     fn tenant(&self) -> TenantId;
 
@@ -33,6 +35,8 @@ pub trait Content: ModelTrait<Entity: EntityTrait<Model = Self>> + Send + Sync {
 }
 
 impl Content for Message {
+    type Body = Payload;
+
     fn tenant(&self) -> TenantId {
         self.tenant_id
     }
@@ -51,6 +55,8 @@ impl Content for Message {
 }
 
 impl Content for Email {
+    type Body = EmailBody;
+
     fn tenant(&self) -> TenantId {
         self.tenant_id
     }

@@ -35,9 +35,11 @@ pub use transaction::in_transaction;
 
 /// One submission: the row of a message or an email, and what is stored with it.
 #[derive(Clone, Debug)]
-pub struct Entry<R> {
+pub struct Entry<R: Content> {
     /// The message or the email.
     pub row: R,
+    /// Its payload or its texts.
+    pub body: R::Body,
     /// Its deliveries, made by [`to_endpoint`] or [`to_recipient`].
     pub deliveries: Vec<Delivery>,
     /// The key that its request had. The entry is stored only if the key is free.

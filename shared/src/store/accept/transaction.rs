@@ -47,6 +47,8 @@ pub async fn in_transaction<R: Content>(
             .map(|(entry, _)| entry)
     };
     insert::<R::Entity>(tx, stored().map(|entry| &entry.row)).await?;
+    let bodies = stored().map(|entry| &entry.body);
+    insert::<<R::Body as ModelTrait>::Entity>(tx, bodies).await?;
     let deliveries = stored().flat_map(|entry| &entry.deliveries);
     insert::<delivery::Entity>(tx, deliveries).await?;
     Ok(outcomes)

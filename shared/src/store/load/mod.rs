@@ -18,7 +18,9 @@ use bytes::Bytes;
 use sea_orm::{ConnectionTrait, DbErr};
 use uuid::Uuid;
 
-use super::{Circuit, Delivery, Email, Message, by_id, mark::Sending, schema::circuit};
+use super::{
+    Circuit, Delivery, Email, EmailBody, Message, Payload, by_id, mark::Sending, schema::circuit,
+};
 use crate::{
     db::Database,
     delivery::EmailOnUncertain,
@@ -71,7 +73,7 @@ pub enum Content {
     /// An email to one recipient.
     Email {
         /// The email.
-        email: Arc<Email>,
+        email: Arc<OutgoingEmail>,
         /// The recipient's address.
         recipient: String,
         /// The tenant's choice for mails that may have been accepted.
@@ -96,12 +98,22 @@ pub struct Outgoing {
     pub request_id: String,
 }
 
-impl From<Message> for Outgoing {
-    fn from(row: Message) -> Self {
+/// An email with its texts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OutgoingEmail {
+    /// The email.
+    pub row: Email,
+    /// Its texts.
+    pub body: EmailBody,
+}
+
+impl Outgoing {
+    /// A message with its payload.
+    pub fn new(row: Message, payload: Payload) -> Self {
         Self {
             id: row.id,
             event_type: row.event_type,
-            payload: row.payload.into(),
+            payload: payload.payload.into(),
             request_id: row.request_id,
         }
     }

@@ -5,15 +5,18 @@ use std::{collections::HashMap, sync::Arc};
 use sea_orm::{ConnectionTrait, DbErr};
 use uuid::Uuid;
 
-use super::{Content, Draft, Loaded, Outgoing, distinct, mails};
+use super::{Content, Draft, Loaded, Outgoing, OutgoingEmail, distinct, mails};
 use crate::{
     delivery::DeliveryKind,
     ids::{DeliveryId, EmailId, MessageId},
     store::{
-        Delivery, Email, by_id,
-        schema::{delivery, email, message},
+        Delivery, EmailBody, Payload, by_id,
+        schema::{delivery, email, email_body, message, payload},
     },
 };
+
+/// Emails that have their texts.
+type Emails = HashMap<EmailId, Arc<OutgoingEmail>>;
 
 /// Loads the deliveries among `ids` that are still pending into `slice`.
 pub(super) async fn load(
@@ -59,11 +62,7 @@ fn webhook(delivery: &Delivery, messages: &HashMap<MessageId, Arc<Outgoing>>) ->
     })
 }
 
-fn mail(
-    delivery: &Delivery,
-    emails: &HashMap<EmailId, Arc<Email>>,
-    handling: &mails::Handling,
-) -> Option<Content> {
+fn mail(delivery: &Delivery, emails: &Emails, handling: &mails::Handling) -> Option<Content> {
     Some(Content::Email {
         email: emails.get(&delivery.email_id?)?.clone(),
         recipient: delivery.recipient.clone()?,
@@ -78,18 +77,29 @@ async fn messages_of(
 ) -> Result<HashMap<MessageId, Arc<Outgoing>>, DbErr> {
     let ids = deliveries.iter().filter_map(|delivery| delivery.message_id);
     let ids = distinct(ids.map(MessageId::uuid));
-    let rows = by_id::find::<message::Entity>(db, ids).await?;
-    let rows = rows.into_iter().map(|row| (row.id, Arc::new(row.into())));
-    Ok(rows.collect())
+    let rows = by_id::find::<message::Entity>(db, ids.clone()).await?;
+    let payloads = by_id::find::<payload::Entity>(db, ids).await?;
+    let mut payloads: HashMap<MessageId, Payload> = payloads
+        .into_iter()
+        .map(|row| (row.message_id, row))
+        .collect();
+    let outgoing = rows.into_iter().filter_map(|row| {
+        let payload = payloads.remove(&row.id)?;
+        Some((row.id, Arc::new(Outgoing::new(row, payload))))
+    });
+    Ok(outgoing.collect())
 }
 
-async fn emails_of(
-    db: &impl ConnectionTrait,
-    deliveries: &[Delivery],
-) -> Result<HashMap<EmailId, Arc<Email>>, DbErr> {
+async fn emails_of(db: &impl ConnectionTrait, deliveries: &[Delivery]) -> Result<Emails, DbErr> {
     let ids = deliveries.iter().filter_map(|delivery| delivery.email_id);
     let ids = distinct(ids.map(EmailId::uuid));
-    let rows = by_id::find::<email::Entity>(db, ids).await?;
-    let rows = rows.into_iter().map(|row| (row.id, Arc::new(row)));
-    Ok(rows.collect())
+    let rows = by_id::find::<email::Entity>(db, ids.clone()).await?;
+    let bodies = by_id::find::<email_body::Entity>(db, ids).await?;
+    let mut bodies: HashMap<EmailId, EmailBody> =
+        bodies.into_iter().map(|row| (row.email_id, row)).collect();
+    let emails = rows.into_iter().filter_map(|row| {
+        let body = bodies.remove(&row.id)?;
+        Some((row.id, Arc::new(OutgoingEmail { row, body })))
+    });
+    Ok(emails.collect())
 }

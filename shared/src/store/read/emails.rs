@@ -1,14 +1,17 @@
 //! Emails with their deliveries.
 
-use sea_orm::{ColumnTrait as _, ConnectionTrait, DbErr, QueryFilter as _};
+use sea_orm::{ColumnTrait as _, ConnectionTrait, DbErr, EntityTrait as _, QueryFilter as _};
 
 use super::deliveries;
 use crate::{
     db::{Bounds, Slice},
     ids::{EmailId, TenantId},
     store::{
-        Delivery,
-        schema::email::{Column, Entity, Model},
+        Delivery, EmailBody,
+        schema::{
+            email::{Column, Entity, Model},
+            email_body,
+        },
     },
 };
 
@@ -48,4 +51,12 @@ pub async fn find(
         .filter(Column::Id.eq(id))
         .one(db)
         .await
+}
+
+/// The texts of an email that the caller has found; none when they are not kept any more.
+///
+/// # Errors
+/// When the database fails.
+pub async fn body(db: &impl ConnectionTrait, id: EmailId) -> Result<Option<EmailBody>, DbErr> {
+    email_body::Entity::find_by_id(id).one(db).await
 }

@@ -1,6 +1,8 @@
 //! Messages with their deliveries.
 
-use sea_orm::{ColumnTrait as _, ConnectionTrait, DbErr, QueryFilter as _, QueryTrait as _};
+use sea_orm::{
+    ColumnTrait as _, ConnectionTrait, DbErr, EntityTrait as _, QueryFilter as _, QueryTrait as _,
+};
 
 use super::deliveries;
 use crate::{
@@ -8,7 +10,10 @@ use crate::{
     ids::{MessageId, TenantId},
     store::{
         Delivery,
-        schema::message::{Column, Entity, Model},
+        schema::{
+            message::{Column, Entity, Model},
+            payload,
+        },
     },
 };
 
@@ -50,4 +55,13 @@ pub async fn find(
         .filter(Column::Id.eq(id))
         .one(db)
         .await
+}
+
+/// The payload of a message that the caller has found; none when it is not kept any more.
+///
+/// # Errors
+/// When the database fails.
+pub async fn payload(db: &impl ConnectionTrait, id: MessageId) -> Result<Option<Vec<u8>>, DbErr> {
+    let found = payload::Entity::find_by_id(id).one(db).await?;
+    Ok(found.map(|row| row.payload))
 }

@@ -1,4 +1,5 @@
-//! `emails`: mails as they were handed in; each recipient's copy is a delivery.
+//! `emails`: mails as they were handed in, without their texts, which are kept for a shorter time (`email_bodies`). Each
+//! recipient's copy is a delivery.
 
 use sea_orm::entity::prelude::*;
 
@@ -30,14 +31,6 @@ pub struct Model {
     /// Its subject.
     #[sea_orm(column_type = "Text")]
     pub subject: String,
-    /// Whether `text` and `html` are sealed ([`crate::secrets`]), because what they say is a secret.
-    pub sealed: bool,
-    /// Its plain text.
-    #[sea_orm(column_type = "Text", nullable)]
-    pub text: Option<String>,
-    /// Its HTML.
-    #[sea_orm(column_type = "Text", nullable)]
-    pub html: Option<String>,
     /// Headers of the sender's own.
     pub headers: Pairs,
     /// Words to find it by.

@@ -1,4 +1,4 @@
-//! `messages`: what was published, byte for byte.
+//! `messages`: what was published, without the payload, which is kept for a shorter time (`message_payloads`).
 
 use sea_orm::entity::prelude::*;
 
@@ -21,9 +21,6 @@ pub struct Model {
     pub event_type: String,
     /// The channels that narrow down which endpoints get it.
     pub channels: Texts,
-    /// The exact bytes that were published and that go out.
-    #[sea_orm(column_type = "VarBinary(StringLen::None)")]
-    pub payload: Vec<u8>,
     /// Notes of the sender, which are shown and never sent.
     pub metadata: Option<Json>,
     /// The messages that have to stay in order with it; none: no order. Not used yet.

@@ -4,5 +4,7 @@ pub mod attempt;
 pub mod circuit;
 pub mod delivery;
 pub mod email;
+pub mod email_body;
 pub mod message;
+pub mod payload;
 pub mod replay;
