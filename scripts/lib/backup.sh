@@ -254,8 +254,8 @@ find_migrate() {
 migrate() {
   (
     cd / || exit
-    # shellcheck disable=SC2046 # the list of names is meant to be split
-    export -n $(compgen -e)
+    # shellcheck disable=SC2046 # the lists of names are meant to be split
+    export -n $(compgen -e) && export -nf $(compgen -A function)
     export PATH LOG=error APP_ENV=development PUBLIC_URL=http://localhost "DATABASE_URL=$1"
     [[ -z ${ENCRYPTION_KEYS:-} ]] || export ENCRYPTION_KEYS
     exec "$MIGRATE" "$2"
