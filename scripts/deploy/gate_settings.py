@@ -7,7 +7,7 @@ import tempfile
 from pathlib import Path
 
 from deploy import options
-from deploy.env_file import read_env_file
+from deploy.env_file import PLAIN, SHELL, read_env_file
 from deploy.table import CheckFailed, CheckSkipped, Table
 
 POOL_EXTRA = 6
@@ -64,9 +64,12 @@ def check_config(name: str, settings: dict) -> str:
     env_file = options.text("ENV_FILE")
     if not env_file:
         raise CheckFailed("ENV_FILE: missing: the file of NAME=VALUE lines that the new version runs with")
+    form = options.text("ENV_FILE_FORMAT", SHELL)
+    if form not in (SHELL, PLAIN):
+        raise CheckFailed(f"ENV_FILE_FORMAT: expected {SHELL} or {PLAIN}, got '{form}'")
     try:
-        environment = read_env_file(env_file)
-    except (OSError, ValueError) as error:
+        environment = read_env_file(env_file, form)
+    except OSError as error:
         raise CheckFailed(f"ENV_FILE: {error}") from None
     # The caller's own settings must not fill what the file leaves out.
     environment["PATH"] = os.environ.get("PATH", "")

@@ -38,10 +38,11 @@ def roll_out(watch, hooks, weights, step_seconds: float) -> Verdict:
 
 
 def hold_alone(stable_url: str) -> socket.socket:
-    """One rollout for each STABLE_URL on this machine; two would set each other's weights. Raises BadOption.
+    """One rollout for each STABLE_URL in this network namespace; two would set each other's weights. Raises BadOption.
 
     The lock is the name of a socket, which is free again as soon as the process has ended, whichever way. It is in no folder,
-    because the image has none that can be written to. A caller keeps the socket until the end.
+    because containers of the image share none. Those with a network of their own do not see each other. A caller keeps the
+    socket until the end.
     """
     lock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     # Other systems have no such names, and no lock here.

@@ -3,6 +3,8 @@
 # shellcheck disable=SC2034 # most of what is set here is used by the scripts that source it
 
 readonly MANIFEST=manifest.json CHECKSUMS=SHA256SUMS
+# The name that scripts/backup gives to a backup.
+readonly BACKUP_NAME='^relaypost-[0-9]{4}(0[1-9]|1[0-2])(0[1-9]|[12][0-9]|3[01])T([01][0-9]|2[0-3])([0-5][0-9]){2}Z$'
 # A server that goes silent is given up after a minute. Everything else of the address is in the environment.
 readonly CONNECTION='keepalives_idle=30 keepalives_interval=10 keepalives_count=3 tcp_user_timeout=60000'
 
@@ -142,10 +144,20 @@ use_backup_dir() {
   BACKUP_DIR=$(realpath -m -- "${BACKUP_DIR:-./backups}")
 }
 
-# The folders of whole backups, newest first. Their names sort by time.
-backups() {
+# The folders with the name of a backup, newest first. Their names sort by time. A folder of any other name, such as a copy
+# made by hand, belongs to somebody else.
+backup_folders() {
   local folder
   for folder in "$BACKUP_DIR"/relaypost-*Z; do
+    if [[ -d $folder && ${folder##*/} =~ $BACKUP_NAME ]]; then printf '%s\n' "$folder"; fi
+  done | sort -r
+}
+
+# Those of them that are whole, newest first. Sorted again, because `sort` writes all lines at once: a reader that takes only
+# the first one must not break the pipe.
+backups() {
+  local folder
+  backup_folders | while IFS= read -r folder; do
     if [[ -f $folder/$CHECKSUMS ]]; then printf '%s\n' "$folder"; fi
   done | sort -r
 }
@@ -173,7 +185,6 @@ plain() {
 # check_decryption FILE : ends with the reason when the encryption key is missing or does not open the file. It says nothing of
 # the content.
 check_decryption() {
-  local output
   [[ $1 == *.age ]] || return 0
   [[ -n ${BACKUP_ENCRYPTION_KEY_FILE:-} ]] ||
     die "BACKUP_ENCRYPTION_KEY_FILE is needed to open ${1##*/}: the file of the age identity that it was encrypted for"
@@ -181,10 +192,17 @@ check_decryption() {
   can_decrypt ||
     die "BACKUP_ENCRYPTION_KEY_FILE: $BACKUP_ENCRYPTION_KEY_FILE can only encrypt; expected an identity (AGE-SECRET-KEY-…)"
   need age age
+  ! is_for_another_key "$1" ||
+    die "BACKUP_ENCRYPTION_KEY_FILE: $BACKUP_ENCRYPTION_KEY_FILE is not an identity that ${1##*/} was encrypted for"
+}
+
+# is_for_another_key FILE : whether the file is encrypted, and for other identities than ours. We have one.
+is_for_another_key() {
+  local output
+  [[ $1 == *.age ]] || return 1
   # One byte is enough; then age ends with a broken pipe.
   output=$(set +o pipefail; { plain "$1" 2>&3 | head -c 1 >/dev/null; } 3>&1)
-  [[ $output != *"no identity matched"* ]] ||
-    die "BACKUP_ENCRYPTION_KEY_FILE: $BACKUP_ENCRYPTION_KEY_FILE is not an identity that ${1##*/} was encrypted for"
+  [[ $output == *"no identity matched"* ]]
 }
 
 # Whether the encryption key can decrypt; a file of recipients (age1…) can only encrypt.
@@ -194,7 +212,7 @@ can_decrypt() { grep -qs '^AGE-SECRET-KEY-' "${BACKUP_ENCRYPTION_KEY_FILE:-/dev/
 checksums_fit() {
   local database
   database=$(database_file "$1") || return 1
-  grep -q " ${database##*/}\$" "$1/$CHECKSUMS" && grep -q " $MANIFEST\$" "$1/$CHECKSUMS" &&
+  grep -qs " ${database##*/}\$" "$1/$CHECKSUMS" && grep -qs " $MANIFEST\$" "$1/$CHECKSUMS" &&
     (cd -- "$1" && sha256sum --check --strict --status "$CHECKSUMS" 2>/dev/null)
 }
 
@@ -236,8 +254,8 @@ find_migrate() {
 migrate() {
   (
     cd / || exit
-    # shellcheck disable=SC2046 # the list of names is meant to be split
-    export -n $(compgen -e)
+    # shellcheck disable=SC2046 # the lists of names are meant to be split
+    export -n $(compgen -e) && export -nf $(compgen -A function)
     export PATH LOG=error APP_ENV=development PUBLIC_URL=http://localhost "DATABASE_URL=$1"
     [[ -z ${ENCRYPTION_KEYS:-} ]] || export ENCRYPTION_KEYS
     exec "$MIGRATE" "$2"

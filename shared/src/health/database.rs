@@ -204,7 +204,7 @@ fn of_code(error: &dyn DatabaseError) -> String {
         "3D000" => "there is no such database",
         code if code.len() == 5 => return format!("it cannot be written (SQLSTATE {code})"),
         code => match code.parse::<u32>().map(|code| code & 0xff) {
-            Ok(1) => "a table or a column is missing",
+            Ok(1) => "a table or a column is missing, or the statement is refused",
             Ok(5 | 6) => "locked by another process",
             Ok(8) => "read-only",
             Ok(10) => "the disk has an error",
