@@ -148,7 +148,10 @@ fn plan(
     Ok(Plan {
         body: to_bytes(&Email::new(&row, shown))?,
         row,
-        jobs: deliveries.iter().filter_map(Job::if_due).collect(),
+        jobs: deliveries
+            .iter()
+            .filter_map(|one| Job::if_due(one, None))
+            .collect(),
         deliveries,
     })
 }
