@@ -13,7 +13,7 @@ use relaypost_shared::{
     batch::Batcher,
     clock::Clock,
     db::Database,
-    delivery::{DeliveryKind, Outcome},
+    delivery::{DeliveryKind, Outcome, Reason},
     health::Stage,
     ids::DeliveryId,
     queue::{Consumer, Limits},
@@ -253,25 +253,51 @@ impl Pipeline {
 
     /// Sends, decides, records.
     async fn attempt(&self, loaded: Loaded, pass: Pass) {
-        if let Target::Webhook {
-            credentials: Err(why),
-            ..
-        } = &loaded.target
-        {
-            let wait = self.unreadable.tell(&loaded.delivery, why);
-            let later = Outcome::RetryAt(self.clock.now() + wait);
-            return self.settle(loaded, None, later).await;
-        }
-        let handover = self.handovers.of(&loaded.delivery);
-        match self.sender.send(&loaded, &pass, &handover).await {
-            Ok(attempted) => self.conclude(loaded, attempted).await,
-            Err(withheld) => {
-                let id = loaded.delivery.id;
-                tracing::warn!(%withheld, delivery = %id, "mail not sent; its job goes back");
-                handover.take_back().await;
-                self.consumer.hand_back(&[id]).await;
+        // A handover stays open until its attempt is recorded.
+        let handover;
+        let attempted = match &loaded.target {
+            Target::Webhook {
+                message,
+                endpoint,
+                credentials: Ok(credentials),
+                ..
+            } => {
+                let sending = self.sender.webhook(message, endpoint, credentials, &pass);
+                sending.await
             }
-        }
+            Target::Webhook {
+                credentials: Err(why),
+                ..
+            } => {
+                let wait = self.unreadable.tell(&loaded.delivery, why);
+                let later = Outcome::RetryAt(self.clock.now() + wait);
+                return self.settle(loaded, None, later).await;
+            }
+            Target::Email {
+                email, recipient, ..
+            } => {
+                let delivery = &loaded.delivery;
+                handover = self.handovers.of(delivery);
+                let sending = self
+                    .sender
+                    .mail(delivery, email, recipient, &pass, &handover);
+                // Boxed: it takes ten times the room of a webhook, which would have to carry it along.
+                match Box::pin(sending).await {
+                    Ok(attempted) => attempted,
+                    Err(withheld) => {
+                        tracing::warn!(%withheld, delivery = %delivery.id, "mail not sent; its job goes back");
+                        handover.take_back().await;
+                        return self.consumer.hand_back(&[delivery.id]).await;
+                    }
+                }
+            }
+            // The guard lets nothing through that lacks a row.
+            Target::Missing => {
+                let end = Outcome::DeadLettered(Reason::EndpointDeleted);
+                return self.settle(loaded, None, end).await;
+            }
+        };
+        self.conclude(loaded, attempted).await;
     }
 
     /// Decides what an attempt means, and records it.
