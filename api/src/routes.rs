@@ -1,6 +1,6 @@
 //! Every route, the document that describes them, and the layers around them.
 
-use std::sync::{Arc, LazyLock};
+use std::sync::LazyLock;
 
 use poem::{
     Endpoint, EndpointExt as _, Response, Route,
@@ -118,12 +118,12 @@ pub(crate) fn allowed_methods() -> AllowedMethods {
 
 /// The whole API: every answer it gives, errors included, has one of the document's shapes and an `X-Request-ID`.
 pub fn app(services: Services) -> impl Endpoint<Output = Response> {
-    let outermost = Arc::new(Outermost::new(
+    let outermost = Outermost::new(
         services.clock.clone(),
         &services.settings,
         services.limits.clone(),
         allowed_methods(),
-    ));
+    );
     let document = openapi();
     let Published { page, policy, .. } = &*PUBLISHED;
     pages::routes(health::routes(Route::new()))
@@ -150,8 +150,5 @@ pub fn app(services: Services) -> impl Endpoint<Output = Response> {
         .at("/favicon.ico", get(make_sync(|_| StatusCode::NO_CONTENT)))
         .nest("/", service())
         .data(services)
-        .around(move |inside, request| {
-            let outermost = outermost.clone();
-            async move { Ok(outermost.call(inside, request).await) }
-        })
+        .with(outermost)
 }

@@ -11,7 +11,7 @@ use sea_orm::DbErr;
 
 use crate::{
     handover::ABANDONED_AFTER,
-    load::{Loaded, Target},
+    load::Loaded,
     send::{Attempted, Failure},
 };
 
@@ -28,14 +28,6 @@ pub(crate) struct Judged {
     pub(crate) put_off: Vec<DeliveryId>,
 }
 
-/// The mark of a mail, if it has one.
-pub(crate) fn mark_of(Loaded { target, .. }: &Loaded) -> Option<Sending> {
-    match target {
-        Target::Email { sending, .. } => *sending,
-        Target::Webhook { .. } | Target::Missing => None,
-    }
-}
-
 /// Tells abandoned mails from those that are being sent, by the database's time, and puts the latter off.
 ///
 /// # Errors
@@ -43,15 +35,12 @@ pub(crate) fn mark_of(Loaded { target, .. }: &Loaded) -> Option<Sending> {
 pub(crate) async fn judge(
     db: &Database,
     clock: &Clock,
-    marked: Vec<Loaded>,
+    marked: Vec<(Loaded, Sending)>,
 ) -> Result<Judged, DbErr> {
     let mut judged = Judged::default();
     let mut longest = TimeDelta::zero();
     let now = db::now(db, clock).await?;
-    for loaded in marked {
-        let Some(mark) = mark_of(&loaded) else {
-            continue;
-        };
+    for (loaded, mark) in marked {
         let age = now - mark.at;
         if age >= ABANDONED_AFTER {
             judged.abandoned.push((loaded, attempt(mark, age)));

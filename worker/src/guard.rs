@@ -6,6 +6,7 @@ use relaypost_shared::{
     clock::Timestamp,
     delivery::{CircuitState, EndpointStatus, Outcome, Reason, TEST_EVENT},
     entities::endpoint,
+    store::mark::Sending,
 };
 
 use crate::load::{Loaded, Target};
@@ -20,6 +21,8 @@ pub enum Verdict {
     Send,
     /// Ask its circuit.
     Ask,
+    /// A mail with the mark of an attempt: another worker is handing it over, or was when it died.
+    Marked(Sending),
     /// Not its time: a job that came twice. The dispatcher has it for later.
     NotDue,
     /// It ends here, without an attempt.
@@ -43,7 +46,11 @@ pub fn guard(Loaded { delivery, target }: &Loaded, now: Timestamp) -> Verdict {
                 return end(reason);
             }
         }
-        Target::Email { .. } => {}
+        Target::Email {
+            sending: Some(mark),
+            ..
+        } => return Verdict::Marked(*mark),
+        Target::Email { sending: None, .. } => {}
     }
     if delivery.next_attempt_at.is_some_and(|at| at - EARLY > now) {
         return Verdict::NotDue;

@@ -11,13 +11,14 @@ use chrono::TimeDelta;
 use futures::FutureExt as _;
 use relaypost_shared::{
     batch::Batcher,
-    clock::{Clock, Timestamp},
+    clock::Clock,
     db::Database,
-    delivery::{DeliveryKind, Outcome},
+    delivery::{DeliveryKind, Outcome, Reason},
     health::Stage,
     ids::DeliveryId,
     queue::{Consumer, Limits},
     settings::Settings,
+    store::mark::Sending,
 };
 use sea_orm::DbErr;
 use uuid::Uuid;
@@ -31,7 +32,7 @@ use crate::{
     load::{Loaded, Loader, Target},
     record::{Recorded, recorder},
     retry,
-    send::{Attempted, Sender},
+    send::{Attempted, Failure, Sender},
     unreadable::Unreadable,
 };
 use tasks::Tasks;
@@ -126,34 +127,35 @@ impl Pipeline {
         if !settled.is_empty() {
             self.consumer.acknowledge(&settled).await;
         }
-        let (mut asked, mut done) = (Vec::new(), Vec::new());
-        let (marked, loaded): (Vec<Loaded>, Vec<Loaded>) = loaded
-            .into_iter()
-            .partition(|one| abandoned::mark_of(one).is_some());
-        if !marked.is_empty() {
-            done.extend(self.take_over(marked, tasks).await);
+        let mut loaded = self.within_limits(loaded).await;
+        if self.clock.now() - given_out >= HELD_UP {
+            loaded = self.without_paced(loaded).await;
         }
-        let (loaded, stale) = self.fresh(self.within_limits(loaded).await, given_out);
-        if !stale.is_empty() {
-            self.consumer.hand_back(&stale).await;
-        }
+        let (mut marked, mut asked, mut done) = (Vec::new(), Vec::new(), Vec::new());
         for loaded in loaded {
             match guard(&loaded, self.clock.now()) {
-                Verdict::Send => {
-                    let pass = Pass::free(&loaded, &self.providers);
-                    tasks.attempt(self, loaded, pass);
-                }
+                Verdict::Send => tasks.attempt(self, loaded, Pass::Free),
                 Verdict::Ask => asked.push(loaded),
+                Verdict::Marked(mark) => marked.push((loaded, mark)),
                 Verdict::End(outcome) => tasks.end(self, loaded, outcome),
                 Verdict::NotDue => done.push(loaded.delivery.id),
             }
         }
-        match self.ask(asked, tasks).await {
-            Some(parked) => {
-                done.extend(parked);
-                prepared.through();
-            }
-            None => drop(prepared),
+        if !marked.is_empty() {
+            done.extend(self.take_over(marked, tasks).await);
+        }
+        let answered = asked.is_empty()
+            || match self.ask(asked, tasks).await {
+                Some(parked) => {
+                    done.extend(parked);
+                    true
+                }
+                None => false,
+            };
+        if answered {
+            prepared.through();
+        } else {
+            drop(prepared);
         }
         if !done.is_empty() {
             self.consumer.acknowledge(&done).await;
@@ -183,22 +185,27 @@ impl Pipeline {
         loaded
     }
 
-    /// Without what has a rate and was held up since the queue gave it out, as by a database that stands still: it would go
-    /// out together with what was given out later.
-    fn fresh(&self, loaded: Vec<Loaded>, given_out: Timestamp) -> (Vec<Loaded>, Vec<DeliveryId>) {
-        if self.clock.now() - given_out < HELD_UP {
-            return (loaded, Vec::new());
-        }
+    /// Hands back what has a rate, of a job that was held up since the queue gave it out, as by a database that stands still:
+    /// it would go out together with what was given out later.
+    async fn without_paced(&self, loaded: Vec<Loaded>) -> Vec<Loaded> {
         let (paced, free): (Vec<Loaded>, Vec<Loaded>) = loaded
             .into_iter()
             .partition(|one| limits(one).rate_per_s.is_some());
-        (free, paced.iter().map(|one| one.delivery.id).collect())
+        let paced: Vec<DeliveryId> = paced.iter().map(|one| one.delivery.id).collect();
+        if !paced.is_empty() {
+            self.consumer.hand_back(&paced).await;
+        }
+        free
     }
 
     /// Ends mails whose worker died while it handed them over. Those whose worker may live need their job no longer, and are
     /// returned.
-    async fn take_over(&self, marked: Vec<Loaded>, tasks: &mut Tasks) -> Vec<DeliveryId> {
-        let ids: Vec<DeliveryId> = marked.iter().map(|one| one.delivery.id).collect();
+    async fn take_over(
+        &self,
+        marked: Vec<(Loaded, Sending)>,
+        tasks: &mut Tasks,
+    ) -> Vec<DeliveryId> {
+        let ids: Vec<DeliveryId> = marked.iter().map(|(one, _)| one.delivery.id).collect();
         let judged = match abandoned::judge(&self.db, &self.clock, marked).await {
             Ok(judged) => judged,
             Err(error) => {
@@ -215,9 +222,6 @@ impl Pipeline {
     /// Asks the circuits of deliveries that hang on one. What is parked needs its job no longer, and is returned; nothing is
     /// returned when the circuits could not be asked and all went back to the queue.
     async fn ask(&self, slice: Vec<Loaded>, tasks: &mut Tasks) -> Option<Vec<DeliveryId>> {
-        if slice.is_empty() {
-            return Some(Vec::new());
-        }
         let timeout = TimeDelta::from_std(self.settings.webhooks.timeout).unwrap_or_default();
         let answers = circuit::ask(
             &self.db,
@@ -249,25 +253,51 @@ impl Pipeline {
 
     /// Sends, decides, records.
     async fn attempt(&self, loaded: Loaded, pass: Pass) {
-        if let Target::Webhook {
-            credentials: Err(why),
-            ..
-        } = &loaded.target
-        {
-            let wait = self.unreadable.tell(&loaded.delivery, why);
-            let later = Outcome::RetryAt(self.clock.now() + wait);
-            return self.settle(loaded, None, later).await;
-        }
-        let handover = self.handovers.of(&loaded.delivery);
-        match self.sender.send(&loaded, &pass, &handover).await {
-            Ok(attempted) => self.conclude(loaded, attempted).await,
-            Err(withheld) => {
-                let id = loaded.delivery.id;
-                tracing::warn!(%withheld, delivery = %id, "mail not sent; its job goes back");
-                handover.take_back().await;
-                self.consumer.hand_back(&[id]).await;
+        // A handover stays open until its attempt is recorded.
+        let handover;
+        let attempted = match &loaded.target {
+            Target::Webhook {
+                message,
+                endpoint,
+                credentials: Ok(credentials),
+                ..
+            } => {
+                let sending = self.sender.webhook(message, endpoint, credentials, &pass);
+                sending.await
             }
-        }
+            Target::Webhook {
+                credentials: Err(why),
+                ..
+            } => {
+                let wait = self.unreadable.tell(&loaded.delivery, why);
+                let later = Outcome::RetryAt(self.clock.now() + wait);
+                return self.settle(loaded, None, later).await;
+            }
+            Target::Email {
+                email, recipient, ..
+            } => {
+                let delivery = &loaded.delivery;
+                handover = self.handovers.of(delivery);
+                let sending = self
+                    .sender
+                    .mail(delivery, email, recipient, &pass, &handover);
+                // Boxed: it takes ten times the room of a webhook, which would have to carry it along.
+                match Box::pin(sending).await {
+                    Ok(attempted) => attempted,
+                    Err(withheld) => {
+                        tracing::warn!(%withheld, delivery = %delivery.id, "mail not sent; its job goes back");
+                        handover.take_back().await;
+                        return self.consumer.hand_back(&[delivery.id]).await;
+                    }
+                }
+            }
+            // The guard lets nothing through that lacks a row.
+            Target::Missing => {
+                let end = Outcome::DeadLettered(Reason::EndpointDeleted);
+                return self.settle(loaded, None, end).await;
+            }
+        };
+        self.conclude(loaded, attempted).await;
     }
 
     /// Decides what an attempt means, and records it.
@@ -278,7 +308,10 @@ impl Pipeline {
             chance: rand::random(),
         };
         let outcome = decide(&loaded, &attempted, context);
-        log(&loaded, &attempted, outcome);
+        match &attempted.result {
+            Ok(_) => tracing::debug!(delivery = %loaded.delivery.id, "delivered"),
+            Err(failure) => log(&loaded, failure, outcome),
+        }
         self.settle(loaded, Some(attempted), outcome).await;
     }
 
@@ -332,12 +365,8 @@ fn limits(Loaded { target, .. }: &Loaded) -> Limits {
 }
 
 /// One structured entry for each failed webhook and mail; what was sent, and to whom, is never in it.
-fn log(loaded: &Loaded, attempted: &Attempted, outcome: Outcome) {
+fn log(loaded: &Loaded, failure: &Failure, outcome: Outcome) {
     let delivery = &loaded.delivery;
-    let Err(failure) = &attempted.result else {
-        tracing::debug!(delivery = %delivery.id, "delivered");
-        return;
-    };
     let lane = match delivery.kind {
         DeliveryKind::Webhook => "webhook",
         DeliveryKind::Email => "email",

@@ -28,18 +28,34 @@ pub(super) async fn write<I: Intake>(
 ) -> (Vec<Answer>, Vec<Job>) {
     let mut group = Group {
         answers: batch.iter().map(|_| None).collect(),
-        batch,
         jobs: Vec::new(),
     };
-    let all: Vec<usize> = (0..batch.len()).collect();
-    if let Err(error) = group.settle(intake, &all).await {
-        let open = group.open(&all);
-        if open.len() == 1 || is_unavailable(&error) {
-            group.fail(&open, &error);
-        } else {
-            for one in open {
-                if let Err(error) = group.settle(intake, &[one]).await {
-                    group.fail(&[one], &error);
+    let mut parts: Vec<Vec<usize>> = vec![(0..batch.len()).collect()];
+    while let Some(part) = parts.pop() {
+        for tries_left in (0..TRIES).rev() {
+            let open = group.open(&part);
+            if open.is_empty() {
+                break;
+            }
+            let submissions: Vec<_> = open.iter().filter_map(|one| batch.get(*one)).collect();
+            match intake.store(&submissions, tries_left == 0).await {
+                Ok(settled) => group.answer(open, settled),
+                // The loop that makes them ahead runs in the workers, which may have been away for weeks.
+                Err(error) if lacks_partition(&error) && tries_left > 0 => {
+                    let Context { db, clock, .. } = intake.context();
+                    if let Err(error) = partitions::ahead(db, clock.now()).await {
+                        group.fail(&open, &error);
+                        break;
+                    }
+                }
+                Err(error) => {
+                    if open.len() == 1 || is_unavailable(&error) {
+                        group.fail(&open, &error);
+                    } else {
+                        // The last part is the next: they are written in order.
+                        parts = open.into_iter().rev().map(|one| vec![one]).collect();
+                    }
+                    break;
                 }
             }
         }
@@ -57,14 +73,13 @@ fn unsettled() -> Answer {
     Err(ApiError::new(Code::Unavailable, detail))
 }
 
-/// The submissions of a batch with their answers.
-struct Group<'a, C> {
-    batch: &'a [Submission<C>],
+/// The answers to the submissions of a batch.
+struct Group {
     answers: Vec<Option<Answer>>,
     jobs: Vec<Job>,
 }
 
-impl<C> Group<'_, C> {
+impl Group {
     /// Those of `among` that have no answer yet.
     fn open(&self, among: &[usize]) -> Vec<usize> {
         let open = among.iter().copied();
@@ -72,42 +87,16 @@ impl<C> Group<'_, C> {
             .collect()
     }
 
-    /// Stores submissions until all of them are answered.
-    ///
-    /// # Errors
-    /// When the database fails. Nothing is stored of those that have no answer then.
-    async fn settle<I>(&mut self, intake: &I, among: &[usize]) -> Result<(), DbErr>
-    where
-        I: Intake<Command = C>,
-    {
-        for tries_left in (0..TRIES).rev() {
-            let open = self.open(among);
-            if open.is_empty() {
-                break;
-            }
-            let part: Vec<_> = open
-                .iter()
-                .filter_map(|index| self.batch.get(*index))
-                .collect();
-            let settled = match intake.store(&part, tries_left == 0).await {
-                // The loop that makes them ahead runs in the workers, which may have been away for weeks.
-                Err(error) if lacks_partition(&error) && tries_left > 0 => {
-                    let Context { db, clock, .. } = intake.context();
-                    partitions::ahead(db, clock.now()).await?;
-                    continue;
-                }
-                settled => settled?,
-            };
-            for (index, settled) in open.into_iter().zip(settled) {
-                if let (Settled::Answered(answer, jobs), Some(slot)) =
-                    (settled, self.answers.get_mut(index))
-                {
-                    *slot = Some(answer);
-                    self.jobs.extend(jobs);
-                }
+    /// Keeps the answers of those that were settled.
+    fn answer(&mut self, indexes: Vec<usize>, settled: Vec<Settled>) {
+        for (index, settled) in indexes.into_iter().zip(settled) {
+            if let (Settled::Answered(answer, jobs), Some(slot)) =
+                (settled, self.answers.get_mut(index))
+            {
+                *slot = Some(answer);
+                self.jobs.extend(jobs);
             }
         }
-        Ok(())
     }
 
     fn fail(&mut self, indexes: &[usize], error: &DbErr) {

@@ -118,10 +118,13 @@ impl<'a, R: Content> Plans<'a, R> {
         editions: &[(TenantId, Option<i64>)],
     ) -> Result<Option<Vec<Settled>>, DbErr> {
         let (db, now) = (&context.db, self.now);
-        let (outcomes, standing) = tokio::join!(
-            accept::at_once(db, &self.entries, editions, now),
-            standing_of(db, self.refused_keys(), now),
-        );
+        let refused = self.refused_keys();
+        let stored = accept::at_once(db, &self.entries, editions, now);
+        let (outcomes, standing) = if refused.is_empty() {
+            (stored.await, Ok(Vec::new()))
+        } else {
+            tokio::join!(stored, standing_of(db, refused, now))
+        };
         // What is stored is answered, whatever else fails.
         Ok(outcomes?.map(|written| self.settle(context, written, standing)))
     }
@@ -226,9 +229,6 @@ async fn standing_of(
     keys: Vec<Name<'_>>,
     now: Timestamp,
 ) -> Result<Vec<Standing>, DbErr> {
-    if keys.is_empty() {
-        return Ok(Vec::new());
-    }
     let tx = begin_write(db).await?;
     let standing = keys::claim(&tx, &keys, now).await;
     // Waited for: until it is at an end these keys are in use. A connection that is gone ends it by itself.

@@ -155,7 +155,10 @@ fn plan(
             html: new.html.clone(),
         },
         row,
-        jobs: deliveries.iter().filter_map(Job::if_due).collect(),
+        jobs: deliveries
+            .iter()
+            .filter_map(|one| Job::if_due(one, None))
+            .collect(),
         deliveries,
     })
 }

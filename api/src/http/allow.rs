@@ -3,7 +3,7 @@
 use poem_openapi::OpenApi;
 
 /// The paths of the document with their methods.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct AllowedMethods(Vec<(String, Vec<String>)>);
 
 impl AllowedMethods {

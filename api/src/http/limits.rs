@@ -1,8 +1,7 @@
 //! How large the head of a request may be, and how long a request may take.
 
 use std::{
-    future::Future,
-    pin::pin,
+    panic::AssertUnwindSafe,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -10,11 +9,12 @@ use std::{
     time::Duration,
 };
 
-use poem::{FromRequest, Request, RequestBody, http::header};
+use futures::FutureExt as _;
+use poem::{Endpoint, FromRequest, Request, RequestBody, Response, http::header};
 use relaypost_shared::settings::Settings;
 
 use super::{
-    incoming::{self, Owed},
+    incoming,
     problem::{ApiError, Code},
 };
 
@@ -31,14 +31,6 @@ pub(crate) struct Limits {
     body: usize,
     body_time: Duration,
     time: Duration,
-}
-
-/// What is left of the limits once a request is at work.
-#[derive(Debug)]
-pub(crate) struct Limited {
-    owed: Owed,
-    time: Duration,
-    lifted: Lifted,
 }
 
 /// Whether the operation at work has a deadline of its own.
@@ -68,12 +60,26 @@ impl Limits {
         }
     }
 
-    /// Checks the head of a request and holds its body to the limits.
+    /// Answers a request within the limits, and waits for no more than the beginning of the answer: one that then flows for
+    /// long, such as a stream of events, is not cut.
+    ///
+    /// What cannot wait any longer is dropped wherever it is. That is safe: a transaction that was not committed is rolled
+    /// back, what was handed to a group commit is written whole without us, and what was committed but not pushed
+    /// onto the queue is found by the workers' sweep.
     ///
     /// # Errors
     /// 414 and 431 when the head is too large, 400 when it names two hosts: a proxy may have gone by the other one
-    /// ([RFC 9112](https://www.rfc-editor.org/rfc/rfc9112#section-3.2)).
-    pub(crate) fn check(&self, request: &mut Request) -> Result<Limited, ApiError> {
+    /// ([RFC 9112](https://www.rfc-editor.org/rfc/rfc9112#section-3.2)). When the time is over, unless the operation declares
+    /// an [`OwnDeadline`]: 408 when the client is what we wait for, else 503. 500 when the operation panics, and whatever it
+    /// fails with.
+    pub(crate) async fn answer<E>(
+        &self,
+        inside: &E,
+        mut request: Request,
+    ) -> Result<Response, ApiError>
+    where
+        E: Endpoint<Output = Response>,
+    {
         let uri = request.uri();
         let uri_length = uri.path().len() + uri.query().map_or(0, str::len);
         if uri_length > MAX_URI {
@@ -90,40 +96,25 @@ impl Limits {
             let detail = format!("the headers are larger than {MAX_HEADERS} bytes");
             return Err(ApiError::new(Code::HeadersTooLarge, detail));
         }
-        let owed = incoming::guard(request, self.body, self.body_time);
+        let owed = incoming::guard(&mut request, self.body, self.body_time);
         let lifted = Lifted::default();
         request.set_data(lifted.clone());
-        Ok(Limited {
-            owed,
-            time: self.time,
-            lifted,
-        })
-    }
-}
-
-impl Limited {
-    /// Waits for the answer to begin. An answer that then flows for long, such as a stream of events, is not cut.
-    ///
-    /// What cannot wait any longer is dropped wherever it is. That is safe: a transaction that was not committed is rolled
-    /// back, what was handed to a group commit is written whole without us, and what was committed but not pushed
-    /// onto the queue is found by the workers' sweep.
-    ///
-    /// # Errors
-    /// When the time is over, unless the operation declares an [`OwnDeadline`]: 408 when the client is what we wait for,
-    /// else 503.
-    pub(crate) async fn run<T>(&self, answering: impl Future<Output = T>) -> Result<T, ApiError> {
-        let mut answering = pin!(answering);
-        if let Ok(answer) = tokio::time::timeout(self.time, answering.as_mut()).await {
-            return Ok(answer);
-        }
-        if self.lifted.0.load(Ordering::Relaxed) {
-            return Ok(answering.await);
-        }
-        Err(if self.owed.is_waited_for() {
-            ApiError::new(Code::RequestTimeout, "the body did not arrive in time")
-        } else {
-            ApiError::took_too_long()
-        })
+        // Boxed: what is around it holds it several times over, and all that would be moved for each request.
+        let mut answering = AssertUnwindSafe(inside.call(request).boxed()).catch_unwind();
+        let answered = match tokio::time::timeout(self.time, &mut answering).await {
+            Ok(answered) => answered,
+            Err(_) if lifted.0.load(Ordering::Relaxed) => answering.await,
+            Err(_) if owed.is_waited_for() => {
+                let detail = "the body did not arrive in time";
+                return Err(ApiError::new(Code::RequestTimeout, detail));
+            }
+            Err(_) => return Err(ApiError::took_too_long()),
+        };
+        let Ok(response) = answered else {
+            tracing::error!("the handler panicked");
+            return Err(ApiError::new(Code::Internal, "the service failed"));
+        };
+        Ok(response?)
     }
 }
 

@@ -1,11 +1,10 @@
 //! The layer around everything: the request's id, its log line, its limits, one shape for whatever goes wrong inside,
 //! and what browsers may do with the answer.
 
-use std::{panic::AssertUnwindSafe, sync::Arc, time::Instant};
+use std::time::Instant;
 
-use futures::FutureExt as _;
 use poem::{
-    Endpoint, Request, Response,
+    Endpoint, Middleware, Request, Response,
     http::{HeaderValue, header},
 };
 use relaypost_shared::{
@@ -31,7 +30,7 @@ const ACCESS: &str = "access";
 const SLOW_MS: u64 = 1_000;
 
 /// What the layer needs to know.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Outermost {
     clock: Clock,
     allowed: AllowedMethods,
@@ -60,13 +59,47 @@ impl Outermost {
         }
     }
 
+    fn refuse(&self, error: &ApiError, path: &str, request_id: &RequestId) -> Response {
+        if let Some(cause) = &error.cause {
+            tracing::error!(code = error.code.as_str(), %cause, "the request failed");
+        }
+        let mut response = error.response(request_id.as_str());
+        if error.code == Code::MethodNotAllowed {
+            let methods = HeaderValue::from_str(&self.allowed.of(path));
+            if let Ok(methods) = methods {
+                response.headers_mut().insert(header::ALLOW, methods);
+            }
+        }
+        response
+    }
+}
+
+impl<E: Endpoint<Output = Response>> Middleware<E> for Outermost {
+    type Output = Wrapped<E>;
+
+    fn transform(&self, inside: E) -> Wrapped<E> {
+        Wrapped {
+            layer: self.clone(),
+            inside,
+        }
+    }
+}
+
+/// An endpoint with the layer around it.
+#[derive(Debug)]
+pub(crate) struct Wrapped<E> {
+    layer: Outermost,
+    inside: E,
+}
+
+impl<E: Endpoint<Output = Response>> Endpoint for Wrapped<E> {
+    type Output = Response;
+
     /// Answers a request, whatever happens inside: this never fails and never panics.
-    pub(crate) async fn call<E>(&self, inside: Arc<E>, mut request: Request) -> Response
-    where
-        E: Endpoint<Output = Response>,
-    {
-        let client = client_address::find(&mut request, &self.proxies);
-        let request_id = RequestId::of(&request, client, self.clock.now());
+    async fn call(&self, mut request: Request) -> poem::Result<Response> {
+        let Self { layer, inside } = self;
+        let client = client_address::find(&mut request, &layer.proxies);
+        let request_id = RequestId::of(&request, client, layer.clock.now());
         let path = request.uri().path().to_owned();
         let span = tracing::info_span!(
             "request",
@@ -77,18 +110,18 @@ impl Outermost {
             tenant_id = field::Empty,
         );
         request.set_data(request_id.clone());
-        let page = self.cors.page(&request);
-        let meter = self.limiter.meter(&request);
+        let page = layer.cors.page(&request);
+        let meter = layer.limiter.meter(&request);
         request.set_data(meter.clone());
         let answered = async {
             let started = Instant::now();
             let result = match page.preflight() {
                 Some(permitted) => Ok(permitted),
-                None => self.answer(inside, request).await,
+                None => layer.limits.answer(inside, request).await,
             };
             let mut response =
-                result.unwrap_or_else(|error| self.refuse(&error, &path, &request_id));
-            protect(response.headers_mut(), self.production);
+                result.unwrap_or_else(|error| layer.refuse(&error, &path, &request_id));
+            protect(response.headers_mut(), layer.production);
             page.permit(response.headers_mut());
             // Only visible ASCII can be in it.
             if let Ok(value) = HeaderValue::from_str(request_id.as_str()) {
@@ -106,37 +139,7 @@ impl Outermost {
             }
             response
         };
-        answered.instrument(span).await
-    }
-
-    async fn answer<E>(&self, inside: Arc<E>, mut request: Request) -> Result<Response, ApiError>
-    where
-        E: Endpoint<Output = Response>,
-    {
-        let limited = self.limits.check(&mut request)?;
-        // Boxed: what is around it holds it several times over, and all that would be moved for each request.
-        let answering = AssertUnwindSafe(inside.call(request).boxed()).catch_unwind();
-        match limited.run(answering).await? {
-            Ok(response) => Ok(response?),
-            Err(_) => {
-                tracing::error!("the handler panicked");
-                Err(ApiError::new(Code::Internal, "the service failed"))
-            }
-        }
-    }
-
-    fn refuse(&self, error: &ApiError, path: &str, request_id: &RequestId) -> Response {
-        if let Some(cause) = &error.cause {
-            tracing::error!(code = error.code.as_str(), %cause, "the request failed");
-        }
-        let mut response = error.response(request_id.as_str());
-        if error.code == Code::MethodNotAllowed {
-            let methods = HeaderValue::from_str(&self.allowed.of(path));
-            if let Ok(methods) = methods {
-                response.headers_mut().insert(header::ALLOW, methods);
-            }
-        }
-        response
+        Ok(answered.instrument(span).await)
     }
 }
 
@@ -157,9 +160,8 @@ mod tests {
             Limiter::default(),
             allowed_methods(),
         );
-        outermost
-            .call(Arc::new(inside), Request::builder().finish())
-            .await
+        let request = Request::builder().finish();
+        outermost.transform(inside).call(request).await.unwrap()
     }
 
     #[tokio::test]

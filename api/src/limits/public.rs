@@ -36,7 +36,7 @@ mod tests {
         },
     };
 
-    use poem::{Request, Route, http::Method};
+    use poem::{Endpoint as _, EndpointExt as _, Request, Route, http::Method};
     use poem_openapi::{OpenApi, OpenApiService};
     use relaypost_shared::{
         clock::{Clock, Timestamp},
@@ -81,14 +81,14 @@ mod tests {
         let outermost = Outermost::new(clock, &settings, limiter, allowed_methods());
         let ran = Arc::new(AtomicUsize::new(0));
         let service = OpenApiService::new(Documented(Public(ran.clone())), "Test", "1");
-        let inside = Arc::new(Route::new().nest("/", service));
+        let app = Route::new().nest("/", service).with(outermost);
         let ask = async |path: &'static str, from: &str| {
             let request = Request::builder()
                 .method(Method::POST)
                 .uri_str(path)
                 .header("x-forwarded-for", from)
                 .finish();
-            outermost.call(inside.clone(), request).await
+            app.call(request).await.unwrap()
         };
         for forged in ["1.1.1.1", "1.1.1.2", "1.1.1.3"] {
             let from = format!("{forged}, 203.0.113.7");

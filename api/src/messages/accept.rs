@@ -7,7 +7,7 @@ use relaypost_shared::{
     db::begin_write,
     entities::Texts,
     ids::{MessageId, TenantId},
-    queue::{Job, Lane, Limits},
+    queue::{Job, Lane},
     store::{self, accept::to_endpoint},
 };
 use sea_orm::{ConnectionTrait as _, DbBackend, DbErr};
@@ -46,32 +46,6 @@ impl Messages {
         }
     }
 
-    /// Plans by the catalogs that this process keeps, and stores in one statement, which checks their editions. None: not
-    /// possible.
-    async fn store_at_once(
-        &self,
-        batch: &[&Submission<Publish>],
-    ) -> Result<Option<Vec<Settled>>, DbErr> {
-        let Context { db, clock, .. } = &self.context;
-        let tenants = batch.iter().map(|one| one.tenant);
-        let lookup = self.catalogs.of(db, tenants).await?;
-        let editions: Vec<(TenantId, Option<i64>)> = lookup
-            .iter()
-            .map(|(tenant, catalog)| (*tenant, catalog.edition))
-            .collect();
-        let now = clock.now();
-        let plans = Plans::of(&self.context, batch, now, |one| plan(one, &lookup, now));
-        let settled = plans.store_at_once(&self.context, &editions).await?;
-        for (one, settled) in batch.iter().zip(settled.iter().flatten()) {
-            if matches!(settled, Settled::Stale) {
-                // The platform's too: it is not said which of the two has changed.
-                self.catalogs.forget(one.tenant);
-                self.catalogs.forget(TenantId::OWN);
-            }
-        }
-        Ok(settled)
-    }
-
     /// Plans and stores in a transaction, by what is in force in it.
     async fn store_in_transaction(
         &self,
@@ -102,20 +76,37 @@ impl Intake for Messages {
         command.message.size()
     }
 
+    /// Plans by the catalogs that this process keeps, and stores in one statement, which checks their editions. Where that is
+    /// not possible it is a transaction.
     async fn store(
         &self,
         batch: &[&Submission<Publish>],
         last: bool,
     ) -> Result<Vec<Settled>, DbErr> {
+        let Context { db, clock, .. } = &self.context;
         // SQLite counts no editions.
-        let is_counted = self.context.db.get_database_backend() == DbBackend::Postgres;
-        if is_counted
-            && !last
-            && let Some(settled) = self.store_at_once(batch).await?
-        {
-            return Ok(settled);
+        if last || db.get_database_backend() != DbBackend::Postgres {
+            return self.store_in_transaction(batch).await;
         }
-        self.store_in_transaction(batch).await
+        let tenants = batch.iter().map(|one| one.tenant);
+        let lookup = self.catalogs.of(db, tenants).await?;
+        let editions: Vec<(TenantId, Option<i64>)> = lookup
+            .iter()
+            .map(|(tenant, catalog)| (*tenant, catalog.edition))
+            .collect();
+        let now = clock.now();
+        let plans = Plans::of(&self.context, batch, now, |one| plan(one, &lookup, now));
+        let Some(settled) = plans.store_at_once(&self.context, &editions).await? else {
+            return self.store_in_transaction(batch).await;
+        };
+        for (one, settled) in batch.iter().zip(&settled) {
+            if matches!(settled, Settled::Stale) {
+                // The platform's too: it is not said which of the two has changed.
+                self.catalogs.forget(one.tenant);
+                self.catalogs.forget(TenantId::OWN);
+            }
+        }
+        Ok(settled)
     }
 }
 
@@ -150,9 +141,10 @@ fn plan(
     };
     let endpoints = catalog.into_iter().flat_map(|catalog| &catalog.endpoints);
     let (mut deliveries, mut jobs) = (Vec::new(), Vec::new());
-    for endpoint in endpoints.filter(|one| one.wants(&new.event_type, &new.channels)) {
+    for (endpoint, limits) in endpoints.filter(|(one, _)| one.wants(&new.event_type, &new.channels))
+    {
         let delivery = to_endpoint(&row, endpoint.id);
-        jobs.extend(Job::if_due(&delivery).map(|job| job.under(Limits::of(endpoint))));
+        jobs.extend(Job::if_due(&delivery, Some(*limits)));
         deliveries.push(delivery);
     }
     let shown = deliveries.iter().cloned();

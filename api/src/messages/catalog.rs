@@ -11,7 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use relaypost_shared::{entities::endpoint, ids::TenantId};
+use relaypost_shared::{entities::endpoint, ids::TenantId, queue::Limits};
 use sea_orm::{ConnectionTrait, DbErr, Statement};
 
 use crate::{endpoints, event_types::Registered};
@@ -28,8 +28,8 @@ const LASTS: Duration = Duration::from_secs(10);
 pub(crate) struct Catalog {
     /// None: the tenant does not exist, or the editions of this database are not counted.
     pub(super) edition: Option<i64>,
-    /// Those that may get messages at all.
-    pub(super) endpoints: Vec<endpoint::Model>,
+    /// Those that may get messages at all, each with the limits of its jobs.
+    pub(super) endpoints: Vec<(endpoint::Model, Limits)>,
     /// The event types that were registered.
     pub(super) registered: Registered,
     loaded: Instant,
@@ -37,7 +37,7 @@ pub(crate) struct Catalog {
 
 impl Catalog {
     fn weight(&self) -> usize {
-        let endpoints = self.endpoints.iter().map(|endpoint| {
+        let endpoints = self.endpoints.iter().map(|(endpoint, _)| {
             let names = endpoint.event_types.0.iter().chain(&endpoint.channels.0);
             let headers = endpoint.headers.0.iter();
             let headers = headers.map(|(name, value)| name.len() + value.len() + ROW / 4);
@@ -58,9 +58,11 @@ impl Catalog {
         tenants.sort_unstable();
         tenants.dedup();
         let mut registered = Registered::load(db, &tenants, names).await?;
-        let mut endpoints: HashMap<TenantId, Vec<endpoint::Model>> = HashMap::new();
+        let mut endpoints: HashMap<TenantId, Vec<(endpoint::Model, Limits)>> = HashMap::new();
         for row in endpoints::active_of(tenants.clone()).all(db).await? {
-            endpoints.entry(row.tenant_id).or_default().push(row);
+            let limits = Limits::of(&row);
+            let of_tenant = endpoints.entry(row.tenant_id).or_default();
+            of_tenant.push((row, limits));
         }
         Ok(tenants
             .into_iter()

@@ -87,9 +87,11 @@ impl Job {
         }
     }
 
-    /// The job of a new delivery, unless that has to wait for its time.
-    pub fn if_due(delivery: &Delivery) -> Option<Self> {
-        delivery.dispatch_at.is_none().then(|| Self::of(delivery))
+    /// The job of a new delivery, under limits where they are known, unless the delivery has to wait for its time.
+    pub fn if_due(delivery: &Delivery, limits: Option<Limits>) -> Option<Self> {
+        let job = Self::of(delivery);
+        let job = limits.map_or(job, |limits| job.under(limits));
+        delivery.dispatch_at.is_none().then_some(job)
     }
 
     /// The job with the limits of its endpoint.

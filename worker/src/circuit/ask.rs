@@ -150,7 +150,7 @@ impl Desk<'_> {
         }
         let patience = patience(self.timeout, Some(endpoint));
         Ok(match circuit.admit(self.policy, patience, self.now) {
-            Admission::Send(epoch) => Answer::Send(Pass(vec![(id.uuid(), epoch)])),
+            Admission::Send(epoch) => Answer::Send(Pass::Through(vec![(id.uuid(), epoch)])),
             Admission::Park => self.park(id.uuid(), ParkedReason::CircuitOpen, delivery.id),
         })
     }
@@ -176,7 +176,7 @@ impl Desk<'_> {
             }
         }
         if !pass.is_empty() {
-            return Answer::Send(Pass(pass));
+            return Answer::Send(Pass::Through(pass));
         }
         let first_back = self.providers.iter().min_by_key(|id| {
             let retry_at = self.circuits.get(id).and_then(|circuit| circuit.retry_at);
@@ -184,7 +184,7 @@ impl Desk<'_> {
         });
         match first_back {
             Some(provider) => self.park(*provider, ParkedReason::CircuitOpen, delivery),
-            None => Answer::Send(Pass::default()),
+            None => Answer::Send(Pass::Through(Vec::new())),
         }
     }
 

@@ -12,35 +12,32 @@ use chrono::TimeDelta;
 use relaypost_shared::entities::endpoint;
 use uuid::Uuid;
 
-use crate::load::{Loaded, Target};
-
 pub use ask::{Answer, ask};
 pub use conduct::{BATCH, expire, find_forgotten, step};
 pub(crate) use observe::{Observed, Told, observe};
 pub(crate) use order::next_in_order;
 
-/// What a delivery may be sent through: circuits, each with the epoch whose probe it is.
+/// What a delivery may be sent through.
 ///
 /// A webhook goes through the circuit of its endpoint; a mail tries those of the mail providers in their order.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Pass(pub Vec<(Uuid, Option<i32>)>);
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Pass {
+    /// All of its circuits: they are closed.
+    Free,
+    /// These circuits, each with the epoch whose probe it is.
+    Through(Vec<(Uuid, Option<i32>)>),
+}
 
 impl Pass {
-    /// The pass of a delivery whose circuits are all closed.
-    pub fn free(loaded: &Loaded, providers: &[Uuid]) -> Self {
-        match &loaded.target {
-            Target::Webhook { endpoint, .. } => Self(vec![(endpoint.id.uuid(), None)]),
-            Target::Email { .. } => Self(providers.iter().map(|id| (*id, None)).collect()),
-            Target::Missing => Self::default(),
-        }
-    }
-
     /// The epoch in which a circuit admitted the delivery; nothing when it is not to be sent that way.
     pub(crate) fn through(&self, circuit: Uuid) -> Option<Option<i32>> {
-        self.0
-            .iter()
-            .find(|(id, _)| *id == circuit)
-            .map(|(_, epoch)| *epoch)
+        match self {
+            Self::Free => Some(None),
+            Self::Through(circuits) => circuits
+                .iter()
+                .find(|(id, _)| *id == circuit)
+                .map(|(_, epoch)| *epoch),
+        }
     }
 }
 

@@ -40,11 +40,8 @@ pub(crate) fn recorder(
                     .filter(|id| !failed.contains_key(id))
                     .collect();
                 consumer.acknowledge(&done).await;
-                let now = services.clock.now();
-                let pushed = dispatch::push(&services.db, &services.queue, &released, now).await;
-                if let Err(error) = pushed {
-                    // They are in the database, where the dispatcher and the sweep find them.
-                    tracing::debug!(%error, "what was released is not on the queue yet");
+                if !released.is_empty() {
+                    push(&services, &released).await;
                 }
                 ids.iter()
                     .map(|id| failed.get(id).cloned().map_or(Ok(()), Err))
@@ -52,6 +49,15 @@ pub(crate) fn recorder(
             }
         },
     )
+}
+
+/// Puts what was released onto the queue. What does not get there is in the database, where the dispatcher and the sweep find
+/// it.
+async fn push(services: &Services, released: &[Dispatched]) {
+    let now = services.clock.now();
+    if let Err(error) = dispatch::push(&services.db, &services.queue, released, now).await {
+        tracing::debug!(%error, "what was released is not on the queue yet");
+    }
 }
 
 /// What could not be recorded, and why.
@@ -77,6 +83,9 @@ async fn record_each(
             // One of them cannot be written like that: the transaction finds out which.
             Err(error) => tracing::warn!(%error, "successes go the way of what has failed"),
         }
+    }
+    if batch.is_empty() {
+        return (Failed::new(), Vec::new());
     }
     record_rest(hot, policy, &batch).await
 }

@@ -13,8 +13,10 @@ use relaypost_shared::{
     circuit::Report,
     clock::{Clock, Timestamp},
     delivery::ErrorClass,
+    entities::endpoint,
     settings::Settings,
     ssrf::Guard,
+    store::{Delivery, Email, load::Outgoing},
 };
 use tokio::time::Instant;
 use uuid::Uuid;
@@ -22,7 +24,7 @@ use uuid::Uuid;
 use crate::{
     circuit::Pass,
     handover::{Handover, Withheld},
-    load::{Loaded, Target},
+    load::Credentials,
 };
 
 pub use mailer::Mailer;
@@ -180,50 +182,49 @@ impl Sender {
         self.mailer.circuits().collect()
     }
 
-    /// Sends one delivery, the way that `pass` allows. The content of a mail is handed over under `handover`.
+    /// Sends a webhook, under the epoch in which `pass` lets it through.
+    pub(crate) async fn webhook(
+        &self,
+        message: &Outgoing,
+        endpoint: &endpoint::Model,
+        credentials: &Credentials,
+        pass: &Pass,
+    ) -> Attempted {
+        let (started_at, began) = (self.clock.now(), Instant::now());
+        let sending = self
+            .webhooks
+            .send(message, endpoint, credentials, started_at);
+        let result = sending.await;
+        let circuit = endpoint.id.uuid();
+        let report = Report {
+            circuit,
+            epoch: pass.through(circuit).flatten(),
+            signal: webhook::signal(&result),
+        };
+        Attempted {
+            started_at,
+            duration: began.elapsed(),
+            result,
+            reports: vec![report],
+            handover: None,
+        }
+    }
+
+    /// Sends one recipient's copy of a mail, the way that `pass` allows. Its content is handed over under `handover`.
     ///
     /// # Errors
     /// When the content was not handed over because of us: that is no attempt.
-    pub async fn send(
+    pub(crate) async fn mail(
         &self,
-        loaded: &Loaded,
+        delivery: &Delivery,
+        email: &Email,
+        recipient: &str,
         pass: &Pass,
         handover: &Handover<'_>,
     ) -> Result<Attempted, Withheld> {
-        let started_at = self.clock.now();
-        let began = Instant::now();
-        let (result, reports) = match &loaded.target {
-            Target::Webhook {
-                message,
-                endpoint,
-                credentials: Ok(credentials),
-                ..
-            } => {
-                let sent = self
-                    .webhooks
-                    .send(message, endpoint, credentials, started_at)
-                    .await;
-                let report = Report {
-                    circuit: endpoint.id.uuid(),
-                    epoch: pass.through(endpoint.id.uuid()).flatten(),
-                    signal: webhook::signal(&sent),
-                };
-                (sent, vec![report])
-            }
-            Target::Email {
-                email, recipient, ..
-            } => {
-                let delivery = &loaded.delivery;
-                // Boxed: it takes ten times the room of a webhook, which would have to carry it along.
-                let sending = self.mailer.send(delivery, email, recipient, pass, handover);
-                Box::pin(sending).await?
-            }
-            // The pipeline sends nothing that it cannot sign.
-            Target::Webhook { .. } | Target::Missing => {
-                let nothing = Failure::new(ErrorClass::Protocol, "there is nothing to send");
-                (Err(nothing), Vec::new())
-            }
-        };
+        let (started_at, began) = (self.clock.now(), Instant::now());
+        let sending = self.mailer.send(delivery, email, recipient, pass, handover);
+        let (result, reports) = sending.await?;
         Ok(Attempted {
             started_at,
             duration: began.elapsed(),

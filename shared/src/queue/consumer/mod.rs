@@ -288,31 +288,30 @@ impl Consumer {
 
     /// Up to `max` jobs that this worker does not have yet; waits a bounded time for the first.
     async fn take(&self, max: usize) -> Result<Vec<DeliveryId>, Fault> {
-        let (jobs, wait) = self.take_now(max).await?;
-        if !jobs.is_empty() {
-            return Ok(jobs);
-        }
-        match &self.0.source {
-            Source::Redis(redis) => redis.pushed(wait).await?,
-            // The time-out is the bounded wait itself.
-            Source::Memory(queue, _) => {
-                let _ = tokio::time::timeout(wait, queue.pushed(self.0.lane)).await;
+        let mut has_waited = false;
+        loop {
+            let taking = self.0.taking.lock().await;
+            let Fetched { jobs, wait } = match &self.0.source {
+                Source::Redis(redis) => redis.take(max).await?,
+                Source::Memory(queue, holder) => {
+                    queue.take(self.0.lane, *holder, max, self.0.max_in_flight)
+                }
+            };
+            let fresh = self.held().take(jobs);
+            drop(taking);
+            if has_waited || !fresh.is_empty() {
+                return Ok(fresh);
             }
-        }
-        Ok(self.take_now(max).await?.0)
-    }
-
-    /// Up to `max` jobs, and how long to wait for more at most.
-    async fn take_now(&self, max: usize) -> Result<(Vec<DeliveryId>, Duration), Fault> {
-        let _taking = self.0.taking.lock().await;
-        let Fetched { jobs, wait } = match &self.0.source {
-            Source::Redis(redis) => redis.take(max).await?,
-            Source::Memory(queue, holder) => {
-                queue.take(self.0.lane, *holder, max, self.0.max_in_flight)
+            let wait = wait.map_or(WAIT, |wait| wait.min(WAIT));
+            match &self.0.source {
+                Source::Redis(redis) => redis.pushed(wait).await?,
+                // The time-out is the bounded wait itself.
+                Source::Memory(queue, _) => {
+                    let _ = tokio::time::timeout(wait, queue.pushed(self.0.lane)).await;
+                }
             }
-        };
-        let wait = wait.map_or(WAIT, |wait| wait.min(WAIT));
-        Ok((self.held().take(jobs), wait))
+            has_waited = true;
+        }
     }
 
     async fn recover(&self, fault: Fault) {

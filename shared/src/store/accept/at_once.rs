@@ -63,7 +63,12 @@ pub async fn at_once<R: Content>(
     else {
         return Ok(None);
     };
-    let repeated = repeated(entries);
+    let keyed = entries.iter().filter(|entry| entry.key.is_some());
+    let repeated = if keyed.count() < 2 {
+        vec![false; entries.len()]
+    } else {
+        repeated(entries)
+    };
     let sent = entries.iter().zip(&repeated);
     let sent: Vec<&Entry<R>> = sent
         .filter(|(_, repeated)| !**repeated)
@@ -77,7 +82,13 @@ pub async fn at_once<R: Content>(
         .filter(|entry| refused.contains(&entry.row.id()) && !is_stale(entry))
         .filter_map(|entry| Some(entry.key.as_ref()?.name()))
         .collect();
-    let known = remembered(db, &asked, now).await;
+    let known = if asked.is_empty() {
+        Ok(Remembered::new())
+    } else {
+        // A query of its own: a row that another process has committed while the statement ran is not visible to the
+        // statement itself.
+        keys::look_up(db, &asked, now).await
+    };
     let outcome = |(entry, repeated): (&Entry<R>, &bool)| match &entry.key {
         _ if is_stale(entry) => Outcome::Stale,
         Some(_) if *repeated => Outcome::InUse,
@@ -122,16 +133,8 @@ async fn send<R: Content>(
     })
 }
 
+/// What is remembered for keys, by their names.
 type Remembered = HashMap<(TenantId, String), idempotency_key::Model>;
-
-/// Reads the answers of keys that were not free. It is a query of its own, because a row that another process has committed
-/// while the statement ran is not visible to the statement itself.
-async fn remembered(db: &Database, keys: &[Name<'_>], now: Timestamp) -> Result<Remembered, DbErr> {
-    if keys.is_empty() {
-        return Ok(Remembered::new());
-    }
-    keys::look_up(db, keys, now).await
-}
 
 /// A key that is neither free nor remembered is in use, or has just been removed: either way another try tells.
 fn refusal(key: &Key, known: &Result<Remembered, DbErr>) -> Outcome {

@@ -15,7 +15,7 @@ mod rows;
 use std::{collections::HashMap, sync::Arc};
 
 use bytes::Bytes;
-use sea_orm::{ConnectionTrait, DbErr};
+use sea_orm::DbErr;
 use uuid::Uuid;
 
 use super::{
@@ -135,7 +135,19 @@ pub async fn load(db: &Database, ids: &[DeliveryId], providers: &[Uuid]) -> Resu
     if !others.is_empty() {
         rows::load(db, &others, providers, &mut slice).await?;
     }
-    slice.finish(db).await
+    let circuits = if slice.circuits.is_empty() {
+        Vec::new()
+    } else {
+        by_id::find::<circuit::Entity>(db, distinct(slice.circuits)).await?
+    };
+    Ok(Slice {
+        deliveries: slice.deliveries,
+        endpoints: slice.endpoints,
+        circuits: circuits
+            .into_iter()
+            .map(|row| (row.id, Arc::new(row)))
+            .collect(),
+    })
 }
 
 /// A slice whose circuits are still to be read.
@@ -144,20 +156,6 @@ struct Draft {
     deliveries: Vec<Loaded>,
     endpoints: HashMap<EndpointId, Option<Version>>,
     circuits: Vec<Uuid>,
-}
-
-impl Draft {
-    async fn finish(self, db: &impl ConnectionTrait) -> Result<Slice, DbErr> {
-        let circuits = by_id::find::<circuit::Entity>(db, distinct(self.circuits)).await?;
-        Ok(Slice {
-            deliveries: self.deliveries,
-            endpoints: self.endpoints,
-            circuits: circuits
-                .into_iter()
-                .map(|row| (row.id, Arc::new(row)))
-                .collect(),
-        })
-    }
 }
 
 /// Ids in ascending order, each once.
