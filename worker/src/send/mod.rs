@@ -16,7 +16,10 @@ use relaypost_shared::{
     entities::endpoint,
     settings::Settings,
     ssrf::Guard,
-    store::{Delivery, Email, load::Outgoing},
+    store::{
+        Delivery,
+        load::{Outgoing, OutgoingEmail},
+    },
 };
 use tokio::time::Instant;
 use uuid::Uuid;
@@ -217,7 +220,7 @@ impl Sender {
     pub(crate) async fn mail(
         &self,
         delivery: &Delivery,
-        email: &Email,
+        email: &OutgoingEmail,
         recipient: &str,
         pass: &Pass,
         handover: &Handover<'_>,
