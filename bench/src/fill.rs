@@ -8,8 +8,12 @@ use crate::postgres::Postgres;
 /// Rows of one statement.
 const CHUNK: u64 = 250_000;
 /// The tables of a delivery, with how to find the rows of a pattern.
-const TABLES: [(&str, &str); 3] = [
+const TABLES: [(&str, &str); 4] = [
     ("messages", "bench_patterns.message_id = copied.id"),
+    (
+        "message_payloads",
+        "bench_patterns.message_id = copied.message_id",
+    ),
     ("deliveries", "bench_patterns.delivery_id = copied.id"),
     (
         "attempts",

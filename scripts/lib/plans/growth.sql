@@ -13,9 +13,11 @@ BEGIN
     IF this <= batches THEN
       INSERT INTO under_way SELECT this, i, new_id(1764000000000 + 20 * this, 2 * i + 1), new_id(1764000000000 + 20 * this, 2 * i), 1 + floor(random() * 200)
         FROM generate_series(1, 100) i;
-      INSERT INTO messages (id, tenant_id, event_type, channels, payload, request_id, created_at)
-        SELECT message, tenant(endpoint), 'order.created', '[]', convert_to(repeat('{"id":1}', 25), 'UTF8'), 'req_01k8z3v5w0f8k9qj2m4n6p8r0t', clock_timestamp()
+      INSERT INTO messages (id, tenant_id, event_type, channels, request_id, created_at)
+        SELECT message, tenant(endpoint), 'order.created', '[]', 'req_01k8z3v5w0f8k9qj2m4n6p8r0t', clock_timestamp()
         FROM under_way WHERE batch = this ORDER BY place;
+      INSERT INTO message_payloads (message_id, payload)
+        SELECT message, convert_to(repeat('{"id":1}', 25), 'UTF8') FROM under_way WHERE batch = this ORDER BY place;
       INSERT INTO deliveries (id, tenant_id, kind, message_id, endpoint_id, status, attempt_count, created_at)
         SELECT id, tenant(endpoint), 'webhook', message, id(2, endpoint), 'pending', 0, clock_timestamp()
         FROM under_way WHERE batch = this ORDER BY place;
@@ -56,5 +58,5 @@ CALL deliver(:batches);
 SELECT pg_current_wal_flush_lsn() AS last, pg_stat_force_next_flush() \gset
 CREATE TABLE grown AS SELECT * FROM written(:'first', :'last', :batches * 100);
 INSERT INTO grown SELECT 'blocks', round(sum(coalesce(heap_blks_hit + heap_blks_read, 0) + coalesce(idx_blks_hit + idx_blks_read, 0)) / (:batches * 100), 1)
-  FROM pg_statio_user_tables WHERE relname IN ('messages', 'deliveries', 'attempts');
-INSERT INTO grown SELECT 'hot', round(100.0 * n_tup_hot_upd / n_tup_upd) FROM pg_stat_user_tables WHERE relname = 'deliveries';
+  FROM pg_statio_user_tables WHERE relname ~ '^(messages|message_payloads|deliveries|attempts)_';
+INSERT INTO grown SELECT 'hot', round(100.0 * sum(n_tup_hot_upd) / sum(n_tup_upd)) FROM pg_stat_user_tables WHERE relname LIKE 'deliveries\_%';

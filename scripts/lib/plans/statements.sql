@@ -23,12 +23,15 @@ CREATE FUNCTION accept_messages() RETURNS text LANGUAGE sql AS $accept$ SELECT $
     ON CONFLICT (tenant_id, key) DO UPDATE SET fingerprint = excluded.fingerprint, sealed = excluded.sealed, response = excluded.response,
     created_at = excluded.created_at, expires_at = excluded.expires_at WHERE idempotency_keys.expires_at <= $1 RETURNING tenant_id, key),
     refused AS (SELECT content FROM keys WHERE (tenant, name) NOT IN (SELECT tenant_id, key FROM claimed)),
-    stored AS (INSERT INTO messages (id, tenant_id, event_type, channels, payload, metadata, request_id, created_at, deliver_at, expires_at)
-    SELECT id, tenant_id, event_type, channels::jsonb, payload, metadata::jsonb, request_id, created_at, deliver_at, expires_at
-    FROM UNNEST($18::uuid[], $19::uuid[], $20::text[], $21::text[], $22::bytea[], $23::text[], $24::text[], $25::timestamptz[],
-    $26::timestamptz[], $27::timestamptz[])
-    AS new(id, tenant_id, event_type, channels, payload, metadata, request_id, created_at, deliver_at, expires_at)
+    stored AS (INSERT INTO messages (id, tenant_id, event_type, channels, metadata, request_id, created_at, deliver_at, expires_at)
+    SELECT id, tenant_id, event_type, channels::jsonb, metadata::jsonb, request_id, created_at, deliver_at, expires_at
+    FROM UNNEST($18::uuid[], $19::uuid[], $20::text[], $21::text[], $22::text[], $23::text[], $24::timestamptz[], $25::timestamptz[],
+    $26::timestamptz[])
+    AS new(id, tenant_id, event_type, channels, metadata, request_id, created_at, deliver_at, expires_at)
     WHERE tenant_id NOT IN (SELECT tenant FROM stale) AND id NOT IN (SELECT content FROM refused)),
+    kept AS (INSERT INTO message_payloads (message_id, payload) SELECT message_id, payload
+    FROM UNNEST($27::uuid[], $28::uuid[], $29::bytea[]) AS new(message_id, tenant_id, payload)
+    WHERE tenant_id NOT IN (SELECT tenant FROM stale) AND message_id NOT IN (SELECT content FROM refused)),
     sent AS (INSERT INTO deliveries (id, tenant_id, next_attempt_at, created_at, expires_at, status, attempt_count, dispatch_at, schedule_start,
     kind, message_id, endpoint_id) SELECT id, tenant_id, next_attempt_at, created_at, expires_at, 'pending', 0, next_attempt_at, 0, 'webhook',
     message_id, endpoint_id FROM UNNEST($11::uuid[], $12::uuid[], $13::timestamptz[], $14::timestamptz[], $15::timestamptz[], $16::uuid[],
@@ -42,8 +45,9 @@ CREATE FUNCTION accept_arguments() RETURNS text LANGUAGE sql AS $accept$ SELECT 
     ids(1, 1, 20), editions(ids(1, 1, 20)), ids(6, n() + 100 * %r, 100), five_times(ids(1, 1, 20)), times(NULL::timestamptz, 100),
     times(now(), 100), times(NULL::timestamptz, 100), ids(4, n() + 100 * %r, 100), ids(2, 1 + %r, 100),
     ids(4, n() + 100 * %r, 100), five_times(ids(1, 1, 20)), times('order.created'::text, 100), times('[]'::text, 100),
-    times(convert_to(repeat('{"id":1}', 25), 'UTF8'), 100), times(NULL::text, 100), times('req_01k8z3v5w0f8k9qj2m4n6p8r0t'::text, 100),
-    times(now(), 100), times(NULL::timestamptz, 100), times(NULL::timestamptz, 100)) $$
+    times(NULL::text, 100), times('req_01k8z3v5w0f8k9qj2m4n6p8r0t'::text, 100),
+    times(now(), 100), times(NULL::timestamptz, 100), times(NULL::timestamptz, 100),
+    ids(4, n() + 100 * %r, 100), five_times(ids(1, 1, 20)), times(convert_to(repeat('{"id":1}', 25), 'UTF8'), 100)) $$
 $accept$;
 CALL measure('accept: 100 messages with 100 deliveries', accept_messages(),
   $$(now(), '{}'::uuid[], '{}'::uuid[], '{}'::text[], '{}'::bytea[], '{}'::bytea[], '{}'::timestamptz[], '{}'::int8[], $$ || accept_arguments());
@@ -59,13 +63,14 @@ CALL measure('accept: look up 100 keys that are not free',
 CALL measure('load: 64 webhooks with their messages',
   $$SELECT d.id, d.tenant_id, d.message_id, d.endpoint_id, d.attempt_count, d.next_attempt_at, d.dispatch_at, d.error_class, d.created_at, d.replayed_at,
     d.schedule_start, d.parked_for, d.expires_at, d.replay_id, m.event_type,
-    CASE row_number() OVER (PARTITION BY d.message_id) WHEN 1 THEN m.payload END, m.request_id, e.xmin::text::int8,
+    CASE row_number() OVER (PARTITION BY d.message_id) WHEN 1 THEN p.payload END, m.request_id, e.xmin::text::int8,
     c.id IS NOT NULL
-    FROM UNNEST($1::uuid[]) AS given(id) JOIN deliveries d ON d.id = given.id LEFT JOIN messages m ON m.id = d.message_id
+    FROM UNNEST($1::uuid[]) AS given(id) JOIN deliveries d ON d.id = given.id AND d.id BETWEEN $2 AND $3
+    LEFT JOIN messages m ON m.id = d.message_id LEFT JOIN message_payloads p ON p.message_id = m.id
     LEFT JOIN endpoints e ON e.id = d.endpoint_id
     LEFT JOIN (SELECT id FROM circuits WHERE NOT (state = 'closed' AND failures = 0 AND failing_since IS NULL AND pace IS NULL)) c
     ON c.id = d.endpoint_id WHERE d.status = 'pending'$$,
-  $$(ids(6, n() - 790, 64))$$);
+  $$(ids(6, n() - 790, 64), id(6, n() - 790), id(6, n() - 727))$$);
 -- shared/src/store/record/delivered.rs: a slice of 100
 CALL measure('record: 100 that were delivered',
   $$WITH given AS (SELECT * FROM UNNEST($1::uuid[], $2::int4[], $3::timestamptz[], $4::uuid[], $5::uuid[], $6::timestamptz[], $7::int4[], $8::int4[],
