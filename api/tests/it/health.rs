@@ -1,6 +1,9 @@
 //! Probes.
 
-use std::time::{Duration, Instant};
+use std::{
+    fmt::Display,
+    time::{Duration, Instant},
+};
 
 use relaypost_shared::{
     db::{self, begin_write},
@@ -35,6 +38,23 @@ async fn turns(api: &Api, status: u16, check: &str, reason: Option<&str>) -> Val
     // Whatever the dependencies do, the process itself lives.
     api.anonymous().get("/health").await.expect(200);
     ready
+}
+
+/// Waits until the service is not ready because nothing gets through this step. Readiness follows what happens to requests, so
+/// that `ask` sends one that goes through the step before each look.
+async fn nothing_gets_through<T: Display>(api: &Api, step: &str, ask: impl AsyncFn() -> T) {
+    let ready = eventually(2 * TURNS, || async {
+        let refused = ask().await;
+        let ready = api.anonymous().get("/health/ready").await;
+        match ready.status {
+            503 => Ok(ready.body),
+            _ => Err(format!("{refused}; {ready}")),
+        }
+    });
+    let ready = ready.await;
+    let why = ready["reasons"]["database"].as_str().unwrap();
+    let expected = format!("{step}: nothing got through");
+    assert!(why.starts_with(&expected), "{why}");
 }
 
 fn is_postgres(api: &Api) -> bool {
@@ -147,21 +167,9 @@ async fn look_ups_that_fail_are_not_ready_although_the_check_itself_writes() {
         "ALTER TABLE api_keys RENAME COLUMN hidden TO secret_hash",
     );
     api.db.execute_unprepared(hide).await.unwrap();
-    let ready = eventually(2 * TURNS, || async {
-        // A key that was looked up a moment ago needs no look-up; then each request fails.
-        let refused = tenant.api.get("/v1/endpoints").await;
-        let ready = api.anonymous().get("/health/ready").await;
-        match ready.status {
-            503 => Ok(ready.body),
-            _ => Err(format!("{refused}; {ready}")),
-        }
-    });
-    let ready = ready.await;
-    let why = ready["reasons"]["database"].as_str().unwrap();
-    assert!(
-        why.starts_with("look up API keys: nothing got through"),
-        "{why}"
-    );
+    // A key that was looked up a moment ago needs no look-up; then each request fails.
+    let ask = async || tenant.api.get("/v1/endpoints").await;
+    nothing_gets_through(&api, "look up API keys", ask).await;
     api.db.execute_unprepared(show).await.unwrap();
     tenant.api.get("/v1/endpoints").await.expect(200);
     turns(&api, 200, "database", None).await;
@@ -192,21 +200,11 @@ async fn a_database_that_refuses_every_message_is_not_ready_and_the_sender_is_to
     tenant.endpoint(&[]).await;
     for (break_it, mend_it) in BROKEN {
         api.db.execute_unprepared(break_it).await.unwrap();
-        let ready = eventually(2 * TURNS, || async {
+        let ask = async || {
             let body = json!({"event_type": "a.b", "payload": {}});
-            let refused = tenant.api.post("/v1/messages", body).await.expect(503);
-            let ready = api.anonymous().get("/health/ready").await;
-            match ready.status {
-                503 => Ok(ready.body),
-                _ => Err(format!("{refused}; {ready}")),
-            }
-        });
-        let ready = ready.await;
-        let why = ready["reasons"]["database"].as_str().unwrap();
-        assert!(
-            why.starts_with("store messages: nothing got through"),
-            "{why}"
-        );
+            tenant.api.post("/v1/messages", body).await.expect(503)
+        };
+        nothing_gets_through(&api, "store messages", ask).await;
         api.db.execute_unprepared(mend_it).await.unwrap();
         tenant.publish("a.b").await;
         turns(&api, 200, "database", None).await;

@@ -37,8 +37,8 @@ pub fn is_unavailable(error: &DbErr) -> bool {
     }
 }
 
-/// Whether the database refuses what is right: a table, a column or a permission is missing, a constraint wants what this
-/// release does not write, a trigger or its storage fails. No other request can do better about it, but an operator can. It may concern a single row all the same.
+/// Whether the database refuses what is right: a table, a column or a permission is missing, a trigger or its storage
+/// fails. No other request can do better about it, but an operator can. It may concern a single row all the same.
 pub fn is_broken(error: &DbErr) -> bool {
     class(error) == Some(Class::Broken)
 }
@@ -125,14 +125,12 @@ impl Class {
     /// Classes of PostgreSQL's manual, appendix A: connection faults, a role or database that is refused, out of
     /// resources, shutting down, serialization and deadlock, read-only during a failover; a prepared statement that does not
     /// fit the schema any more (0A000) or that the server does not know (26000), as behind a pooler; what no value of a
-    /// request can cause: syntax, schema and permissions (42), PL/pgSQL (P0), errors of the system (58), internal ones (XX),
-    /// and a column or a condition that a newer schema has added (23502, 23514).
+    /// request can cause: syntax, schema and permissions (42), PL/pgSQL (P0), errors of the system (58) and internal ones (XX).
     fn of_postgres(code: &str) -> Self {
         match code {
             "53100" => Self::Full,
             "0A000" | "25006" | "26000" | "57P01" | "57P02" | "57P03" => Self::Session,
             "40001" | "40P01" => Self::Passing,
-            "23502" | "23514" => Self::Broken,
             _ => match code.get(..2) {
                 Some("08" | "28" | "3D" | "53" | "57") => Self::Passing,
                 Some("42" | "58" | "P0" | "XX") => Self::Broken,
@@ -171,9 +169,7 @@ mod tests {
         assert_eq!(Class::of_postgres("53300"), Class::Passing);
         assert_eq!(Class::of_postgres("23505"), Class::Statement);
         assert_eq!(Class::of_postgres("22P05"), Class::Statement);
-        for broken in [
-            "42501", "42P01", "42703", "58030", "P0001", "XX001", "23502", "23514",
-        ] {
+        for broken in ["42501", "42P01", "42703", "58030", "P0001", "XX001"] {
             assert_eq!(Class::of_postgres(broken), Class::Broken, "{broken}");
         }
         assert_eq!(Class::of_sqlite(1), Class::Broken, "no such table");
