@@ -22,12 +22,13 @@ pub(super) async fn create(
     manager: &SchemaManager<'_>,
     table: &TableCreateStatement,
 ) -> Result<(), DbErr> {
-    let sql = table.to_string(PostgresQueryBuilder);
+    let name = table.get_table_name();
     let parts = partitions::TABLES
         .iter()
-        .find(|(name, _)| sql.starts_with(&format!("CREATE TABLE \"{name}\" ")));
+        .find(|(parted, _)| name == Some(&Alias::new(*parted).into_table_ref()));
     match (manager.get_database_backend(), parts) {
         (DbBackend::Postgres, Some((_, by))) => {
+            let sql = table.to_string(PostgresQueryBuilder);
             let sql = format!("{sql} PARTITION BY RANGE ({by})");
             manager.get_connection().execute_unprepared(&sql).await?;
             Ok(())
