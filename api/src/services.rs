@@ -7,10 +7,11 @@ use relaypost_migration as migration;
 use relaypost_shared::{
     clock::Clock,
     db::{Database, hot},
-    health::{Health, Stage, Tables},
+    health::{Health, LONGEST_TURN, Stage, Tables},
     queue::Queue,
     settings::Settings,
     ssrf::Guard,
+    store::partitions,
 };
 
 use crate::{
@@ -51,7 +52,10 @@ pub struct Services {
 impl Services {
     /// Starts the background tasks of the API on the current Tokio runtime. The schema of `db` has to be up to date.
     pub fn new(db: Database, queue: Queue, clock: Clock, settings: Arc<Settings>) -> Self {
-        Self::beside(migration::health(&db, &queue), db, queue, clock, settings)
+        let health = migration::health(&db, &queue);
+        let turn = health.loops().add("make partitions ahead", LONGEST_TURN);
+        tokio::spawn(partitions::keep(db.clone(), clock.clone(), turn));
+        Self::beside(health, db, queue, clock, settings)
     }
 
     /// [`Services::new`] for an API that shares its process, and so how that is doing, with a worker.

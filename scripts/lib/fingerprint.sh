@@ -21,8 +21,8 @@ WITH recorded AS (
   SELECT t.name, t.every FROM json_to_recordset('${recorded//\'/\'\'}') AS t(name text, every bigint)
 ), tables AS (
   SELECT c.oid, n.nspname || '.' || c.relname AS name, format('%I.%I', n.nspname, c.relname) AS quoted,
-    (SELECT sum(greatest(p.reltuples, 0)) FROM pg_class p WHERE p.oid = c.oid
-      OR p.oid IN (SELECT relid FROM pg_partition_tree(c.oid))) AS estimate,
+    (SELECT sum(greatest(p.reltuples, 0)) FROM pg_class p WHERE p.relkind = 'r' AND (p.oid = c.oid
+      OR p.oid IN (SELECT relid FROM pg_partition_tree(c.oid)))) AS estimate,
     (SELECT string_agg(format('t.%I::text', a.attname), ' || '','' || ' ORDER BY a.attnum)
       FROM pg_index i JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum = ANY (i.indkey)
       WHERE i.indrelid = c.oid AND i.indisprimary) AS key

@@ -40,10 +40,11 @@ pub(super) async fn write<I: Intake>(
             let submissions: Vec<_> = open.iter().filter_map(|one| batch.get(*one)).collect();
             match intake.store(&submissions, tries_left == 0).await {
                 Ok(settled) => group.answer(open, settled),
-                // The loop that makes them ahead runs in the workers, which may have been away for weeks.
+                // The loops that make them ahead may not have run for weeks.
                 Err(error) if lacks_partition(&error) && tries_left > 0 => {
                     let Context { db, clock, .. } = intake.context();
-                    if let Err(error) = partitions::ahead(db, clock.now()).await {
+                    let now = clock.now();
+                    if let Err(error) = partitions::between(db, now, now).await {
                         group.fail(&open, &error);
                         break;
                     }

@@ -116,6 +116,10 @@ impl Class {
         let Some(code) = error.code() else {
             return Self::Statement;
         };
+        // The week of a row has no partition yet: one is made soon.
+        if code == CHECK && error.constraint().is_none() {
+            return Self::Passing;
+        }
         if error.try_downcast_ref::<SqliteError>().is_some() {
             return code.parse().map_or(Self::Statement, Self::of_sqlite);
         }
@@ -123,14 +127,14 @@ impl Class {
     }
 
     /// Classes of PostgreSQL's manual, appendix A: connection faults, a role or database that is refused, out of
-    /// resources, shutting down, serialization and deadlock, read-only during a failover; a prepared statement that does not
+    /// resources, shutting down, serialization, deadlock and a lock that was not free in time, read-only during a failover; a prepared statement that does not
     /// fit the schema any more (0A000) or that the server does not know (26000), as behind a pooler; what no value of a
     /// request can cause: syntax, schema and permissions (42), PL/pgSQL (P0), errors of the system (58) and internal ones (XX).
     fn of_postgres(code: &str) -> Self {
         match code {
             "53100" => Self::Full,
             "0A000" | "25006" | "26000" | "57P01" | "57P02" | "57P03" => Self::Session,
-            "40001" | "40P01" => Self::Passing,
+            "40001" | "40P01" | "55P03" => Self::Passing,
             _ => match code.get(..2) {
                 Some("08" | "28" | "3D" | "53" | "57") => Self::Passing,
                 Some("42" | "58" | "P0" | "XX") => Self::Broken,
@@ -167,6 +171,7 @@ mod tests {
         }
         assert_eq!(Class::of_postgres("57014"), Class::Passing);
         assert_eq!(Class::of_postgres("53300"), Class::Passing);
+        assert_eq!(Class::of_postgres("55P03"), Class::Passing);
         assert_eq!(Class::of_postgres("23505"), Class::Statement);
         assert_eq!(Class::of_postgres("22P05"), Class::Statement);
         for broken in ["42501", "42P01", "42703", "58030", "P0001", "XX001"] {

@@ -21,10 +21,11 @@ const REQUESTS: &str = "\
     SELECT 1 FROM tenants, endpoints WHERE false FOR KEY SHARE; \
     UPDATE idempotency_keys SET tenant_id = tenant_id WHERE false";
 
-/// The first of the tables that another session holds in a mode in which it keeps writers out. System tables are never locked
+/// The first of the tables that another session holds, or a partition of them, in a mode in which it keeps writers out. System tables are never locked
 /// with them.
 const HELD: &str = "\
-    SELECT relation.relname::text FROM pg_locks held JOIN pg_class relation ON relation.oid = held.relation \
+    SELECT relation.relname::text FROM pg_locks held \
+    JOIN pg_class relation ON relation.oid = coalesce(pg_partition_root(held.relation)::oid, held.relation) \
     WHERE held.granted AND held.pid <> pg_backend_pid() AND relation.relname = ANY($1) \
       AND held.database = (SELECT oid FROM pg_database WHERE datname = current_database()) \
       AND held.mode IN ('ShareLock', 'ShareRowExclusiveLock', 'ExclusiveLock', 'AccessExclusiveLock') \

@@ -4,11 +4,15 @@
 //! Guarantee: nothing is written. No transition of a delivery is made here.
 
 /// The tables whose locks [`WRITING`] takes.
-pub const TABLES: [&str; 3] = ["messages", "emails", "deliveries"];
+pub const TABLES: [&str; 5] = [
+    "messages",
+    "message_payloads",
+    "emails",
+    "email_bodies",
+    "deliveries",
+];
 
-/// The statement, for PostgreSQL, that takes the locks that accepting a delivery takes. Its updates change nothing, and take
-/// the lock that an insert takes.
+/// The statement, for a transaction of PostgreSQL, that takes the locks that accepting a delivery takes: on the tables and on
+/// all of their partitions.
 pub const WRITING: &str = "\
-    WITH of_messages AS (UPDATE messages SET tenant_id = tenant_id WHERE false), \
-         of_emails AS (UPDATE emails SET tenant_id = tenant_id WHERE false) \
-    UPDATE deliveries SET tenant_id = tenant_id WHERE false";
+    LOCK TABLE messages, message_payloads, emails, email_bodies, deliveries IN ROW EXCLUSIVE MODE";

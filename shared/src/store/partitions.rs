@@ -1,7 +1,7 @@
 //! Partitions: the tables that grow with every message are kept in parts of one week each, on PostgreSQL.
 //!
 //! **Guarantee.** After [`ahead`] every week from the last one to the third one ahead has a partition of each table. Any number
-//! of processes may call it at the same time. A table is attached as a part without a lock that a reader or a writer waits
+//! of processes may call it at the same time. Each week is a transaction. A table is attached as a part without a lock that a reader or a writer waits
 //! for, and a kill leaves a week as it was.
 //!
 //! Transitions: none.
@@ -9,16 +9,20 @@
 //! The week of a row is that of its id (UUIDv7, RFC 9562, section 5.7, which begins with the time); an attempt lies with its
 //! delivery, and a payload with its message. So a week can be dropped whole, instead of deleting its rows. There is no default
 //! partition: PostgreSQL would search it, under a lock that keeps everybody out, for each new week. SQLite has no partitions.
+//!
+//! The role of the API and of the workers has to own the tables, as it does when it has migrated the database.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, time::Duration};
 
 use chrono::DateTime;
 use sea_orm::{ConnectionTrait, DbBackend, DbErr, Statement};
+use tokio::time::sleep;
 use uuid::Uuid;
 
 use crate::{
-    clock::Timestamp,
-    db::{Database, Transaction},
+    clock::{Clock, Timestamp},
+    db::{self, Database, Transaction},
+    health::Loop,
 };
 
 /// The tables in parts, each with the column that decides on a row's week.
@@ -34,6 +38,8 @@ pub const TABLES: [(&str, &str); 7] = [
 
 /// The number of the advisory lock under which partitions are made: `parts` in ASCII.
 const LOCK: i64 = 0x0070_6172_7473;
+/// How often [`keep`] looks.
+const EVERY: Duration = Duration::from_secs(600);
 const WEEK_MS: i64 = 7 * 24 * 60 * 60 * 1_000;
 /// 1970-01-05, the first Monday, in milliseconds since 1970-01-01.
 const MONDAY_MS: i64 = 4 * 24 * 60 * 60 * 1_000;
@@ -78,13 +84,42 @@ impl Week {
     }
 }
 
-/// Makes the partitions around `now` that do not exist yet. Returns their names.
+/// Makes the partitions around `now` that do not exist yet, those of this week first. Returns their names.
 ///
 /// # Errors
-/// When the database fails, or somebody holds a lock on one of the tables for five seconds.
+/// When the database fails, or somebody holds a lock on one of the tables for some seconds. Weeks that were made before stay.
 pub async fn ahead(db: &Database, now: Timestamp) -> Result<Vec<String>, DbErr> {
     let now = Week::of(now);
-    make(db, (now.0 - BEHIND..=now.0 + AHEAD).map(Week)).await
+    let others = (now.0 - BEHIND..now.0).map(Week);
+    make(db, (now.0..=now.0 + AHEAD).map(Week).chain(others)).await
+}
+
+/// Makes partitions ahead every ten minutes, beginning in ten. Never returns.
+pub async fn keep(db: Database, clock: Clock, turn: Loop) {
+    loop {
+        turn.idles();
+        sleep(EVERY).await;
+        turn.turns();
+        let made = async { ahead(&db, db::now(&db, &clock).await?).await };
+        match made.await {
+            Ok(made) => {
+                if !made.is_empty() {
+                    tracing::info!(partitions = made.join(", "), "partitions made");
+                }
+                turn.succeeded();
+            }
+            Err(error) => tracing::warn!(%error, "partitions cannot be made; trying again later"),
+        }
+    }
+}
+
+/// Whether the tables have partitions for rows with ids of this time.
+///
+/// # Errors
+/// When the database fails.
+pub async fn exist(db: &Database, at: Timestamp) -> Result<bool, DbErr> {
+    let missing = missing(db, [Week::of(at)].into_iter());
+    Ok(db.get_database_backend() != DbBackend::Postgres || missing.await?.is_empty())
 }
 
 /// Makes the partitions that rows with ids of these times need. Returns the names of those that did not exist.
@@ -103,18 +138,26 @@ async fn make(
     db: &Database,
     weeks: impl Iterator<Item = Week> + Clone,
 ) -> Result<Vec<String>, DbErr> {
+    let mut made = Vec::new();
     if db.get_database_backend() != DbBackend::Postgres
         || missing(db, weeks.clone()).await?.is_empty()
     {
-        return Ok(Vec::new());
+        return Ok(made);
     }
+    for week in weeks {
+        made.extend(make_week(db, week).await?);
+    }
+    Ok(made)
+}
+
+async fn make_week(db: &Database, week: Week) -> Result<Vec<String>, DbErr> {
     let tx = db.begin().await?;
     tx.execute_unprepared(&format!(
-        "SET LOCAL lock_timeout = '5s'; SELECT pg_advisory_xact_lock({LOCK})"
+        "SET LOCAL lock_timeout = '3s'; SELECT pg_advisory_xact_lock({LOCK})"
     ))
     .await?;
     // Another process may have made them while this one waited.
-    let missing = missing(&tx, weeks).await?;
+    let missing = missing(&tx, [week].into_iter()).await?;
     for (table, week) in &missing {
         attach(&tx, table, *week).await?;
     }
@@ -129,9 +172,11 @@ async fn missing(
     weeks: impl Iterator<Item = Week>,
 ) -> Result<Vec<(&'static str, Week)>, DbErr> {
     let sql = "SELECT part.relname::text AS part FROM pg_inherits JOIN pg_class part ON part.oid = inhrelid \
-               WHERE part.relkind = 'r' AND inhparent = ANY (ARRAY( \
-                 SELECT oid FROM pg_class WHERE relkind = 'p' AND relnamespace = current_schema()::regnamespace))";
-    let rows = db.query_all_raw(Statement::from_string(DbBackend::Postgres, sql));
+               WHERE part.relkind = 'r' AND inhparent IN ( \
+                 SELECT to_regclass(name)::oid FROM UNNEST(string_to_array($1, ',')) AS parents(name))";
+    let parents = TABLES.map(|(table, _)| table).join(",");
+    let sql = Statement::from_sql_and_values(DbBackend::Postgres, sql, [parents.into()]);
+    let rows = db.query_all_raw(sql);
     let parts: Result<BTreeSet<String>, DbErr> = rows
         .await?
         .iter()
