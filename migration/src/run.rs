@@ -3,11 +3,7 @@
 //! PostgreSQL has an advisory lock for that, beside migrations that each are a transaction. On SQLite everything is one
 //! write transaction, which keeps other writers out and leaves nothing half done.
 
-use relaypost_shared::{
-    clock::Clock,
-    db::{self, Database},
-    store::partitions,
-};
+use relaypost_shared::{clock::Clock, db::Database, store::partitions};
 use sea_orm_migration::{
     prelude::*,
     sea_orm::{
@@ -41,8 +37,7 @@ pub async fn up(database: &Database) -> Result<Up, DbErr> {
         let done = apply(db).await;
         lock.release().await;
         if matches!(done, Ok(Up::Applied(_))) {
-            let now = db::now(database, &Clock::system()).await?;
-            partitions::ahead(database, now).await?;
+            partitions::step(database, &Clock::system()).await?;
         }
         return done;
     }

@@ -30,7 +30,7 @@ enum Source {
 /// The time of another clock, carried on by the monotonic clock of this machine.
 struct Followed {
     origin: Instant,
-    /// What the other clock showed at `origin`, in milliseconds since 1970.
+    /// The time of the other clock at `origin`, in milliseconds since 1970.
     at_origin: AtomicI64,
 }
 

@@ -122,11 +122,7 @@ where
 
 async fn partition(services: Services) -> Result<bool, StepError> {
     let Services { db, clock, .. } = &services;
-    let now = db::now(db, clock).await?;
-    let made = partitions::ahead(db, now).await?;
-    if !made.is_empty() {
-        tracing::info!(partitions = made.join(", "), "partitions made");
-    }
+    partitions::step(db, clock).await?;
     Ok(false)
 }
 

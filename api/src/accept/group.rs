@@ -43,8 +43,7 @@ pub(super) async fn write<I: Intake>(
                 // The loops that make them ahead may not have run for weeks.
                 Err(error) if lacks_partition(&error) && tries_left > 0 => {
                     let Context { db, clock, .. } = intake.context();
-                    let now = clock.now();
-                    if let Err(error) = partitions::between(db, now, now).await {
+                    if let Err(error) = partitions::at(db, clock.now()).await {
                         group.fail(&open, &error);
                         break;
                     }

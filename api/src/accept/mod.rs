@@ -45,7 +45,7 @@ pub(crate) trait Intake: Clone + Send + Sync + 'static {
     /// The queue of its deliveries.
     const LANE: Lane;
 
-    /// What planning and storing need.
+    /// The services that planning and storing need.
     fn context(&self) -> &Context;
 
     /// About how many bytes a command is.

@@ -56,7 +56,7 @@ async fn processes_that_start_together_make_each_partition_once() {
     api.stop().await;
 }
 
-/// Whoever reads or writes a table does not wait while a part is attached to it.
+/// Readers and writers of a table do not wait while a part is attached to it.
 #[tokio::test]
 async fn a_partition_is_made_while_a_transaction_writes_to_the_table() {
     let api = api().await;

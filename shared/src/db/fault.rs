@@ -45,14 +45,15 @@ pub fn is_broken(error: &DbErr) -> bool {
 
 /// Whether a row has no place because its week has no partition yet.
 pub fn lacks_partition(error: &DbErr) -> bool {
-    // A check has a name; the bounds of partitions have none.
-    let is_nameless = |error: &dyn DatabaseError| error.constraint().is_none();
     match driver(error) {
-        Some(SqlxError::Database(error)) => {
-            error.code().as_deref() == Some(CHECK) && is_nameless(error.as_ref())
-        }
+        Some(SqlxError::Database(error)) => is_out_of_bounds(error.as_ref()),
         _ => false,
     }
+}
+
+/// Whether a row is outside the bounds of every partition. A check has a name; these bounds have none.
+fn is_out_of_bounds(error: &dyn DatabaseError) -> bool {
+    error.code().as_deref() == Some(CHECK) && error.constraint().is_none()
 }
 
 /// Whether the disk of the database is full: nothing can be stored until somebody makes room.
@@ -117,7 +118,7 @@ impl Class {
             return Self::Statement;
         };
         // The week of a row has no partition yet: one is made soon.
-        if code == CHECK && error.constraint().is_none() {
+        if is_out_of_bounds(error) {
             return Self::Passing;
         }
         if error.try_downcast_ref::<SqliteError>().is_some() {
@@ -127,8 +128,8 @@ impl Class {
     }
 
     /// Classes of PostgreSQL's manual, appendix A: connection faults, a role or database that is refused, out of
-    /// resources, shutting down, serialization, deadlock and a lock that was not free in time, read-only during a failover; a prepared statement that does not
-    /// fit the schema any more (0A000) or that the server does not know (26000), as behind a pooler; what no value of a
+    /// resources, shutting down, serialization, deadlock and a lock that was not free in time, read-only during a failover; a
+    /// prepared statement that does not fit the schema any more (0A000) or that the server does not know (26000), as behind a pooler; what no value of a
     /// request can cause: syntax, schema and permissions (42), PL/pgSQL (P0), errors of the system (58) and internal ones (XX).
     fn of_postgres(code: &str) -> Self {
         match code {

@@ -21,8 +21,8 @@ const REQUESTS: &str = "\
     SELECT 1 FROM tenants, endpoints WHERE false FOR KEY SHARE; \
     UPDATE idempotency_keys SET tenant_id = tenant_id WHERE false";
 
-/// The first of the tables that another session holds, or a partition of them, in a mode in which it keeps writers out. System tables are never locked
-/// with them.
+/// The first of the tables that another session holds, or a partition of it, in a mode in which it keeps writers out.
+/// System tables are never locked with them.
 const HELD: &str = "\
     SELECT relation.relname::text FROM pg_locks held \
     JOIN pg_class relation ON relation.oid = coalesce(pg_partition_root(held.relation)::oid, held.relation) \

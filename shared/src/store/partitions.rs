@@ -94,20 +94,26 @@ pub async fn ahead(db: &Database, now: Timestamp) -> Result<Vec<String>, DbErr> 
     make(db, (now.0..=now.0 + AHEAD).map(Week).chain(others)).await
 }
 
+/// Makes the partitions around the database's time, and logs their names.
+///
+/// # Errors
+/// As [`ahead`].
+pub async fn step(db: &Database, clock: &Clock) -> Result<(), DbErr> {
+    let made = ahead(db, db::now(db, clock).await?).await?;
+    if !made.is_empty() {
+        tracing::info!(partitions = made.join(", "), "partitions made");
+    }
+    Ok(())
+}
+
 /// Makes partitions ahead every ten minutes, beginning in ten. Never returns.
 pub async fn keep(db: Database, clock: Clock, turn: Loop) {
     loop {
         turn.idles();
         sleep(EVERY).await;
         turn.turns();
-        let made = async { ahead(&db, db::now(&db, &clock).await?).await };
-        match made.await {
-            Ok(made) => {
-                if !made.is_empty() {
-                    tracing::info!(partitions = made.join(", "), "partitions made");
-                }
-                turn.succeeded();
-            }
+        match step(&db, &clock).await {
+            Ok(()) => turn.succeeded(),
             Err(error) => tracing::warn!(%error, "partitions cannot be made; trying again later"),
         }
     }
@@ -122,16 +128,12 @@ pub async fn exist(db: &Database, at: Timestamp) -> Result<bool, DbErr> {
     Ok(db.get_database_backend() != DbBackend::Postgres || missing.await?.is_empty())
 }
 
-/// Makes the partitions that rows with ids of these times need. Returns the names of those that did not exist.
+/// Makes the partitions that rows with ids of this time need. Returns the names of those that did not exist.
 ///
 /// # Errors
 /// As [`ahead`].
-pub async fn between(
-    db: &Database,
-    first: Timestamp,
-    last: Timestamp,
-) -> Result<Vec<String>, DbErr> {
-    make(db, (Week::of(first).0..=Week::of(last).0).map(Week)).await
+pub async fn at(db: &Database, time: Timestamp) -> Result<Vec<String>, DbErr> {
+    make(db, std::iter::once(Week::of(time))).await
 }
 
 async fn make(
