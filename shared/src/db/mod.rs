@@ -63,10 +63,11 @@ pub async fn connect(
     if url.is_sqlite() {
         return open_sqlite(url).await;
     }
-    // Compiling takes tens of milliseconds, and no statement here reads enough rows to be worth it.
+    // Compiling takes tens of milliseconds and starting processes beside one's own several, and no statement here reads enough
+    // rows to be worth it.
     let options = PgConnectOptions::from_str(url.as_str()).map_err(unreachable)?;
     let mut options = options
-        .options([("jit", "off")])
+        .options([("jit", "off"), ("max_parallel_workers_per_gather", "0")])
         .disable_statement_logging();
     if options.get_application_name().is_none() {
         options = options.application_name(APPLICATION);
